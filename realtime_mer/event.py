@@ -1,0 +1,160 @@
+"""What the chain has to say: intervals, micro-expressions and what was seen in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from realtime_mer.frame import Frame
+
+
+class InputError(Exception):
+    """Something that was handed to us cannot be used. The message names it and the remedy.
+
+    The command line prints the message without a traceback and exits with status 2.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Onset, apex and offset of a motion, in seconds of the source's clock."""
+
+    onset_s: float
+    apex_s: float
+    offset_s: float
+
+    def __post_init__(self) -> None:
+        if not self.onset_s <= self.apex_s <= self.offset_s:
+            raise ValueError(f"onset <= apex <= offset is broken by {self}")
+
+    @property
+    def length_s(self) -> float:
+        return self.offset_s - self.onset_s
+
+
+@dataclass(frozen=True, slots=True)
+class MicroExpression:
+    """A spotted and classified micro-expression.
+
+    Attributes:
+        face: Identity of the face, from 0.
+        interval: Onset, apex and offset.
+        probabilities: Label to calibrated probability; they sum to 1.
+        intensity_px: 99th percentile displacement from onset to apex, in pixels of the canonical
+            224 x 224 face (eye centres 95 px apart).
+        reported_s: Time of the newest frame that had been captured when the event was emitted.
+    """
+
+    face: int
+    interval: Interval
+    probabilities: Mapping[str, float]
+    intensity_px: float
+    reported_s: float
+
+    @property
+    def label(self) -> str:
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A face was not followed from `start_s` to `end_s` (lost, out of view, source stalled)."""
+
+    face: int
+    start_s: float
+    end_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceState:
+    """What one frame told about one face.
+
+    Attributes:
+        face: Identity, from 0.
+        landmarks: (478, 2) float32, pixels of the frame, MediaPipe's face mesh order.
+        score: The spotter's score; 1 is the threshold. NaN while it warms up.
+        window: The motion that is under way or was last proposed, if any.
+        nuisances: What keeps the spotter from reporting now ("blink", "head motion", "speech").
+    """
+
+    face: int
+    landmarks: np.ndarray
+    score: float
+    window: Interval | None = None
+    nuisances: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """Everything that is known once one frame has gone through the chain.
+
+    Attributes:
+        frame: The frame.
+        faces: The faces in it.
+        events: Micro-expressions emitted at this frame.
+        gaps: Gaps that ended at this frame.
+        latency_s: Seconds from capture to the end of the analysis.
+        fps: Frames analysed a second of wall clock, over the last second or so.
+        dropped: Frames of the source that were not analysed, so far.
+    """
+
+    frame: Frame
+    faces: tuple[FaceState, ...] = ()
+    events: tuple[MicroExpression, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    latency_s: float = 0.0
+    fps: float = 0.0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is known before the first frame.
+
+    Attributes:
+        source: The source as it may be shown: no credentials.
+        live: True for cameras and streams.
+        size: (width, height) of the frames in pixels.
+        fps: Declared frame rate; 0 where unknown.
+        frame_count: Declared number of frames; 0 where unknown (headers can overstate it).
+        model: Name of the classifier's weights, as the model card gives it.
+        provider: Where the classifier runs ("CPU", "CUDA").
+        labels: The labels in the order of the model card.
+    """
+
+    source: str
+    live: bool
+    size: tuple[int, int]
+    fps: float
+    frame_count: int
+    model: str
+    provider: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known at the end, however the end came about.
+
+    Attributes:
+        reason: "end of source", "stopped by user" or "error: ...".
+        stats: The object that `--stats` writes.
+    """
+
+    reason: str
+    frames_read: int
+    frames_analysed: int
+    frames_dropped: int
+    frames_with_face: int
+    duration_s: float
+    wall_s: float
+    events: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
