@@ -51,9 +51,7 @@ def _to_bytes(channel: np.ndarray) -> np.ndarray:
 def flow_image(flow: np.ndarray) -> np.ndarray:
     """The (28, 28, 3) uint8 flow image of a flow field (224, 224, 2), as the release has it."""
     channels = [_to_bytes(c) for c in (strain(flow), flow[..., 1], flow[..., 0])]
-    small = cv2.resize(
-        np.dstack(channels), (FLOW_SIZE, FLOW_SIZE), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize(np.dstack(channels), (FLOW_SIZE, FLOW_SIZE), interpolation=cv2.INTER_AREA)
     return np.rint(small).astype(np.uint8)
 
 

@@ -1,0 +1,106 @@
+"""The public flow release of CausalNet (442 clips of CASME II, SMIC and SAMM) as arrays.
+
+A clip is an onset-to-apex and an apex-to-offset flow image; the direction images are derived from
+them by `realtime_mer.flow`, as at run time, and are not read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from realtime_mer.event import InputError
+from realtime_mer.flow import FLOW_SIZE, composites
+
+LABELS = ("negative", "positive", "surprise")
+SETS = ("casme2", "smic", "samm")
+INDEX = "combined_3_class2_for_optical_flow.csv"
+IMAGES = "STSNet_whole_norm_u_v_os"
+REMEDY = (
+    f"give --data a folder with {INDEX} and {IMAGES}/ in it, or a clone of the official CausalNet "
+    "repository (which keeps the images under datasets/)"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clips:
+    """Clips in the order of the release's index.
+
+    Attributes:
+        names: `SUBJECT_CLIP`.
+        sets: Data set of each clip, one of `SETS`.
+        subjects: Subject of each clip; no two sets share a name.
+        labels: (n,) int64, index into `LABELS`.
+        pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.flow`.
+    """
+
+    names: np.ndarray
+    sets: np.ndarray
+    subjects: np.ndarray
+    labels: np.ndarray
+    pairs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, keep: np.ndarray) -> Clips:
+        return Clips(*(getattr(self, name)[keep] for name in self.__slots__))
+
+    def without(self, subjects: Iterable[str]) -> Clips:
+        """The clips of all other subjects; a subject that is not there is an `InputError`."""
+        wanted = set(subjects)
+        unknown = wanted - set(self.subjects)
+        if unknown:
+            raise InputError(
+                f"no clips of subject {', '.join(sorted(unknown))} in the data; known subjects: "
+                f"{', '.join(sorted(set(self.subjects)))}"
+            )
+        return self[~np.isin(self.subjects, sorted(wanted))]
+
+
+def _find(directory: Path, name: str) -> Path:
+    for place in (directory, directory / "datasets"):
+        if (place / name).exists():
+            return place / name
+    raise InputError(f"{directory} holds no {name}: {REMEDY}")
+
+
+def _read_flow_image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    if image is None or image.shape != (FLOW_SIZE, FLOW_SIZE, 3):
+        what = "cannot be read" if image is None else f"is {image.shape}, not 28 x 28 x 3"
+        raise InputError(f"flow image {path} {what}: {REMEDY}")
+    return image
+
+
+def read_release(directory: Path) -> Clips:
+    """Read all clips of a release folder or of a clone of the official repository."""
+    if not directory.is_dir():
+        raise InputError(f"there is no folder {directory}: {REMEDY}")
+    index, images = _find(directory, INDEX), _find(directory, IMAGES)
+    with index.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"dataset", "sub", "filename_o", "label"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{index} lacks {', '.join(sorted(missing))}: {REMEDY}")
+    names = [f"{row['sub']}_{row['filename_o']}" for row in rows]
+    return Clips(
+        names=np.array(names),
+        sets=np.array([row["dataset"] for row in rows]),
+        subjects=np.array([row["sub"] for row in rows]),
+        labels=np.array([int(row["label"]) for row in rows]),
+        # The blank before the extension is the release's own.
+        pairs=np.stack(
+            [[_read_flow_image(images / f"{n}{part} .png") for part in ("", "_1")] for n in names]
+        ),
+    )
+
+
+def network_input(pairs: np.ndarray) -> np.ndarray:
+    """(n, 4, 3, 28, 28) float32 composites, raw 0..255, of flow pairs (n, 2, 28, 28, 3)."""
+    return np.stack([composites(pair) for pair in pairs]).astype(np.float32)

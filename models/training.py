@@ -1,0 +1,214 @@
+"""How the networks are trained: augmentation of flow pairs, and a fixed schedule.
+
+Nothing here looks at held-out clips. The schedule is fixed beforehand and the weights are an
+exponential moving average over its end, so there is no epoch to choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.data import LABELS, Clips
+from models.views import Views
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training schedule; the defaults are those of the deployed weights.
+
+    Probabilities are a clip's chance of being changed so, each time it is seen.
+    """
+
+    epochs: int = 60
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    average: float = 0.98
+    mirror: float = 0.5
+    reverse: float = 0.3
+    key_frames: float = 0.5
+    key_frame_error: float = 0.5
+    jitter: float = 1.0
+    noise: float = 1.0
+    mixup: float = 0.0
+    balance: float = 0.5
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=random) * (high - low) + low
+
+
+class Augment:
+    """Plausible other recordings of the same motions.
+
+    Works on flow pairs (n, 2, 28, 28, 3), 0..255. A channel's zero is unknown after min-max
+    scaling; its median stands for it.
+    """
+
+    def __init__(self, recipe: Recipe, random: torch.Generator) -> None:
+        self.recipe = recipe
+        self.random = random
+
+    def _chance(self, n: int, probability: float) -> Tensor:
+        return (torch.rand(n, generator=self.random) < probability).reshape(n, 1, 1, 1, 1)
+
+    def __call__(self, pairs: Tensor) -> Tensor:
+        recipe, n = self.recipe, len(pairs)
+        x = pairs.float().permute(0, 1, 4, 2, 3)  # n, image, (strain, v, u), row, column
+        motion, strain = x[:, :, 1:], x[:, :, :1]
+        motion = motion - motion.flatten(3).median(-1).values[..., None, None]
+        motion = motion / (motion.flatten(3).std(-1) + 1)[..., None, None]
+
+        flip = self._chance(n, recipe.mirror)
+        sign = torch.tensor([1.0, -1.0]).reshape(1, 1, 2, 1, 1)
+        motion = torch.where(flip, motion.flip(-1) * sign, motion)
+        strain = torch.where(flip, strain.flip(-1), strain)
+
+        # A clip played backwards rises by what it fell, the other way.
+        back = self._chance(n, recipe.reverse)
+        motion = torch.where(back, -motion.flip(1), motion)
+        strain = torch.where(back, strain.flip(1), strain)
+
+        wrong = self._chance(n, recipe.key_frames)
+        motion_wrong, strain_wrong = self._shift_apex(motion, strain)
+        motion = torch.where(wrong, motion_wrong, motion)
+        strain = torch.where(wrong, strain_wrong, strain)
+
+        if recipe.jitter:
+            moved = self._register(torch.cat([strain, motion], dim=2), recipe.jitter)
+            strain, motion = moved[:, :, :1], moved[:, :, 1:]
+        if recipe.noise:
+            motion = motion + self._false_motion(n) * recipe.noise
+            strain = strain + self._smooth_noise((n, 2, 1)).abs() * 20 * recipe.noise
+        return self._to_bytes(torch.cat([strain, motion], dim=2)).permute(0, 1, 3, 4, 2)
+
+    def _shift_apex(self, motion: Tensor, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """An apex late by r: (A + rB, (1 - r)B); early by r: ((1 - r)A, rA + B)."""
+        n = len(motion)
+        r = _uniform((n, 1, 1, 1, 1), 0, self.recipe.key_frame_error, self.random)
+        late = self._chance(n, 0.5)
+        a, b = motion[:, :1], motion[:, 1:]
+        first = torch.where(late, a + r * b, a)
+        second = torch.where(late, b, b + r * a)
+        sa, sb = strain[:, :1], strain[:, 1:]
+        strain_first = torch.where(late, (sa + r * sb) / (1 + r), sa)
+        strain_second = torch.where(late, sb, (sb + r * sa) / (1 + r))
+        return torch.cat([first, second], 1), torch.cat([strain_first, strain_second], 1)
+
+    def _register(self, images: Tensor, amount: float) -> Tensor:
+        """A slightly other registration of the face: turned, scaled and shifted."""
+        n = len(images)
+        angle = _uniform((n,), -0.07, 0.07, self.random) * amount
+        scale = 1 + _uniform((2, n), -0.07, 0.07, self.random) * amount
+        shift = _uniform((2, n), -0.08, 0.08, self.random) * amount
+        row1 = torch.stack([scale[0] * angle.cos(), -angle.sin(), shift[0]], -1)
+        row2 = torch.stack([angle.sin(), scale[1] * angle.cos(), shift[1]], -1)
+        grid = functional.affine_grid(
+            torch.stack([row1, row2], 1), [n, 1, *images.shape[-2:]], align_corners=False
+        )
+        moved = functional.grid_sample(
+            images.flatten(1, 2), grid, padding_mode="border", align_corners=False
+        )
+        return moved.unflatten(1, images.shape[1:3])
+
+    def _smooth_noise(self, shape: tuple[int, ...]) -> Tensor:
+        """Noise of random grain, unit spread, (*shape, 28, 28)."""
+        coarse = torch.randn(math.prod(shape), 1, 9, 9, generator=self.random)
+        smooth = functional.interpolate(coarse, size=(28, 28), mode="bilinear") * 1.5
+        fine = torch.randn(smooth.shape, generator=self.random)
+        share = _uniform((len(smooth), 1, 1, 1), 0, 1, self.random)
+        return (share * smooth + (1 - share) * fine).reshape(*shape, 28, 28)
+
+    def _false_motion(self, n: int) -> Tensor:
+        """What sensor noise and imperfect registration add to the flow."""
+        amount = _uniform((n, 2, 1, 1, 1), 0, 0.35, self.random)
+        ramp = torch.linspace(-1, 1, 28)
+        tilt = _uniform((2, n, 2, 2, 1, 1), -0.4, 0.4, self.random)
+        return (
+            amount * self._smooth_noise((n, 2, 2)) + tilt[0] * ramp + tilt[1] * ramp.reshape(-1, 1)
+        )
+
+    def _to_bytes(self, x: Tensor) -> Tensor:
+        """Back to the release's form: min-max scaled, rounded, the ends lost in reduction."""
+        low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+        bottom = _uniform(low.shape, 0, 25, self.random)
+        top = _uniform(low.shape, 215, 255, self.random)
+        return ((x - low) / (high - low + 1e-6) * (top - bottom) + bottom).round()
+
+
+def class_weights(labels: np.ndarray, strength: float) -> Tensor:
+    """Weights against class imbalance: 0 none, 1 every class counts the same; mean over clips 1."""
+    counts = np.bincount(labels, minlength=len(LABELS)).clip(1)
+    weights = (len(labels) / counts) ** strength
+    return torch.tensor(weights / weights[labels].mean(), dtype=torch.float32)
+
+
+def fit(
+    network: nn.Module,
+    clips: Clips,
+    recipe: Recipe,
+    seed: int,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """Train `network` on `clips`; returns the averaged network, in evaluation mode.
+
+    The same seed gives the same network on the same machine and number of threads.
+    """
+    random = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    augment = Augment(recipe, random)
+    views = Views(composites=getattr(network, "composites", True))
+    pairs, labels = torch.from_numpy(clips.pairs), torch.from_numpy(clips.labels)
+    weights = class_weights(clips.labels, recipe.balance)
+    decay = [p for p in network.parameters() if p.ndim > 1]
+    rest = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": rest, "weight_decay": 0},
+        ],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.99),
+    )
+    steps_an_epoch = max(len(pairs) // recipe.batch, 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.epochs * steps_an_epoch, pct_start=0.2
+    )
+    average = torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average),
+        use_buffers=True,
+    )
+    for epoch in range(recipe.epochs):
+        network.train()
+        order = torch.randperm(len(pairs), generator=random)
+        for step in range(steps_an_epoch):
+            chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
+            logits = network(views(augment(pairs[chosen])))
+            loss = functional.cross_entropy(
+                logits, labels[chosen], weights, label_smoothing=recipe.label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(network)
+        if after_epoch:
+            after_epoch(epoch, average.module.eval())
+    return average.module.eval()
+
+
+@torch.no_grad()
+def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
+    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3)."""
+    views = Views(composites=getattr(network, "composites", True))
+    return network.eval()(views(torch.from_numpy(pairs))).numpy()

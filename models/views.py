@@ -1,0 +1,45 @@
+"""Flow pairs as the networks see them, in PyTorch: the twin of `realtime_mer.flow.composites`.
+
+Works on whole batches, so that training can do it after augmentation, and exports to ONNX, so that
+the runtime hands over nothing but the flow pair.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from realtime_mer.flow import CROPS, direction_image
+
+
+def _direction_table() -> Tensor:
+    """(65536, 3) BGR of the direction image for every pair of channel 1 and channel 2."""
+    one, two = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
+    image = np.dstack([np.zeros_like(one), one, two]).astype(np.uint8)
+    return torch.from_numpy(direction_image(image).reshape(-1, 3).astype(np.float32))
+
+
+def crop(images: Tensor) -> Tensor:
+    """Composites (..., 28, 28) of the four crops of images (..., 28, 28)."""
+    a, b, c, d = (images[..., r : r + 14, k : k + 14] for r, k in CROPS)
+    return torch.cat([torch.cat([a, b], dim=-1), torch.cat([c, d], dim=-1)], dim=-2)
+
+
+class Views(nn.Module):
+    """Flow pairs (n, 2, 28, 28, 3), 0..255, to flow and direction images (n, 4, 3, 28, 28).
+
+    Args:
+        composites: Cut each image into the four crops that CausalNet sees; else whole faces.
+    """
+
+    def __init__(self, composites: bool = True) -> None:
+        super().__init__()
+        self.composites = composites
+        self.register_buffer("directions", _direction_table(), persistent=False)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        v, u = pairs[..., 1].long(), pairs[..., 2].long()
+        images = torch.cat([pairs.float(), self.directions[v * 256 + u]], dim=1)
+        images = images.permute(0, 1, 4, 2, 3)
+        return crop(images) if self.composites else images

@@ -1,0 +1,224 @@
+"""Regional motion: where and how far the parts of a face have moved, freed of the head's motion.
+
+Dense flow runs from an anchor face, renewed about once a second, to every new canonical face. What
+a rigid head explains is fitted robustly and taken out: a similarity or shear of the whole face and
+the parallax of a turning head, which is proportional to depth. Measured on calm webcam video
+(head turning, face 95 px wide), median motion over 0.12 s in the inner face: 0.50 px without the
+depth terms and weights, 0.42 px with depth, 0.28 px with depth and trust in texture only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from realtime_mer.flow import FACE_SIZE, DenseFlow
+from realtime_mer.registration import CanonicalFace
+
+# The flow is averaged over cells of 8 x 8 pixels: it is smooth on that scale, and far cheaper.
+_CELLS = 28
+_CELL = FACE_SIZE // _CELLS
+# Face mesh indices around the centre of each region ("left" and "right" are the picture's).
+REGIONS: dict[str, tuple[int, ...]] = {
+    "inner brow left": (55, 107, 65),
+    "inner brow right": (285, 336, 295),
+    "outer brow left": (46, 53, 63, 70),
+    "outer brow right": (276, 283, 293, 300),
+    "glabella": (9, 8),
+    "lower lid left": (118, 119, 120, 101),
+    "lower lid right": (347, 348, 349, 330),
+    "nose wing left": (48, 129, 64),
+    "nose wing right": (278, 358, 294),
+    "cheek left": (205, 50, 187),
+    "cheek right": (425, 280, 411),
+    "lip corner left": (61, 57, 186),
+    "lip corner right": (291, 287, 410),
+    "upper lip": (0, 37, 267, 11),
+    "lower lip": (17, 84, 314, 16),
+    "chin": (199, 200, 175),
+    "eye left": (159, 145, 158, 160),
+    "eye right": (386, 374, 385, 387),
+}
+# Regions that carry expressions; the eyes come last and tell of blinks and gaze.
+EXPRESSIVE = len(REGIONS) - 2
+# Standard deviation of a region's Gaussian window, pixels of the canonical face.
+_REGION_PX = 10.0
+# An anchor is renewed after this time, or once the face lies this far from it: flow over a short
+# distance is the more exact one.
+_ANCHOR_S = 0.8
+_ANCHOR_PX = 4.0
+# Smaller eigenvalue of the structure tensor at which a cell is trusted by half: flat skin carries
+# no motion of its own, only noise and what the flow's smoothness invents.
+_TEXTURE = 3e-4
+_OVAL = np.array(
+    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+)
+_CENTRES = (np.arange(_CELLS, dtype=np.float32) + 0.5) * _CELL - 0.5
+_X, _Y = (c.ravel() for c in np.meshgrid(_CENTRES, _CENTRES))
+_MEMBERS = np.array([i for members in REGIONS.values() for i in members])
+_COUNTS = np.array([len(members) for members in REGIONS.values()])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """The state of a face's motion in one frame.
+
+    Attributes:
+        time_s: Time of the frame.
+        regions: (18, 2) float32, displacement (x, y) of each of `REGIONS` in pixels of the
+            canonical face, from an arbitrary start: differences between frames are what counts.
+        trust: (18,) float32, how much textured skin carries each region's figure; 0 is none.
+        head: (3,) float32, motion of the whole face that the registration left over (x, y, turn),
+            pixels, from an arbitrary start.
+        place: (2,) float32, centre of the face in the frame, in pixels of the canonical face.
+        blink: 0 open to 1 closed.
+        jaw_open: 0 to 1.
+    """
+
+    time_s: float
+    regions: np.ndarray
+    trust: np.ndarray
+    head: np.ndarray
+    place: np.ndarray
+    blink: float
+    jaw_open: float
+
+
+def to_cells(image: np.ndarray) -> np.ndarray:
+    """An image or field (224, 224, ...) averaged over its cells: (28, 28, ...)."""
+    return cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
+
+
+def face_mask(landmarks: np.ndarray) -> np.ndarray:
+    """(224, 224) bool: well inside the face, away from its moving outline."""
+    mask = np.zeros((FACE_SIZE, FACE_SIZE), np.uint8)
+    cv2.fillPoly(mask, [landmarks[_OVAL, :2].astype(np.int32)], 255)
+    return cv2.erode(mask, np.ones((13, 13), np.uint8)) > 0
+
+
+def _depth(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(784,) float32 depth of the face at each cell, zero mean inside the face, in half faces."""
+    column = np.clip((landmarks[:468, 0] / _CELL).astype(int), 0, _CELLS - 1)
+    row = np.clip((landmarks[:468, 1] / _CELL).astype(int), 0, _CELLS - 1)
+    cell = row * _CELLS + column
+    shape = _CELLS, _CELLS
+    total = np.bincount(cell, landmarks[:468, 2], _CELLS**2).reshape(shape).astype(np.float32)
+    count = np.bincount(cell, minlength=_CELLS**2).reshape(shape).astype(np.float32)
+    total, count = (cv2.GaussianBlur(a, (9, 9), 1.5) for a in (total, count))
+    depth = (total / np.maximum(count, 1e-4)).ravel()
+    return (depth - (depth * mask).sum() / max(mask.sum(), 1)) / (FACE_SIZE / 2)
+
+
+class RigidMotion:
+    """What a rigid head can do to the flow: shift, scale, turn, shear and parallax.
+
+    Args:
+        landmarks: (478, 3) of the canonical face.
+        texture: (784,) trust in each cell, 0 to 1.
+    """
+
+    def __init__(self, landmarks: np.ndarray, texture: np.ndarray) -> None:
+        mask = (
+            (to_cells(face_mask(landmarks).astype(np.uint8) * 255) > 204).astype(np.float32).ravel()
+        )
+        self.weights = texture * mask
+        x, y = (_X - FACE_SIZE / 2) / (FACE_SIZE / 2), (_Y - FACE_SIZE / 2) / (FACE_SIZE / 2)
+        # u and v have the same four terms each, so that one 4 x 4 system serves both.
+        self._terms = np.stack([np.ones_like(x), x, y, _depth(landmarks, mask)], 1)
+
+    def fit(self, flow: np.ndarray) -> np.ndarray:
+        """The rigid part (4, 2) of a flow (784, 2), by iteratively reweighted least squares."""
+        weights = self.weights
+        inside = weights > 0
+        part = np.zeros((4, 2))
+        if inside.sum() < 20:
+            return part
+        terms, flow, weights = self._terms[inside], flow[inside], weights[inside]
+        start = weights
+        ridge = 1e-4 * np.eye(4)
+        for _ in range(5):
+            weighted = terms * weights[:, None]
+            part = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ flow)
+            rest = np.linalg.norm(flow - terms @ part, axis=1)
+            spread = max(0.15, 1.5 * float(np.median(rest)))
+            weights = start / (1 + (rest / spread) ** 2)
+        return part
+
+    def remove(self, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A flow (784, 2) without its rigid part, and that part (4, 2)."""
+        part = self.fit(flow)
+        return flow - self._terms @ part, part
+
+
+def without_head(flow: np.ndarray, face: CanonicalFace) -> np.ndarray:
+    """A dense flow field (224, 224, 2) of a face without the part a rigid head explains."""
+    rigid = RigidMotion(face.landmarks, texture_trust(face.grey))
+    cells = to_cells(flow).reshape(-1, 2)
+    rest, _ = rigid.remove(cells)
+    moved = (cells - rest).reshape(_CELLS, _CELLS, 2).astype(np.float32)
+    return flow - cv2.resize(moved, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def texture_trust(grey: np.ndarray) -> np.ndarray:
+    """(784,) float32, 0 to 1: how well the texture of each cell fixes its motion."""
+    texture = to_cells(cv2.cornerMinEigenVal(grey, 15, 3)).ravel()
+    return texture / (texture + _TEXTURE)
+
+
+def region_windows(landmarks: np.ndarray) -> np.ndarray:
+    """(18, 784) float32: the Gaussian window of each of `REGIONS` over the cells."""
+    starts = np.r_[0, np.cumsum(_COUNTS)[:-1]]
+    centres = np.add.reduceat(landmarks[_MEMBERS, :2], starts, axis=0) / _COUNTS[:, None]
+    # A Gaussian window is a product of one over columns and one over rows.
+    across = np.exp(-((_CENTRES - centres[:, :1]) ** 2) / (2 * _REGION_PX**2))
+    down = np.exp(-((_CENTRES - centres[:, 1:]) ** 2) / (2 * _REGION_PX**2))
+    return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1).astype(np.float32)
+
+
+class RegionalMotion:
+    """Follows the regions of one face over time."""
+
+    def __init__(self) -> None:
+        self._flow = DenseFlow(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._anchor: np.ndarray | None = None
+        self._anchor_s = 0.0
+        self._texture = np.zeros(_CELLS**2, np.float32)
+        self._regions = np.zeros((len(REGIONS), 2))
+        self._head = np.zeros(3)
+
+    def __call__(self, face: CanonicalFace, time_s: float, blink: float, jaw_open: float) -> Motion:
+        """The motion of `face`, seen at `time_s` (seconds)."""
+        if self._anchor is None:
+            self._set_anchor(face.grey, time_s)
+        cells = to_cells(self._flow(self._anchor, face.grey)).reshape(-1, 2)
+        rigid = RigidMotion(face.landmarks, self._texture)
+        rest, part = rigid.remove(cells)
+        windows = region_windows(face.landmarks)
+        windows = windows * rigid.weights
+        trust = windows.sum(1)
+        # The constant shrinks regions that hardly any texture carries.
+        regions = self._regions + (windows @ rest) / (trust[:, None] + 0.3)
+        head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
+        away = np.linalg.norm(cells, axis=1)[rigid.weights > 0]
+        if time_s - self._anchor_s >= _ANCHOR_S or (away.size and np.median(away) > _ANCHOR_PX):
+            self._set_anchor(face.grey, time_s)
+            self._regions, self._head = regions, head
+        inverse = cv2.invertAffineTransform(face.matrix)
+        scale = np.sqrt(abs(np.linalg.det(face.matrix[:, :2])))
+        place = (inverse[:, :2] @ (FACE_SIZE / 2, FACE_SIZE / 2) + inverse[:, 2]) * scale
+        return Motion(
+            time_s,
+            regions.astype(np.float32),
+            trust.astype(np.float32),
+            head.astype(np.float32),
+            place.astype(np.float32),
+            blink,
+            jaw_open,
+        )
+
+    def _set_anchor(self, grey: np.ndarray, time_s: float) -> None:
+        self._anchor, self._anchor_s = grey, time_s
+        self._texture = texture_trust(grey)

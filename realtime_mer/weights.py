@@ -1,0 +1,74 @@
+"""Weights: an ONNX file with its card beside it, checked before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from realtime_mer.event import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Checked weights.
+
+    Attributes:
+        path: The ONNX file.
+        content: Its bytes, of which the card's SHA-256 is true.
+        card: The model card.
+    """
+
+    path: Path
+    content: bytes
+    card: dict[str, Any]
+
+
+def load_weights(path: Path) -> Weights:
+    """Reads an ONNX file and its card (the same name with .json), and checks the one by the other.
+
+    Raises:
+        InputError: A file is missing, or they do not belong together.
+    """
+    card_path = path.with_suffix(".json")
+    remedy = "restore both files, or make them anew with the tools that train"
+    try:
+        content = path.read_bytes()
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"weights {path}: {error.filename} is missing: {remedy}") from None
+    except OSError as error:
+        raise InputError(f"weights {path} cannot be read ({error.strerror}): {remedy}") from None
+    except ValueError:
+        raise InputError(f"weights {path}: the card {card_path} is no JSON: {remedy}") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if not isinstance(card, dict) or card.get("sha256") != digest:
+        raise InputError(
+            f"weights {path}: the file is not the one that {card_path.name} describes "
+            f"(SHA-256 {digest[:12]}...): {remedy}"
+        )
+    return Weights(path, content, card)
+
+
+def open_session(weights: Weights, providers: list[str], threads: int = 1) -> ort.InferenceSession:
+    """An ONNX Runtime session of checked weights.
+
+    Raises:
+        InputError: ONNX Runtime cannot use the file.
+    """
+    options = ort.SessionOptions()
+    # The networks are small: more threads cost more than they bring, and they would spin.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(weights.content, options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises many kinds, few of them public
+        raise InputError(
+            f"weights {weights.path} cannot be used by ONNX Runtime: make them anew with the tools "
+            "that train"
+        ) from error

@@ -1,0 +1,37 @@
+"""What many tests look at: a real photo of a face, and what the real tracker says about it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime_mer import demo
+from realtime_mer.frame import Frame
+from realtime_mer.landmark_model import find_landmark_model
+from realtime_mer.registration import CanonicalFace, Registration
+from realtime_mer.tracker import FaceTracker, TrackedFace
+
+
+@pytest.fixture(scope="session")
+def landmark_model() -> Path:
+    return find_landmark_model(download=False)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """(544, 704, 3) BGR, a face of about 200 px in its middle; not writeable."""
+    photo = demo._photo()
+    photo.setflags(write=False)
+    return photo
+
+
+@pytest.fixture(scope="session")
+def astronaut_tracked(astronaut, landmark_model) -> TrackedFace:
+    with FaceTracker(landmark_model) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
+    return face
+
+
+@pytest.fixture(scope="session")
+def astronaut_face(astronaut, astronaut_tracked) -> CanonicalFace:
+    return Registration()(astronaut, astronaut_tracked.landmarks, 0.0)

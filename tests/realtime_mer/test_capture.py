@@ -1,0 +1,575 @@
+"""Capture on real files, folders, sockets and threads."""
+
+import contextlib
+import http.server
+import itertools
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from realtime_mer.capture import Capture, Grab, State, _Clock, reader_for, redacted
+from realtime_mer.event import InputError
+
+SIZE = (64, 48)
+
+
+def picture(level: int, channels: int = 3) -> np.ndarray:
+    shape = (SIZE[1], SIZE[0]) if channels == 1 else (SIZE[1], SIZE[0], channels)
+    return np.full(shape, level, np.uint8)
+
+
+def write_video(path, frames=20, fps=25.0, codec="MJPG"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, SIZE)
+    assert writer.isOpened()
+    for k in range(frames):
+        writer.write(picture(10 * k % 256))
+    writer.release()
+    return path
+
+
+def write_image(path, image):
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def level(frame) -> float:
+    return float(frame.image.mean())
+
+
+# Video files
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.avi", "MJPG"), ("clip.mp4", "mp4v")])
+def test_every_frame_of_a_file_arrives_with_its_presentation_time(tmp_path, name, codec):
+    path = write_video(tmp_path / name, frames=20, fps=25.0, codec=codec)
+    with Capture(str(path)) as capture:
+        assert (capture.live, capture.size, capture.fps) == (False, SIZE, 25.0)
+        assert capture.frame_count == 20
+        frames = []
+        for frame in capture:
+            time.sleep(0.002)  # slower than decoding: nothing may be dropped
+            frames.append(frame)
+    assert [f.index for f in frames] == list(range(20))
+    assert [f.time_s for f in frames] == pytest.approx([k / 25 for k in range(20)], abs=1e-3)
+    assert [level(f) for f in frames] == pytest.approx([10 * k for k in range(20)], abs=6)
+    assert (capture.frames_read, capture.frames_dropped) == (20, 0)
+    assert (capture.state, capture.notes) == (State.ENDED, ())
+
+
+def test_frames_cannot_be_changed(tmp_path):
+    with Capture(write_video(tmp_path / "clip.avi")) as capture:
+        frame = capture.read()
+    with pytest.raises(ValueError, match="read-only"):
+        frame.image[0, 0] = 0
+    with pytest.raises(AttributeError):
+        frame.index = 5
+
+
+def test_true_rate_replaces_the_times_of_a_file(tmp_path):
+    path = write_video(tmp_path / "slow_motion.avi", frames=5, fps=25.0)
+    with Capture(path, fps=200) as capture:
+        assert capture.fps == 200
+        assert [f.time_s for f in capture] == pytest.approx([k / 200 for k in range(5)])
+
+
+def test_truncated_video_gives_what_decodes_and_a_note(tmp_path):
+    whole = write_video(tmp_path / "whole.avi", frames=60).read_bytes()
+    path = tmp_path / "cut.avi"
+    path.write_bytes(whole[: len(whole) // 3])
+    with Capture(path) as capture:
+        count = sum(1 for _ in capture)
+        assert 1 <= count < 40
+        assert capture.state is State.ENDED
+        (note,) = capture.notes
+    assert "cut.avi" in note
+    assert f"{count} of 60" in note
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a%03d.avi", "-dash.avi", "http:__x.avi", "с пробелом ü.avi", "a;b|c`d`$e.avi", "file:x.avi"],
+)
+def test_odd_file_names_are_only_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    # cv2.VideoWriter would take "%03d" for a pattern, so the file is renamed.
+    write_video(tmp_path / "plain.avi", frames=3).rename(tmp_path / name)
+    with Capture(name) as capture:
+        assert sum(1 for _ in capture) == 3
+
+
+def make_bad(tmp_path, kind):
+    path = tmp_path / f"{kind}.mp4"
+    if kind == "text":
+        path.write_text("not a video\n" * 200)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "no_index":
+        whole = write_video(tmp_path / "whole.mp4", codec="mp4v").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "no_frames":
+        write_video(path, frames=0, codec="mp4v")
+    elif kind == "folder_without_pictures":
+        path.mkdir()
+        (path / "notes.txt").write_text("none")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "picture":
+        return write_image(tmp_path / "picture.png", picture(9))
+    return path
+
+
+BAD = ["missing", "text", "empty", "no_index", "no_frames", "folder_without_pictures", "picture"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *BAD,
+        pytest.param("fifo", marks=pytest.mark.skipif(os.name == "nt", reason="no FIFOs")),
+    ],
+)
+def test_bad_files_are_named_with_a_remedy(tmp_path, kind):
+    path = make_bad(tmp_path, kind)
+    with pytest.raises(InputError) as raised, Capture(str(path)):
+        pass
+    message = str(raised.value)
+    assert path.name in message
+    assert len(message.split(". ")) >= 2, f"no remedy in: {message}"
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_print_nothing(tmp_path, kind):
+    path = make_bad(tmp_path, kind)
+    code = (
+        "import sys\n"
+        "from realtime_mer.capture import Capture\n"
+        "from realtime_mer.event import InputError\n"
+        "try:\n"
+        "    with Capture(sys.argv[1]): pass\n"
+        "except InputError: sys.exit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+
+
+def test_broken_frames_print_nothing(tmp_path):
+    whole = bytearray(write_video(tmp_path / "whole.avi", frames=30).read_bytes())
+    noise = np.random.default_rng(0)
+    first_half = len(whole) // 2  # headers and whole frames
+    for at in noise.integers(first_half, len(whole) - 800, 60):
+        whole[at] ^= 0xFF
+    (tmp_path / "noisy.avi").write_bytes(whole)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    photo = noise.integers(0, 255, (48, 64, 3), np.uint8)
+    for suffix in (".jpg", ".png", ".webp", ".tif"):
+        data = write_image(folder / f"x{suffix}", photo).read_bytes()
+        (folder / f"x{suffix}").write_bytes(data[: len(data) // 2])
+    code = (
+        "import pathlib, sys\n"
+        "from realtime_mer.capture import Capture, _decode\n"
+        "with Capture(sys.argv[1]) as capture: list(capture)\n"
+        "for path in pathlib.Path(sys.argv[2]).iterdir(): _decode(path)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "noisy.avi", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Folders of frames
+
+
+def test_folder_is_read_in_natural_order_at_its_rate(tmp_path):
+    for k in (10, 9, 1, 2, 11):
+        write_image(tmp_path / f"img{k}.png", picture(k))
+    (tmp_path / "Thumbs.db").write_text("no picture")
+    write_image(tmp_path / ".hidden.png", picture(200))
+    with Capture(tmp_path, fps=200) as capture:
+        assert (capture.frame_count, capture.fps, capture.live) == (5, 200, False)
+        frames = list(capture)
+    assert [level(f) for f in frames] == [1, 2, 9, 10, 11]
+    assert [f.time_s for f in frames] == pytest.approx([k / 200 for k in range(5)])
+    assert capture.notes == ()
+
+
+def test_unknown_rate_of_a_folder_is_said(tmp_path):
+    write_image(tmp_path / "1.png", picture(1))
+    with Capture(tmp_path) as capture:
+        (note,) = capture.notes
+    assert "30 fps" in note
+    assert "--fps" in note
+
+
+@pytest.mark.parametrize(
+    "image",
+    [picture(77, 1), picture(77, 4), picture(77), np.full((48, 64), 77 * 256, np.uint16)],
+    ids=["grey", "four channels", "bgr", "16 bit"],
+)
+def test_all_pictures_become_bgr(tmp_path, image):
+    write_image(tmp_path / "1.png", image)
+    with Capture(tmp_path, fps=30) as capture:
+        frame = capture.read()
+    assert frame.image.shape == (48, 64, 3)
+    assert level(frame) == pytest.approx(77, abs=1)
+
+
+def test_unreadable_picture_is_named_after_the_good_ones(tmp_path):
+    write_image(tmp_path / "1.png", picture(1))
+    write_image(tmp_path / "2.png", picture(2))
+    (tmp_path / "3.png").write_text("no picture")
+    seen = []
+    with (
+        pytest.raises(InputError, match=r"3\.png"),
+        Capture(tmp_path, fps=30) as capture,
+    ):
+        seen.extend(iter(capture))
+    # The generator was drained frame by frame; both good ones came before the error.
+    assert capture.frames_read == 2
+    assert capture.state is State.FAILED
+
+
+def test_frames_of_another_size_are_refused_by_name(tmp_path):
+    write_image(tmp_path / "1.png", picture(1))
+    write_image(tmp_path / "2.png", np.zeros((20, 30, 3), np.uint8))
+    with (
+        pytest.raises(InputError, match=r"2\.png .* 30 x 20 pixels.* 64 x 48"),
+        Capture(tmp_path, fps=30) as capture,
+    ):
+        list(capture)
+
+
+@pytest.mark.parametrize("fps", [0, -1, math.nan, math.inf])
+def test_impossible_rates_are_refused(tmp_path, fps):
+    with pytest.raises(InputError, match="--fps"):
+        Capture(tmp_path, fps=fps)
+
+
+# Clock
+
+
+@pytest.mark.parametrize(
+    ("positions", "times"),
+    [
+        ([0.5, 0.54, 0.60], [0, 0.04, 0.10]),  # variable rate, and the first frame is the zero
+        ([0, 0, 0, 0], [0, 0.1, 0.2, 0.3]),  # a container without times
+        ([None, None, None], [0, 0.1, 0.2]),
+        ([0, math.nan, 0.25], [0, 0.1, 0.25]),
+        ([math.nan, 5.0, 5.2], [0, 0.1, 0.3]),
+        ([0, 0.1, 0.0, 0.1], [0, 0.1, 0.2, 0.3]),  # times begin anew in the middle
+    ],
+)
+def test_times_always_rise(positions, times):
+    clock = _Clock(fps=10)
+    assert [clock(p) for p in positions] == pytest.approx(times)
+
+
+# Live sources
+
+
+class PacedReader:
+    """A camera made of arithmetic: one frame every `period_s`, for ever or `count` times."""
+
+    name = "paced"
+    fps = 1000.0  # a lie that live times must not follow
+    frame_count = 0
+
+    def __init__(self, period_s=0.01, count=None, live=True):
+        self.period_s = period_s
+        self.live = live
+        self.left = itertools.count() if count is None else iter(range(count))
+        self.notes = []
+        self.closed = threading.Event()
+
+    def open(self):
+        pass
+
+    def read(self):
+        k = next(self.left, None)
+        if k is None:
+            return None
+        time.sleep(self.period_s)
+        return Grab(picture(k % 256), 0.0, time.monotonic())
+
+    def empty(self):
+        return InputError("empty. Mend it.")
+
+    def close(self):
+        self.closed.set()
+
+
+def test_slow_consumer_of_a_live_source_gets_the_newest_frame():
+    with Capture(PacedReader(period_s=0.005)) as capture:
+        seen = []
+        for frame in itertools.islice(capture, 5):
+            seen.append(frame)
+            time.sleep(0.06)
+            # What comes next was captured while we slept, at its very end.
+        age = time.monotonic() - capture.read().captured_at
+    gaps = np.diff([f.index for f in seen])
+    assert (gaps > 3).all()
+    assert age < 0.04
+    assert capture.frames_dropped > 20
+    assert capture.frames_read == 6 + capture.frames_dropped
+
+
+def test_live_times_are_those_of_capture():
+    with Capture(PacedReader(period_s=0.02)) as capture:
+        frames = list(itertools.islice(capture, 10))
+    assert frames[0].time_s == 0
+    for a, b in itertools.pairwise(frames):
+        assert b.time_s - a.time_s == pytest.approx(b.captured_at - a.captured_at)
+    assert frames[-1].time_s >= 9 * 0.02
+    assert capture.measured_fps == pytest.approx(50, rel=0.3)
+
+
+def test_recorded_source_waits_for_its_consumer():
+    reader = PacedReader(period_s=0, count=40, live=False)
+    with Capture(reader) as capture:
+        time.sleep(0.1)
+        assert capture.frames_read < 10  # bounded
+        assert [f.index for f in capture] == list(range(40))
+    assert capture.frames_dropped == 0
+
+
+def test_read_returns_in_time_without_a_frame():
+    with Capture(PacedReader(period_s=0.3)) as capture:
+        capture.read()
+        started = time.monotonic()
+        assert capture.read(timeout_s=0.05) is None
+        assert time.monotonic() - started < 0.2
+        assert capture.state is State.RUNNING
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_close_stops_a_thread_whose_consumer_has_gone(live):
+    reader = PacedReader(period_s=0.001, live=live)
+    capture = Capture(reader)
+    capture.open()
+    capture.read()
+    time.sleep(0.05)  # the recorded one now waits for room
+    started = time.monotonic()
+    capture.close()
+    capture.close()
+    assert time.monotonic() - started < 0.5
+    assert reader.closed.is_set()
+    assert capture.state is State.CLOSED
+    assert capture.read() is None
+
+
+def test_source_is_given_back_on_errors_of_the_consumer():
+    reader = PacedReader()
+    with pytest.raises(KeyboardInterrupt), Capture(reader) as capture:
+        raise next(KeyboardInterrupt() for _ in capture)
+    assert reader.closed.wait(1)
+
+
+def test_reader_that_never_returns_ends_as_stalled_and_does_not_hold_close():
+    class Stuck(PacedReader):
+        def read(self):
+            grab = super().read()
+            if grab.image[0, 0, 0] == 3:
+                time.sleep(30)
+            return grab
+
+    started = time.monotonic()
+    with Capture(Stuck(), stall_timeout_s=0.2) as capture:
+        assert len(list(capture)) == 3
+        assert capture.state is State.STALLED
+        assert "0.2 s" in capture.notes[0]
+    assert time.monotonic() - started < 4
+
+
+def test_error_in_the_thread_reaches_the_consumer():
+    class Broken(PacedReader):
+        def read(self):
+            if next(self.left) == 2:
+                raise OSError("sensor on fire")
+            return Grab(picture(1), None, time.monotonic())
+
+    with pytest.raises(OSError, match="on fire"), Capture(Broken(live=False)) as capture:
+        list(capture)
+
+
+def test_pictures_of_another_size_are_scaled_to_the_first():
+    class Zooming(PacedReader):
+        def read(self):
+            grab = super().read()
+            return grab and grab._replace(image=np.zeros((48 + self.count(), 64, 3), np.uint8))
+
+        def count(self, _c=itertools.count()):  # noqa: B008
+            return min(next(_c), 1)
+
+    with Capture(Zooming(period_s=0, count=5, live=False)) as capture:
+        assert {f.image.shape for f in capture} == {(48, 64, 3)}
+        (note,) = capture.notes
+    assert "64 x 48 to 64 x 49" in note
+
+
+# Streams over a real socket
+
+
+class StreamHandler(http.server.BaseHTTPRequestHandler):
+    """Motion JPEG at 50 fps; the path says how it ends."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        if self.path.startswith("/file"):
+            data = self.server.file.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for k in itertools.count():
+                if k == 15 and "finish" in self.path:
+                    return
+                if k == 15 and "stall" in self.path:
+                    self.server.over.wait(10)
+                    return
+                data = cv2.imencode(".jpg", picture(k % 256))[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+                time.sleep(0.02)
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StreamHandler)
+    server.daemon_threads = True
+    server.over = threading.Event()
+    server.file = tmp_path / "clip.avi"
+    server.url = f"http://admin:hunter2@127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_stream_is_live_and_timed_by_its_frames(server):
+    with Capture(f"{server.url}/live?token=abc") as capture:
+        assert capture.live
+        assert (capture.size, capture.frame_count) == (SIZE, 0)
+        assert capture.source == f"http://***@127.0.0.1:{server.server_port}/live?token=***"
+        frames = list(itertools.islice(capture, 30))
+    # The header of such a stream says 25 fps; 50 are sent.
+    rate = 20 / (frames[-1].time_s - frames[-21].time_s)
+    assert 35 < rate < 55
+
+
+def test_stream_that_ends_ends(server):
+    with Capture(f"{server.url}/finish") as capture:
+        assert len(list(capture)) >= 5
+        assert (capture.state, capture.notes) == (State.ENDED, ())
+
+
+def test_stalled_stream_ends_in_bounded_time(server):
+    with Capture(f"{server.url}/stall", stall_timeout_s=0.5) as capture:
+        started = time.monotonic()
+        assert len(list(capture)) >= 5
+        assert time.monotonic() - started < 3
+        assert capture.state is State.STALLED
+        assert "hunter2" not in capture.notes[0]
+
+
+def test_recording_behind_an_address_loses_no_frame(server):
+    write_video(server.file, frames=20)
+    with Capture(f"{server.url}/file.avi") as capture:
+        assert not capture.live
+        assert len(list(capture)) == 20
+
+
+def test_refused_address_is_named_without_its_credentials(server):
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(InputError) as raised, Capture(f"{url}/live?token=s3cr3t"):
+        pass
+    message = str(raised.value)
+    assert "127.0.0.1" in message
+    for secret in ("hunter2", "admin", "s3cr3t"):
+        assert secret not in message
+
+
+# Kinds of sources
+
+
+@pytest.mark.parametrize("source", ["7", 7, "/dev/video7"])
+def test_absent_camera_names_the_demo(source):
+    with pytest.raises(InputError, match="--demo") as raised, Capture(source):
+        pass
+    assert "7" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("-1", "numbered from 0"), ("gopher://x/y", "not supported"), ("", "empty"), ("a\0b", "name")],
+)
+def test_sources_of_no_kind_are_refused(source, what):
+    with pytest.raises(InputError, match=what):
+        Capture(source)
+
+
+def test_rate_is_for_recordings():
+    with pytest.raises(InputError, match="--fps is for recordings"):
+        Capture("0", fps=30)
+
+
+def test_file_named_like_a_number_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "plain.avi").rename(tmp_path / "0")
+    assert not reader_for("./0").live
+    assert reader_for("0").live
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("clip.avi", "clip.avi"),
+        ("mail@home?token=1.avi", "mail@home?token=1.avi"),  # a file name is no address
+        ("http://host/x", "http://host/x"),
+        ("rtsp://u:p@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://u:p@ss@host/x", "rtsp://***@host/x"),
+        ("rtsp://u:pa/ss@host/x", "rtsp://***@host/x"),
+        ("rtsp://u:pa?ss#w@host/x", "rtsp://***@host/x"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+        ("http://h/x?Token=1&profile=2", "http://h/x?Token=***&profile=2"),
+        ("http://h/x?a=1;PASSWORD=2", "http://h/x?a=1;PASSWORD=***"),
+        ("http://h/x?%74oken=1", "http://h/x?%74oken=***"),
+        ("http://h/x?q=eyJhbGciOiJIUzI1NiJ9", "http://h/x?q=***"),
+        ("http://h/x#access_token=1", "http://h/x#access_token=***"),
+        ("evil\x1b[2J\n.avi", "evil\\x1b[2J\\n.avi"),
+        ("bytes\udcff.avi", "bytes\\udcff.avi"),
+    ],
+)
+def test_what_is_shown_of_a_source(source, shown):
+    assert redacted(source) == shown
+
+
+def test_program_ends_at_once_and_cleanly_while_a_stream_stalls(server):
+    code = (
+        "import sys, time\n"
+        "from realtime_mer.capture import Capture\n"
+        "with Capture(sys.argv[1]) as capture:\n"
+        "    for frame in capture:\n"
+        "        if frame.index == 10: break\n"
+        "    time.sleep(0.5); started = time.monotonic()\n"
+        "print(time.monotonic() - started < 1.5)\n"
+    )
+    command = [sys.executable, "-c", code, f"{server.url}/stall"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -1,0 +1,352 @@
+"""Training windows for the spotter: measured background motion plus motions of known time.
+
+A background is the motion signal of a face that shows no micro-expression (`tools/synthesize.py`).
+Onto it are added micro-expressions, which are to be found, and macro-expressions, steps and slow
+motions, which are not. A motion is a displacement field of the canonical face, measured (the
+released flow of CASME II, SMIC and SAMM) or drawn (`realtime_mer.action_units`), seen through the
+very regions, texture and rigid fit of the background's face; adding signals instead of warping
+pictures makes windows in unlimited number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from realtime_mer.action_units import EXPRESSIONS, expression
+from realtime_mer.flow import FACE_SIZE
+from realtime_mer.motion import REGIONS, RigidMotion, region_windows, to_cells
+from realtime_mer.registration import LAYOUT
+from realtime_mer.signals import ROW, STEP_S, features, resample
+
+COUNT = len(REGIONS)
+STEPS = 160
+# Where the picture's left and right regions change places in a mirrored face.
+_NAMES = list(REGIONS)
+_MIRROR = np.array(
+    [
+        _NAMES.index(n.replace("left", "?").replace("right", "left").replace("?", "right"))
+        for n in _NAMES
+    ]
+)
+# The network speaks of an offset when it lies this far back, in seconds, give or take.
+DELAY_S = 0.10
+DELAY_TOLERANCE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """One background clip.
+
+    Attributes:
+        name: File name without the take.
+        times: (n,) seconds.
+        rows: (n, ROW) float32, NaN where no face was seen.
+        rise, fall: (m, 18, 2) float32, what this face's regions see of the m motions.
+        lids: (k, 18, 2) float32, likewise of k motions of the lids.
+    """
+
+    name: str
+    times: np.ndarray
+    rows: np.ndarray
+    rise: np.ndarray
+    fall: np.ndarray
+    lids: np.ndarray
+
+
+def _scaled(field: np.ndarray) -> np.ndarray:
+    """A field without its median and with a 99th percentile displacement of 1."""
+    field = field - np.median(field.reshape(-1, 2), 0)
+    size = float(np.percentile(np.linalg.norm(field, axis=-1), 99))
+    return (field / max(size, 1e-6)).astype(np.float32)
+
+
+def measured_motions(pairs: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(rise, fall) fields (224, 224, 2) of flow pairs (m, 2, 28, 28, 3) uint8."""
+    motions = []
+    for pair in pairs:
+        fields = [
+            cv2.resize(
+                _scaled(image[..., [2, 1]].astype(np.float32)),
+                (FACE_SIZE, FACE_SIZE),
+                interpolation=cv2.INTER_CUBIC,
+            )
+            for image in pair
+        ]
+        motions.append((fields[0], fields[1]))
+    return motions
+
+
+def drawn_motions(count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(rise, fall) fields of action units; the fall returns nearly all the way."""
+    motions = []
+    labels = list(EXPRESSIONS)
+    for _ in range(count):
+        choices = EXPRESSIONS[labels[rng.integers(len(labels))]]
+        field = _scaled(expression(choices[rng.integers(len(choices))], rng, 1.0))
+        motions.append((field, -field * rng.uniform(0.6, 1.0)))
+    return motions
+
+
+def lid_motions(count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Fields of upper lids that come down, as in blinks and half blinks; peak 1."""
+    rows, columns = np.mgrid[0:FACE_SIZE, 0:FACE_SIZE].astype(np.float32)
+    fields = []
+    for _ in range(count):
+        field = np.zeros((FACE_SIZE, FACE_SIZE, 2), np.float32)
+        wide, high, above = rng.uniform(16, 30), rng.uniform(6, 13), rng.uniform(0, 10)
+        for x, y in LAYOUT[:2]:
+            side = rng.uniform(0.7, 1.0)
+            across, down = (columns - x) / wide, (rows - y + above) / high
+            field[..., 1] += side * np.exp(-(across**2) - down**2)
+        fields.append(field)
+    return fields
+
+
+def load_background(
+    path: Path, motions: list[tuple[np.ndarray, np.ndarray]], lids: list[np.ndarray]
+) -> Background:
+    """A background of `tools/synthesize.py`, with what its face would see of the motions."""
+    with np.load(path, allow_pickle=False) as d:
+        rows = np.concatenate(
+            [
+                d["regions"].reshape(len(d["time_s"]), -1),
+                d["trust"],
+                d["head"],
+                d["place"],
+                d["blink"][:, None],
+                d["jaw_open"][:, None],
+            ],
+            axis=1,
+            dtype=np.float32,
+        )
+        landmarks, texture, times = d["landmarks"], d["texture"], d["time_s"]
+    rigid = RigidMotion(landmarks, texture)
+    windows = region_windows(landmarks) * rigid.weights
+    trust = windows.sum(1)[:, None]
+
+    def seen(field: np.ndarray) -> np.ndarray:
+        # Dense flow smooths a motion; its reach is about half a dozen pixels.
+        cells = to_cells(cv2.GaussianBlur(field, (0, 0), 5)).reshape(-1, 2)
+        rest, _ = rigid.remove(cells)
+        return ((windows @ rest) / (trust + 0.3)).astype(np.float32)
+
+    return Background(
+        path.name.split(".")[0],
+        times,
+        rows,
+        np.array([seen(rise) for rise, _ in motions]),
+        np.array([seen(fall) for _, fall in motions]),
+        np.array([seen(lid) for lid in lids]),
+    )
+
+
+def _ramp(x: np.ndarray, power: float) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))) ** power
+
+
+class WindowMaker:
+    """Draws training windows. Not to be shared between threads.
+
+    Args:
+        backgrounds: What to draw from; each as likely as the next, whatever its length.
+        seed: The same seed gives the same windows.
+        weights: Likelihood of each background, any scale.
+    """
+
+    def __init__(
+        self, backgrounds: list[Background], seed: int, weights: np.ndarray | None = None
+    ) -> None:
+        self._backgrounds = [b for b in backgrounds if self._spans(b)]
+        self._rng = np.random.default_rng(seed)
+        if weights is None:
+            weights = np.ones(len(backgrounds))
+        weights = np.array(
+            [w for b, w in zip(backgrounds, weights, strict=True) if self._spans(b)], float
+        )
+        self._weights = weights / weights.sum()
+
+    @staticmethod
+    def _spans(background: Background) -> list[tuple[int, int]]:
+        """(first, end) of stretches with a face that are long enough for a window."""
+        seen = np.isfinite(background.rows).all(1)
+        edges = np.flatnonzero(np.diff(np.r_[False, seen, False].astype(int)))
+        needed = (STEPS + 3) * STEP_S * 0.55
+        return [
+            (a, b)
+            for a, b in edges.reshape(-1, 2)
+            if b - a > 10 and background.times[b - 1] - background.times[a] > needed
+        ]
+
+    def _stretch(self) -> tuple[Background, np.ndarray, np.ndarray]:
+        """A stretch of a background: frame times from 0 on and a copy of its rows."""
+        rng = self._rng
+        background = self._backgrounds[rng.choice(len(self._weights), p=self._weights)]
+        spans = self._spans(background)
+        first, end = spans[rng.integers(len(spans))]
+        times, rows = background.times[first:end], background.rows[first:end]
+        # Faster and slower versions of what the face does by itself.
+        speed = rng.uniform(0.75, 1.4)
+        length = (STEPS + 2) * STEP_S
+        available = (times[-1] - times[0]) / speed
+        if available < length:
+            speed = (times[-1] - times[0]) / length * 0.99
+            available = length
+        start = times[0] + speed * rng.uniform(0, max(available - length, 0))
+        fps = rng.choice([0, 0, 0, 15, 20, 25, 60])
+        if fps and fps < 0.9 / np.median(np.diff(times)) * speed:
+            # A slower camera: pick frames.
+            at = np.arange(start, start + speed * length + 0.2, speed / fps)
+            keep = np.unique(np.clip(np.searchsorted(times, at), 0, len(times) - 1))
+        else:
+            keep = np.arange(*np.searchsorted(times, [start - 0.2, start + speed * length + 0.2]))
+        return background, (times[keep] - start) / speed, rows[keep].copy()
+
+    def window(self) -> tuple[np.ndarray, np.ndarray]:
+        """One window.
+
+        Returns:
+            Rows (STEPS, ROW) float32 and targets (STEPS, 6) float32: end, inside, seconds since
+            the offset, length, apex fraction, weight of the step.
+        """
+        rng = self._rng
+        grid = np.arange(STEPS) * STEP_S + STEP_S * (1 + rng.uniform())
+        background, frame_times, frame_rows = self._stretch()
+        regions = frame_rows[:, : 2 * COUNT].reshape(-1, COUNT, 2)
+        if rng.uniform() < 0.2:
+            # Calmer or livelier by a factor.
+            middle = regions.mean(0)
+            regions[:] = middle + (regions - middle) * rng.uniform(0.5, 1.3)
+        if rng.uniform() < 0.4:
+            # What another face did by itself, on top: more kinds of restlessness than clips.
+            _, other_times, other_rows = self._stretch()
+            if rng.uniform() < 0.5:
+                other_rows = mirrored(other_rows)
+            share = rng.uniform(0.3, 1.0)
+            at = np.searchsorted(other_times, frame_times).clip(0, len(other_times) - 1)
+            moving = np.r_[0 : 2 * COUNT, 3 * COUNT : 3 * COUNT + 5]
+            frame_rows[:, moving] += share * other_rows[at][:, moving]
+            lids = slice(3 * COUNT + 5, None)
+            frame_rows[:, lids] = np.maximum(frame_rows[:, lids], share * other_rows[at][:, lids])
+        targets = np.zeros((STEPS, 6), np.float32)
+        targets[:, 5] = 1
+        self._add_motions(background, frame_times, regions, grid, targets)
+        for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
+            self._add_blink(background, frame_times, frame_rows, regions, grid[-1])
+        jitter = rng.uniform(0, 0.02)
+        regions += rng.normal(0, jitter, regions.shape).astype(np.float32)
+        out = resample(frame_times, frame_rows, grid)
+        if rng.uniform() < 0.5:
+            out = mirrored(out)
+        return out, targets
+
+    def _add_motions(
+        self,
+        background: Background,
+        times: np.ndarray,
+        regions: np.ndarray,
+        grid: np.ndarray,
+        targets: np.ndarray,
+    ) -> None:
+        rng = self._rng
+        at = rng.uniform(0.2, 1.0)
+        while at < grid[-1] - 0.2:
+            kind = rng.choice(["micro", "macro", "step", "none"], p=[0.6, 0.15, 0.1, 0.15])
+            index = rng.integers(len(background.rise))
+            rise, fall = background.rise[index], background.fall[index]
+            # Flow shrinks small motions, by region and by face: compared with warped clips, the
+            # fields keep 0.4 to 0.9 of their size and their pattern to a correlation of 0.8.
+            gain = rng.uniform(0.35, 0.95) * np.exp(rng.normal(0, 0.25, (COUNT, 1)))
+            if rng.uniform() < 0.3:
+                fall = -rise * rng.uniform(0.7, 1.0)
+            if kind == "micro":
+                length = rng.uniform(0.1, 0.52)
+                peak = np.exp(rng.uniform(np.log(0.8), np.log(4.0)))
+                apex = np.clip(rng.normal(0.5, 0.1), 0.25, 0.75)
+                self._mark(grid, targets, at, length, apex)
+            elif kind == "macro":
+                length = rng.uniform(0.7, 3.0)
+                peak = np.exp(rng.uniform(np.log(1.5), np.log(9.0)))
+                apex = rng.uniform(0.25, 0.75)
+            elif kind == "step":
+                length = rng.uniform(0.1, 1.0)
+                peak = np.exp(rng.uniform(np.log(0.8), np.log(6.0)))
+                apex = 1.0
+            else:
+                at += rng.uniform(0.5, 2.0)
+                continue
+            bend = np.exp(rng.normal(0, 0.1))
+            up = _ramp((times - at) / max(length * apex, 1e-3), bend)
+            after = times - at - length
+            down = _ramp((times - at - length * apex) / max(length * (1 - apex), 1e-3), 1 / bend)
+            fade = np.exp(-np.maximum(after, 0) / rng.uniform(0.4, 1.2))
+            if kind == "step":
+                hold = rng.uniform(0.8, 5.0)
+                down = _ramp((after - hold) / rng.uniform(0.6, 2.0), 1)
+                moved = up[:, None, None] * rise - down[:, None, None] * rise
+            else:
+                moved = (up[:, None, None] * rise + down[:, None, None] * fall) * fade[
+                    :, None, None
+                ]
+            regions += (gain * peak * moved).astype(np.float32)
+            at += length + rng.uniform(0.6, 2.6)
+
+    def _add_blink(
+        self,
+        background: Background,
+        times: np.ndarray,
+        rows: np.ndarray,
+        regions: np.ndarray,
+        end_s: float,
+    ) -> None:
+        """A blink or half a blink; the landmarks notice it more or less."""
+        rng = self._rng
+        lid = background.lids[rng.integers(len(background.lids))]
+        start, length = rng.uniform(0.2, end_s - 0.3), rng.uniform(0.1, 0.45)
+        closing = rng.uniform(0.3, 0.5)
+        x = (times - start) / length
+        closed = np.minimum(_ramp(x / closing, 1), 1 - _ramp((x - closing) / (1 - closing), 1))
+        gain = rng.uniform(2, 14) * np.exp(rng.normal(0, 0.25, (COUNT, 1)))
+        regions += (gain * closed[:, None, None] * lid).astype(np.float32)
+        blink = rows[:, 3 * COUNT + 5]
+        seen = rng.uniform(0, 0.7) * rng.uniform()
+        np.clip(blink + seen * closed, 0, 1, out=blink)
+
+    @staticmethod
+    def _mark(
+        grid: np.ndarray, targets: np.ndarray, onset: float, length: float, apex: float
+    ) -> None:
+        since = grid - onset - length
+        end = np.abs(since - DELAY_S) <= DELAY_TOLERANCE_S
+        targets[end, 0] = 1
+        # On either side of the moment of truth both answers are right.
+        near = (np.abs(since - DELAY_S) <= DELAY_TOLERANCE_S + 0.034) & ~end
+        targets[near, 5] = 0
+        told = (since > -0.05) & (since < 0.3)
+        targets[told, 2] = since[told]
+        targets[told, 3] = length
+        targets[told, 4] = apex
+        targets[(grid - 0.1 > onset) & (since < 0.1), 1] = 1
+
+    def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features (size, STEPS, CHANNELS) and targets (size, STEPS, 6)."""
+        windows = [self.window() for _ in range(size)]
+        rows = np.stack([w[0] for w in windows])
+        return features(rows), np.stack([w[1] for w in windows])
+
+
+def mirrored(rows: np.ndarray) -> np.ndarray:
+    """Rows (..., ROW) of the mirrored face."""
+    out = rows.copy()
+    shape = rows.shape[:-1]
+    regions = rows[..., : 2 * COUNT].reshape(*shape, COUNT, 2)[..., _MIRROR, :] * (-1, 1)
+    out[..., : 2 * COUNT] = regions.reshape(*shape, -1)
+    out[..., 2 * COUNT : 3 * COUNT] = rows[..., 2 * COUNT : 3 * COUNT][..., _MIRROR]
+    # head x and turn, and the place's x.
+    for column in (3 * COUNT, 3 * COUNT + 2, 3 * COUNT + 3):
+        out[..., column] *= -1
+    assert out.shape[-1] == ROW
+    return out

@@ -1,0 +1,179 @@
+"""Motion of faces that show no micro-expression: what `tools/train_spotter.py` trains upon.
+
+    python tools/synthesize.py --media DIR --out DIR [--stills N] [--seed N]
+
+Every video of the media folder goes through the runtime's own tracker, registration and regional
+motion. Every photo becomes N clips under a slowly swaying camera with sensor noise, a codec's loss,
+lamp flicker and blinks, at changing frame rates and sizes, and goes the same way. What comes out is
+not pictures but signals, one .npz a clip; micro-expressions, and motions that are none, are added
+to the signals while training (`tools/spotting_data.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from realtime_mer.capture import Capture
+from realtime_mer.demo import PhotoFace, detect_face_mesh
+from realtime_mer.event import InputError
+from realtime_mer.frame import Frame
+from realtime_mer.landmark_model import find_landmark_model
+from realtime_mer.motion import RegionalMotion, texture_trust
+from realtime_mer.registration import Registration
+from realtime_mer.tracker import FaceTracker
+
+PHOTOS = frozenset({".jpg", ".jpeg", ".png"})
+VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
+_MARGIN = 24
+
+
+def follow(frames: Iterator[Frame], model: Path) -> dict[str, np.ndarray]:
+    """The motion signals of the first face in `frames`, as arrays over time.
+
+    Keys: time_s (n,), regions (n, 18, 2), trust (n, 18), head (n, 3), place (n, 2), blink (n,),
+    jaw_open (n,), NaN where no face was seen; landmarks (478, 3) and texture (784,), their medians.
+    """
+    rows, landmarks, textures = [], [], []
+    registration, motion, lost = Registration(), RegionalMotion(), True
+    with FaceTracker(model) as tracker:
+        for frame in frames:
+            faces = tracker.track(frame)
+            if not faces:
+                lost = True
+                rows.append(np.r_[frame.time_s, np.full(61, np.nan)])
+                continue
+            if lost:
+                registration, motion, lost = Registration(), RegionalMotion(), False
+            face = registration(frame.image, faces[0].landmarks, frame.time_s)
+            m = motion(face, frame.time_s, faces[0].blink, faces[0].jaw_open)
+            rows.append(
+                np.r_[m.time_s, m.regions.ravel(), m.trust, m.head, m.place, m.blink, m.jaw_open]
+            )
+            if frame.index % 15 == 0:
+                landmarks.append(face.landmarks)
+                textures.append(texture_trust(face.grey))
+    if not landmarks:
+        return {}
+    table = np.array(rows, np.float32)
+    times = np.array([r[0] for r in rows])
+    return {
+        "time_s": times,
+        "regions": table[:, 1:37].reshape(-1, 18, 2),
+        "trust": table[:, 37:55],
+        "head": table[:, 55:58],
+        "place": table[:, 58:60],
+        "blink": table[:, 60],
+        "jaw_open": table[:, 61],
+        "landmarks": np.median(landmarks, 0),
+        "texture": np.median(textures, 0),
+    }
+
+
+def sway(photo: np.ndarray, model: Path, rng: np.random.Generator) -> Iterator[Frame]:
+    """A photo (height, width, 3) under a swaying camera, with everything a cheap camera adds."""
+    mesh = detect_face_mesh(photo, model)
+    if mesh is None:
+        return
+    width = float(np.ptp(mesh[:, 0]))
+    scale = rng.uniform(90, 260) / width
+    photo = cv2.resize(
+        photo,
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,
+    )
+    mesh = mesh * scale
+    # No more of the picture than a face needs: the signals see nothing else.
+    low = np.maximum(mesh.min(0) - 0.7 * width * scale, 0).astype(int)
+    high = np.minimum(mesh.max(0) + 0.7 * width * scale, photo.shape[1::-1]).astype(int)
+    photo = np.ascontiguousarray(photo[low[1] : high[1], low[0] : high[0]])
+    photo = cv2.copyMakeBorder(photo, *[_MARGIN] * 4, cv2.BORDER_REFLECT)
+    face = PhotoFace(photo, mesh - low + _MARGIN)
+    fps = rng.choice([15, 24, 25, 30, 30, 30, 60])
+    count = int(rng.uniform(12, 16) * fps) if fps < 50 else int(10 * fps)
+    amplitude, frequency, phase = (
+        rng.uniform(0.3, 4.0, 4) * rng.uniform(0.3, 1.3),
+        rng.uniform(0.05, 0.4, 4),
+        rng.uniform(0, 6.3, 4),
+    )
+    noise, quality = rng.uniform(0.7, 3.5), int(rng.integers(60, 97))
+    flicker = rng.choice([0.0, 0.0, 0.02, 0.04])
+    blinks = rng.uniform(0.5, count / fps - 0.5, rng.integers(1, 6))
+    blink_s = rng.uniform(0.15, 0.35, len(blinks))
+    height, wide = photo.shape[:2]
+    for index in range(count):
+        time_s = index / fps
+        scene = photo
+        for start, length in zip(blinks, blink_s, strict=True):
+            if 0 < (x := (time_s - start) / length) < 1:
+                scene = face.blink(photo, float(np.sin(np.pi * x) ** 0.7))
+        across, along, turn, zoom = amplitude * np.sin(2 * np.pi * frequency * time_s + phase)
+        matrix = cv2.getRotationMatrix2D((wide / 2, height / 2), 0.25 * turn, 1 + 0.002 * zoom)
+        matrix[:, 2] += across, along
+        picture = cv2.warpAffine(
+            scene, matrix, (wide, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        ).astype(np.float32)
+        picture *= 1 + flicker * np.sin(2 * np.pi * 7.3 * time_s * 30 / fps)
+        picture += rng.normal(0, noise, picture.shape).astype(np.float32)
+        coded = cv2.imencode(
+            ".jpg", np.clip(picture, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
+        )[1]
+        yield Frame(index, time_s, cv2.imdecode(coded, cv2.IMREAD_COLOR), 0.0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--media", type=Path, required=True, help="folder of face videos and photos"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the signals")
+    parser.add_argument("--stills", type=int, default=3, help="clips a photo (default 3)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        files = sorted(p for p in options.media.iterdir() if p.suffix.lower() in PHOTOS | VIDEOS)
+        model = find_landmark_model()
+    except (OSError, InputError) as error:
+        print(f"synthesize: {error}", file=sys.stderr)
+        return 2
+    if not files:
+        print(f"synthesize: no photo or video in {options.media}", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    cv2.setNumThreads(1)
+    jobs = [(f, 0) for f in files if f.suffix.lower() in VIDEOS]
+    jobs += [(f, i) for i in range(options.stills) for f in files if f.suffix.lower() in PHOTOS]
+    for number, (file, take) in enumerate(jobs):
+        out = options.out / f"{file.stem}.{take}.npz"
+        if out.exists():
+            continue
+        if file.suffix.lower() in VIDEOS:
+            with Capture(str(file)) as capture:
+                signals = follow(iter(capture), model)
+        else:
+            photo = cv2.imread(str(file))
+            rng = np.random.default_rng([options.seed, number])
+            signals = follow(sway(photo, model, rng), model) if photo is not None else {}
+        if not signals:
+            print(f"{file.name}: no face", flush=True)
+            continue
+        part = out.with_suffix(".part.npz")
+        np.savez_compressed(part, **signals)
+        part.replace(out)
+        print(f"{out.name}: {len(signals['time_s'])} frames ({number + 1}/{len(jobs)})", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
