@@ -199,7 +199,7 @@ class PositionAttention(nn.Module):
 
 
 class MotionPositionLearning(nn.Module):
-    """CMPLM: the direction images of the rise and of the fall tell each other where muscles move."""
+    """CMPLM: the direction images of rise and fall tell each other where muscles move."""
 
     def __init__(self, dim: int, depth: int, heads: int, expansion: int, dropout: float) -> None:
         super().__init__()
@@ -364,30 +364,29 @@ class CropEncoder(nn.Module):
             nn.Conv2d(channels, width, 5, stride=2, padding=2),
             nn.BatchNorm2d(width),
             nn.GELU(),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
-            nn.BatchNorm2d(2 * width),
-            nn.GELU(),
             nn.MaxPool2d(2, ceil_mode=True),
         )
         # Each position reads its own map: an eye corner isn't a mouth corner.
-        self.weight = nn.Parameter(torch.empty(POSITIONS, 2 * width * 16, dim))
-        self.bias = nn.Parameter(torch.zeros(POSITIONS, dim))
-        nn.init.trunc_normal_(self.weight, std=(2 * width * 16) ** -0.5)
+        inputs = width * 4 * 4
+        self.weight = nn.Parameter(torch.empty(POSITIONS, inputs, dim))
+        self.bias = nn.Parameter(torch.zeros(POSITIONS, 1, dim))
+        nn.init.trunc_normal_(self.weight, std=inputs**-0.5)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         n, c = image.shape[:2]
         crops = image.reshape(n, c, 2, 14, 2, 14).permute(0, 2, 4, 1, 3, 5)
         maps = self.stem(crops.reshape(n * POSITIONS, c, 14, 14))
-        maps = self.dropout(maps.reshape(n, POSITIONS, 1, -1))
-        return (maps @ self.weight).squeeze(2) + self.bias
+        maps = self.dropout(maps.reshape(n, POSITIONS, -1))
+        tokens = maps.transpose(0, 1) @ self.weight + self.bias
+        return tokens.transpose(0, 1)
 
 
 class CompactCausalNet(CausalNet):
     """The paper's modules behind encoders that see more than one token and know zero motion."""
 
     def __init__(
-        self, dim: int = 64, width: int = 16, heads: int = 4, depth: int = 1, dropout: float = 0.1
+        self, dim: int = 64, width: int = 24, heads: int = 4, depth: int = 1, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.flow_encoder = CropEncoder(3, width, dim, dropout)

@@ -104,3 +104,17 @@ def read_release(directory: Path) -> Clips:
 def network_input(pairs: np.ndarray) -> np.ndarray:
     """(n, 4, 3, 28, 28) float32 composites, raw 0..255, of flow pairs (n, 2, 28, 28, 3)."""
     return np.stack([composites(pair) for pair in pairs]).astype(np.float32)
+
+
+def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:
+    """(n,) fold of each clip: a subject lies in one fold, and every fold has of every set."""
+    random = np.random.default_rng(seed)
+    fold = np.zeros(len(clips), int)
+    offset = 0
+    for name in SETS:
+        subjects = np.unique(clips.subjects[clips.sets == name])
+        random.shuffle(subjects)
+        for i, subject in enumerate(subjects):
+            fold[clips.subjects == subject] = (i + offset) % folds
+        offset += len(subjects)
+    return fold

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 # Per step: end logit, inside logit, seconds since the offset, length in seconds, apex fraction.
 OUTPUTS = 5
+_DILATIONS = (1, 2, 4, 8, 16, 1, 2, 4)
+# Steps on which the last output depends.
+RECEPTIVE_STEPS = 1 + 2 * sum(_DILATIONS)
 
 
 class CausalBlock(nn.Module):
@@ -36,7 +39,7 @@ class SpotterNetwork(nn.Module):
         super().__init__()
         self.enter = nn.Conv1d(channels, width, 1)
         self.blocks = nn.Sequential(
-            *(CausalBlock(width, dilation, dropout) for dilation in (1, 2, 4, 8, 16, 1, 2, 4))
+            *(CausalBlock(width, dilation, dropout) for dilation in _DILATIONS)
         )
         self.norm = nn.BatchNorm1d(width)
         self.leave = nn.Sequential(

@@ -26,7 +26,7 @@ class Recipe:
     Probabilities are a clip's chance of being changed so, each time it is seen.
     """
 
-    epochs: int = 60
+    epochs: int = 40
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -49,23 +49,24 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Gene
 class Augment:
     """Plausible other recordings of the same motions.
 
-    Works on flow pairs (n, 2, 28, 28, 3), 0..255. A channel's zero is unknown after min-max
-    scaling; its median stands for it.
+    Takes flow pairs (n, 2, 28, 28, 3) once; a call gives those asked for, changed, 0..255. The zero
+    of a channel is unknown after min-max scaling; its median stands for it.
     """
 
-    def __init__(self, recipe: Recipe, random: torch.Generator) -> None:
+    def __init__(self, pairs: Tensor, recipe: Recipe, random: torch.Generator) -> None:
         self.recipe = recipe
         self.random = random
+        x = pairs.float().permute(0, 1, 4, 2, 3)  # n, image, (strain, v, u), row, column
+        motion = x[:, :, 1:] - x[:, :, 1:].flatten(3).median(-1).values[..., None, None]
+        self.motion = motion / (motion.flatten(3).std(-1) + 1)[..., None, None]
+        self.strain = x[:, :, :1] / 255
 
     def _chance(self, n: int, probability: float) -> Tensor:
         return (torch.rand(n, generator=self.random) < probability).reshape(n, 1, 1, 1, 1)
 
-    def __call__(self, pairs: Tensor) -> Tensor:
-        recipe, n = self.recipe, len(pairs)
-        x = pairs.float().permute(0, 1, 4, 2, 3)  # n, image, (strain, v, u), row, column
-        motion, strain = x[:, :, 1:], x[:, :, :1]
-        motion = motion - motion.flatten(3).median(-1).values[..., None, None]
-        motion = motion / (motion.flatten(3).std(-1) + 1)[..., None, None]
+    def __call__(self, chosen: Tensor) -> Tensor:
+        recipe, n = self.recipe, len(chosen)
+        motion, strain = self.motion[chosen], self.strain[chosen]
 
         flip = self._chance(n, recipe.mirror)
         sign = torch.tensor([1.0, -1.0]).reshape(1, 1, 2, 1, 1)
@@ -87,7 +88,7 @@ class Augment:
             strain, motion = moved[:, :, :1], moved[:, :, 1:]
         if recipe.noise:
             motion = motion + self._false_motion(n) * recipe.noise
-            strain = strain + self._smooth_noise((n, 2, 1)).abs() * 20 * recipe.noise
+            strain = strain + self._smooth_noise((n, 2, 1)).abs() * 0.08 * recipe.noise
         return self._to_bytes(torch.cat([strain, motion], dim=2)).permute(0, 1, 3, 4, 2)
 
     def _shift_apex(self, motion: Tensor, strain: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,10 +165,12 @@ def fit(
     """
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    augment = Augment(recipe, random)
-    views = Views(composites=getattr(network, "composites", True))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device)
     pairs, labels = torch.from_numpy(clips.pairs), torch.from_numpy(clips.labels)
-    weights = class_weights(clips.labels, recipe.balance)
+    augment = Augment(pairs, recipe, random)
+    views = Views(composites=getattr(network, "composites", True)).to(device)
+    weights = class_weights(clips.labels, recipe.balance).to(device)
     decay = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -192,9 +195,10 @@ def fit(
         order = torch.randperm(len(pairs), generator=random)
         for step in range(steps_an_epoch):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            logits = network(views(augment(pairs[chosen])))
+            logits = network(views(augment(chosen).to(device)))
+            target = labels[chosen].to(device)
             loss = functional.cross_entropy(
-                logits, labels[chosen], weights, label_smoothing=recipe.label_smoothing
+                logits, target, weights, label_smoothing=recipe.label_smoothing
             )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -204,11 +208,12 @@ def fit(
             average.update_parameters(network)
         if after_epoch:
             after_epoch(epoch, average.module.eval())
-    return average.module.eval()
+    return average.module.cpu().eval()
 
 
 @torch.no_grad()
 def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
     """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3)."""
-    views = Views(composites=getattr(network, "composites", True))
-    return network.eval()(views(torch.from_numpy(pairs))).numpy()
+    device = next(network.parameters()).device
+    views = Views(composites=getattr(network, "composites", True)).to(device)
+    return network.eval()(views(torch.from_numpy(pairs).to(device))).cpu().numpy()

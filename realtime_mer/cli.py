@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import re
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from realtime_mer import __version__
-from realtime_mer.capture import quiet_opencv
+from realtime_mer.capture import quiet_opencv, redacted
 from realtime_mer.demo import Comparison, DemoTruth, compare, make_demo_clip
 from realtime_mer.event import Analysis, InputError, MicroExpression, Session, Summary
 from realtime_mer.landmark_model import find_landmark_model
@@ -33,9 +36,17 @@ from realtime_mer.writable import check_distinct
 USAGE_ERROR = 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all bad input is answered, and shows no credentials."""
+
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s']+", lambda m: redacted(m[0]), message)
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; a wrong one exits with status 2, as all bad input does."""
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="run.py",
         description="Spots and names facial micro-expressions in a camera, a video or a stream, "
         "while they happen.",
@@ -81,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _faces(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 16:
+    if not re.fullmatch("[0-9]{1,2}", text) or not 1 <= int(text) <= 16:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of faces: give 1 to 16")
     return int(text)
 
@@ -117,49 +128,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     quiet_opencv()
     try:
-        with _termination_is_ctrl_c():
+        with _signals_are_ctrl_c():
             if options.demo:
-                return _demo(options)
-            return _recognize(options, 0 if options.source is None else options.source)
+                _demo(options)
+            else:
+                source = 0 if options.source is None else options.source
+                _recognize(options, source, _Outputs(options, options.source))
     except InputError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 @contextlib.contextmanager
-def _termination_is_ctrl_c() -> Iterator[None]:
-    """A polite kill ends a run as Ctrl-C does: logs complete, resources closed."""
+def _signals_are_ctrl_c() -> Iterator[None]:
+    """A polite kill and a closed terminal end a run as Ctrl-C does: logs complete, all closed."""
+    count = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal count
+        count += 1
+        # Nervous fingers and supervisors send two, and the second would cut the ending short; a
+        # third breaks off an ending that hangs.
+        if count != 2:
+            raise KeyboardInterrupt
 
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {n: signal.getsignal(n) for n in numbers}
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        for number, handler in before.items():
+            # Whoever started us with `nohup` or in the background wants it ignored.
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, stop)
     except ValueError:  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _recognize(options: argparse.Namespace, source: str | int, extra: Sequence[Sink] = ()) -> int:
-    # Outputs that cannot be written are told before anything is opened.
-    given = source if isinstance(source, str) else None
-    check_distinct(given, [options.log, options.csv, options.output, options.stats])
-    overlay = Overlay()
-    sinks: list[Sink] = []
-    if options.log:
-        sinks.append(JsonLinesLog(options.log))
-    if options.csv:
-        sinks.append(CsvLog(options.csv))
-    if options.stats:
-        sinks.append(StatsFile(options.stats))
-    if options.output:
-        sinks.append(VideoOutput(options.output, overlay))
+class _Outputs:
+    """What the options ask to be written. What cannot be is told before anything is opened."""
+
+    def __init__(self, options: argparse.Namespace, source: str | None) -> None:
+        check_distinct(source, [options.log, options.csv, options.output, options.stats])
+        self.overlay = Overlay()
+        self.sinks: list[Sink] = []
+        if options.log:
+            self.sinks.append(JsonLinesLog(options.log))
+        if options.csv:
+            self.sinks.append(CsvLog(options.csv))
+        if options.stats:
+            self.sinks.append(StatsFile(options.stats))
+        if options.output:
+            self.sinks.append(VideoOutput(options.output, self.overlay))
+
+
+def _recognize(
+    options: argparse.Namespace,
+    source: str | int,
+    outputs: _Outputs,
+    extra: Sequence[Sink] = (),
+) -> Summary:
     terminal = Terminal()
     with Recognizer(
         source,
@@ -170,33 +206,41 @@ def _recognize(options: argparse.Namespace, source: str | int, extra: Sequence[S
         providers=options.providers,
         fps=options.fps,
     ) as recognizer:
-        window = None if options.headless else Window(overlay, note=terminal.note)
+        window = None if options.headless else Window(outputs.overlay, note=terminal.note)
         told = recognizer.notes
         for note in told:
             terminal.note(note)
-        run(recognizer, [*sinks, *extra, terminal], window)
+        summary = run(recognizer, [*outputs.sinks, *extra, terminal], window)
         for note in recognizer.notes[len(told) :]:
             terminal.note(note)
-    return 0
+    return summary
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> None:
     if options.source is not None:
-        raise InputError(f"--demo makes its own video: leave out {options.source!r}, or --demo")
+        given = redacted(options.source)
+        raise InputError(f"--demo makes its own video: leave out {given!r}, or --demo")
+    if options.fps is not None:
+        raise InputError("--demo makes its own video, whose frame rate is known: leave out --fps")
+    outputs = _Outputs(options, None)
     console = Console()
     collector = Collector()
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as folder:
         clip = Path(folder) / "demo.avi"
-        with Progress(console=console, transient=True) as progress:
+        progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        with progress:
             task = progress.add_task("making a clip with known micro-expressions", total=1.0)
             truth = make_demo_clip(
                 clip,
                 landmark_model=find_landmark_model(options.landmarks),
                 progress=lambda part: progress.update(task, completed=part),
             )
-        status = _recognize(options, str(clip), [collector])
+        summary = _recognize(options, str(clip), outputs, [collector])
+    # What a stopped run did not get to was not missed.
+    end_s = summary.duration_s + 1 / truth.fps
+    reached = tuple(e for e in truth.events if e.interval.offset_s < end_s)
+    truth = dataclasses.replace(truth, events=reached)
     console.print(demo_table(truth, compare(truth, collector.events)))
-    return status
 
 
 def demo_table(truth: DemoTruth, rows: Sequence[Comparison]) -> Table:
@@ -206,19 +250,19 @@ def demo_table(truth: DemoTruth, rows: Sequence[Comparison]) -> Table:
     false = sum(r.hidden is None for r in rows)
     table = Table(
         title="Hidden in the clip, and found",
-        caption=f"{spotted} of {len(truth.events)} found, {named} of them named right, "
-        f"{false} false reports; {len(truth.blinks)} blinks were there to be left alone",
+        caption=f"{spotted} of {len(truth.events)} found, {named} named right, {false} false, "
+        f"{len(truth.blinks)} blinks to be left alone",
     )
-    for name in ("hidden", "action units", "from - to", "found", "from - to", "overlap"):
-        table.add_column(name)
+    for name in ("hidden", "units", "at, s", "found", "at, s", "overlap"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
         hidden, found = row.hidden, row.found
         table.add_row(
             hidden.label if hidden else "-",
             "+".join(hidden.action_units) if hidden else "-",
-            f"{hidden.interval.onset_s:.2f} - {hidden.interval.offset_s:.2f} s" if hidden else "-",
+            f"{hidden.interval.onset_s:.2f}-{hidden.interval.offset_s:.2f}" if hidden else "-",
             f"{found.label} {found.confidence:.0%}" if found else "missed",
-            f"{found.interval.onset_s:.2f} - {found.interval.offset_s:.2f} s" if found else "-",
+            f"{found.interval.onset_s:.2f}-{found.interval.offset_s:.2f}" if found else "-",
             f"{row.overlap:.0%}" if hidden and found else "-",
         )
     return table

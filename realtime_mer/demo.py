@@ -271,7 +271,10 @@ def _photo() -> np.ndarray:
 
 
 def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
-    """Landmarks (478, 2) in pixels of the clearest face in a BGR picture; None without a face."""
+    """Landmarks (478, 3) in pixels of the clearest face in a BGR picture; None without a face.
+
+    The third coordinate is depth on the same scale, smaller is nearer.
+    """
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)),
         running_mode=vision.RunningMode.IMAGE,
@@ -282,7 +285,9 @@ def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
     if not found.face_landmarks:
         return None
     height, width = image.shape[:2]
-    return np.array([(p.x * width, p.y * height) for p in found.face_landmarks[0]])
+    return np.array(
+        [(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]]
+    )
 
 
 class PhotoFace:
@@ -294,7 +299,7 @@ class PhotoFace:
         self._to_photo = cv2.invertAffineTransform(canonical)
         rows, columns = np.mgrid[0 : self._size[1], 0 : self._size[0]].astype(np.float32)
         self._grid = np.dstack([columns, rows])
-        mesh = transform(landmarks, canonical)
+        mesh = transform(landmarks[:, :2], canonical)
         self._eyes = [(mesh[list(upper)], mesh[list(lower)]) for upper, lower in _LIDS]
 
     def field(self, canonical: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -47,10 +47,13 @@ SPOTTER = _WEIGHTS / "spotter.onnx"
 # Pictures kept of each face: the longest micro-expression and the time until it is reported.
 _RING_S = 1.5
 _RING_FPS = 200
-# A shorter loss of the face is bridged; a longer one ends the window and is logged.
-_BRIDGE_S = 0.1
-# After this long the memory of a lost face is freed.
-_FORGET_S = 10.0
+# A shorter loss of the face is bridged; a longer one ends the window and is logged. Two or three
+# frames of a slow source take longer, but not more than the second; times are in whole ms.
+_BRIDGE_S = (0.101, 1.0)
+_BRIDGE_FRAMES = 2.5
+# Of several faces, one that was lost for so long has been given up by the tracker: its memory is
+# freed.
+_FORGET_S = 1.5
 # Signs in the face or the head that make motion hard to read; shown to the operator.
 _BLINK = 0.5
 _TURN_PX_S = 60.0
@@ -89,7 +92,6 @@ class FaceChain:
         self._ring = RingBuffer(int(_RING_S * _RING_FPS))
         self._pair = FacePair()
         self._seen_s = -math.inf
-        self._intervals: deque[float] = deque(maxlen=15)
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_RING_FPS // 5)
         self._start()
 
@@ -100,21 +102,26 @@ class FaceChain:
         self._ring.clear()
         self._places.clear()
 
-    def gap(self, time_s: float) -> Gap | None:
-        """The gap that ends with a sighting at `time_s`, if one does; the face starts afresh."""
-        before, self._seen_s = self._seen_s, time_s
-        if not math.isfinite(before):
-            return None
-        usual = float(np.median(self._intervals)) if self._intervals else 0.0
-        if time_s - before > max(_BRIDGE_S, 2.5 * usual):
-            self._start()
-            return Gap(self._identity, before, time_s, "face lost")
-        self._intervals.append(time_s - before)
-        return None
+    def gap(self, time_s: float, frame_before_s: float, bridge_s: float) -> Gap | None:
+        """The gap that ends with a sighting at `time_s`, if one does; the face starts afresh.
 
-    def is_over(self, time_s: float) -> bool:
-        """Whether the face has been away for so long that it will come back as another one."""
-        return time_s - self._seen_s > _FORGET_S
+        Args:
+            time_s: Time of this frame.
+            frame_before_s: Time of the frame before it, with the face or without.
+            bridge_s: How long the face may have been away without a gap.
+        """
+        before, self._seen_s = self._seen_s, time_s
+        if not math.isfinite(before) or time_s - before <= bridge_s:
+            return None
+        self._start()
+        reason = "no frames" if before == frame_before_s else "face lost"
+        return Gap(self._identity, before, time_s, reason)
+
+    def given_up(self, time_s: float) -> Gap | None:
+        """The last gap of a face that will come back as another one; None while it may return."""
+        if time_s - self._seen_s <= _FORGET_S:
+            return None
+        return Gap(self._identity, self._seen_s, time_s, "face lost")
 
     def step(self, frame: Frame, tracked: TrackedFace) -> tuple[FaceState, list[Interval]]:
         """The state of the face in this frame, and the intervals that the spotter proposes."""
@@ -149,8 +156,8 @@ class FaceChain:
             tuple(nuisances),
         )
 
-    def classify(self, interval: Interval, reported_s: float) -> MicroExpression:
-        """The event of an interval that lies in the ring."""
+    def classify(self, interval: Interval, now_s: Callable[[], float]) -> MicroExpression:
+        """The event of an interval that lies in the ring, reported when it has been named."""
         with self._stats.stage("classify"):
             pair, intensity = self._pair(self._ring, interval)
             probabilities = self._classifier.classify(pair[None])[0]
@@ -159,7 +166,7 @@ class FaceChain:
             interval,
             dict(zip(self._classifier.labels, map(float, probabilities), strict=True)),
             intensity,
-            reported_s,
+            now_s(),
         )
 
 
@@ -179,6 +186,7 @@ class Recognizer:
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
+        ValueError: `faces` or `providers` is none of those.
 
     Example:
         with Recognizer("clip.mp4") as recognizer:
@@ -197,11 +205,15 @@ class Recognizer:
         providers: str = "auto",
         fps: float | None = None,
     ) -> None:
+        if faces < 1:
+            raise ValueError(f"faces is 1 or more, got {faces}")
         self.stats = Stats()
+        self._faces = faces
         self._chains: dict[int, FaceChain] = {}
         self._with_face = 0
         self._events = 0
-        self._last_s = 0.0
+        # Of the last frames, from which their usual distance is taken.
+        self._times: deque[float] = deque(maxlen=16)
         # MediaPipe and the capture have threads of their own; OpenCV's would only get in their way.
         cv2.setNumThreads(1)
         # What may fail quickly comes first; the native graph last.
@@ -228,8 +240,10 @@ class Recognizer:
 
     def close(self) -> None:
         """Stops the capture, then the tracker. May be called twice."""
-        self._capture.close()
-        self._tracker.close()
+        try:
+            self._capture.close()
+        finally:
+            self._tracker.close()
 
     @property
     def session(self) -> Session:
@@ -265,7 +279,7 @@ class Recognizer:
             frames_analysed=self.stats.frames_analysed,
             frames_dropped=dropped,
             frames_with_face=self._with_face,
-            duration_s=self._last_s,
+            duration_s=self._times[-1] if self._times else 0.0,
             wall_s=self.stats.wall_s,
             events=self._events,
             stats=self.stats.as_dict(read, dropped),
@@ -287,6 +301,9 @@ class Recognizer:
     def _analyse(self, frame: Frame) -> Analysis:
         with self.stats.stage("track"):
             tracked = self._tracker.track(frame)
+        before_s = self._times[-1] if self._times else -math.inf
+        self._times.append(frame.time_s)
+        bridge_s = self._bridge_s()
         states, events, gaps = [], [], []
         for face in tracked:
             chain = self._chains.get(face.identity)
@@ -294,15 +311,14 @@ class Recognizer:
                 chain = self._chains[face.identity] = FaceChain(
                     face.identity, self._spotter, self._classifier, self.stats
                 )
-            if gap := chain.gap(frame.time_s):
+            if gap := chain.gap(frame.time_s, before_s, bridge_s):
                 gaps.append(gap)
             state, found = chain.step(frame, face)
             states.append(state)
-            events += [chain.classify(i, self._now_s(frame)) for i in found]
-        self._forget(frame.time_s)
+            events += [chain.classify(i, lambda: self._now_s(frame)) for i in found]
+        gaps += self._forget(frame.time_s)
         self._with_face += bool(tracked)
         self._events += len(events)
-        self._last_s = frame.time_s
         latency_s = time.monotonic() - frame.captured_at
         self.stats.frame_done(latency_s)
         return Analysis(
@@ -321,10 +337,20 @@ class Recognizer:
             return frame.time_s
         return frame.time_s + time.monotonic() - frame.captured_at
 
-    def _forget(self, time_s: float) -> None:
-        """Frees faces that will not come back: the tracker has given them up."""
-        for identity in [i for i, c in self._chains.items() if c.is_over(time_s)]:
+    def _bridge_s(self) -> float:
+        """How long a face may be away without a gap, at the rate at which frames come."""
+        usual_s = float(np.median(np.diff(self._times))) if len(self._times) > 1 else 0.0
+        least, most = _BRIDGE_S
+        return min(max(least, _BRIDGE_FRAMES * usual_s), most)
+
+    def _forget(self, time_s: float) -> list[Gap]:
+        """Frees the faces that the tracker has given up; the gap that each of them leaves."""
+        if self._faces == 1:
+            return []  # it keeps its identity, however long it is away
+        over = {i: gap for i, chain in self._chains.items() if (gap := chain.given_up(time_s))}
+        for identity in over:
             del self._chains[identity]
+        return list(over.values())
 
 
 def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = None) -> Summary:
@@ -337,6 +363,7 @@ def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = N
     """
     begun: list[Sink] = []
     reason = "stopped by user"
+    error: BaseException | None = None
     everyone = [*sinks, window] if window is not None else list(sinks)
     try:
         session = recognizer.session
@@ -355,23 +382,27 @@ def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = N
             reason = recognizer.end_reason
     except KeyboardInterrupt:
         reason = "stopped by user"
-    except BaseException as error:
-        reason = f"error: {error}"
+    except BaseException as caught:
+        reason, error = f"error: {caught}", caught
         raise
     finally:
-        recognizer.close()
-        summary = recognizer.summary(reason)
-        _end(begun, summary)
+        try:
+            recognizer.close()
+        finally:
+            summary = recognizer.summary(reason)
+            failed = _end(begun, summary)
+        # What a sink says at the end must not hide what ended the run.
+        if failed is not None and error is None:
+            raise failed
     return summary
 
 
-def _end(begun: list[Sink], summary: Summary) -> None:
-    """Ends all sinks, the last begun first; the first error is raised once all have ended."""
+def _end(begun: list[Sink], summary: Summary) -> BaseException | None:
+    """Ends all sinks, the last begun first, whatever happens; returns the first error."""
     failed: BaseException | None = None
     for sink in reversed(begun):
         try:
             sink.end(summary)
-        except Exception as error:
+        except BaseException as error:
             failed = failed or error
-    if failed is not None:
-        raise failed
+    return failed

@@ -25,7 +25,7 @@ _RECEPTIVE_STEPS = 77
 # Before this a stream has no baseline.
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
-_LENGTH_S = (0.04, 0.55)
+LENGTH_S = (0.04, 0.55)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,11 @@ class Spotter:
         missing = _STEPS - len(self._rows)
         rows[:missing] = self._rows[0]
         rows[missing:] = self._rows
-        end, inside, since, length, apex = map(float, self._model(features(rows)[-_RECEPTIVE_STEPS:]))
+        end, inside, since, length, apex = map(
+            float, self._model(features(rows)[-_RECEPTIVE_STEPS:])
+        )
         offset_s = time_s - since
-        onset_s = offset_s - max(length, _LENGTH_S[0])
+        onset_s = offset_s - max(length, LENGTH_S[0])
         interval = Interval(onset_s, onset_s + apex * (offset_s - onset_s), offset_s)
         self._score = max(end, min(inside, 0.99 * self._model.threshold)) / self._model.threshold
         self._window = interval if max(end, inside) > 0.5 * self._model.threshold else None
@@ -114,7 +116,7 @@ class Spotter:
         # The peak of the end probability has passed: the step before this one was it.
         before, (_, last, interval) = self._ends[0], self._ends[-2]
         is_peak = last >= self._model.threshold and end < last and last >= before[1]
-        fits = _LENGTH_S[0] <= interval.length_s <= _LENGTH_S[1]
+        fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         if is_peak and fits and interval.onset_s > self._reported_until - STEP_S:
             self._reported_until = interval.offset_s
             return [interval]

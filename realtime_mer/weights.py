@@ -34,8 +34,10 @@ def load_weights(path: Path) -> Weights:
     Raises:
         InputError: A file is missing, or they do not belong together.
     """
-    card_path = path.with_suffix(".json")
     remedy = "restore both files, or make them anew with the tools that train"
+    if not path.name:
+        raise InputError(f"weights {str(path)!r} is no file: name an ONNX file")
+    card_path = path.with_suffix(".json")
     try:
         content = path.read_bytes()
         card = json.loads(card_path.read_text(encoding="utf-8"))

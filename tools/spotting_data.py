@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.signal import lfilter
 
 from realtime_mer.action_units import EXPRESSIONS, expression
 from realtime_mer.flow import FACE_SIZE
@@ -43,6 +44,7 @@ class Background:
 
     Attributes:
         name: File name without the take.
+        still: Made from a photo.
         times: (n,) seconds.
         rows: (n, ROW) float32, NaN where no face was seen.
         rise, fall: (m, 18, 2) float32, what this face's regions see of the m motions.
@@ -50,6 +52,7 @@ class Background:
     """
 
     name: str
+    still: bool
     times: np.ndarray
     rows: np.ndarray
     rise: np.ndarray
@@ -124,6 +127,7 @@ def load_background(
             dtype=np.float32,
         )
         landmarks, texture, times = d["landmarks"], d["texture"], d["time_s"]
+        still = bool(d["still"])
     rigid = RigidMotion(landmarks, texture)
     windows = region_windows(landmarks) * rigid.weights
     trust = windows.sum(1)[:, None]
@@ -136,6 +140,7 @@ def load_background(
 
     return Background(
         path.name.split(".")[0],
+        still,
         times,
         rows,
         np.array([seen(rise) for rise, _ in motions]),
@@ -236,8 +241,7 @@ class WindowMaker:
         self._add_motions(background, frame_times, regions, grid, targets)
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
             self._add_blink(background, frame_times, frame_rows, regions, grid[-1])
-        jitter = rng.uniform(0, 0.02)
-        regions += rng.normal(0, jitter, regions.shape).astype(np.float32)
+        self._add_restlessness(frame_times, frame_rows, regions)
         out = resample(frame_times, frame_rows, grid)
         if rng.uniform() < 0.5:
             out = mirrored(out)
@@ -293,6 +297,28 @@ class WindowMaker:
                 ]
             regions += (gain * peak * moved).astype(np.float32)
             at += length + rng.uniform(0.6, 2.6)
+
+    def _add_restlessness(
+        self, times: np.ndarray, rows: np.ndarray, regions: np.ndarray
+    ) -> None:
+        """What cheap cameras and codecs do: noise, slow wander, repeated frames."""
+        rng = self._rng
+        size = np.exp(rng.uniform(np.log(0.003), np.log(0.12))) * np.exp(
+            rng.normal(0, 0.4, (COUNT, 1))
+        )
+        regions += (size * rng.normal(size=regions.shape)).astype(np.float32)
+        if rng.uniform() < 0.4:
+            keep = np.exp(-np.median(np.diff(times)) / np.exp(rng.uniform(-3, 0)))
+            drive = np.sqrt(1 - keep**2) * rng.normal(size=regions.shape)
+            wander = lfilter([1], [1, -keep], drive, axis=0)
+            size = np.exp(rng.uniform(np.log(0.02), np.log(0.3))) * np.exp(
+                rng.normal(0, 0.4, (COUNT, 1))
+            )
+            regions += (size * wander).astype(np.float32)
+        if rng.uniform() < 0.15:
+            repeated = np.flatnonzero(rng.uniform(size=len(rows)) < rng.uniform(0.05, 0.3))
+            for i in repeated[repeated > 0]:
+                rows[i] = rows[i - 1]
 
     def _add_blink(
         self,
@@ -350,3 +376,10 @@ def mirrored(rows: np.ndarray) -> np.ndarray:
         out[..., column] *= -1
     assert out.shape[-1] == ROW
     return out
+
+
+def likelihoods(backgrounds: list[Background]) -> np.ndarray:
+    """How often each background is drawn: videos by their length, stills a quarter as often."""
+    return np.array(
+        [np.clip(np.ptp(b.times) / 15, 0.3, 6) * (1 if b.still else 4) for b in backgrounds]
+    )

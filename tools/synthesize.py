@@ -29,6 +29,7 @@ from realtime_mer.landmark_model import find_landmark_model
 from realtime_mer.motion import RegionalMotion, texture_trust
 from realtime_mer.registration import Registration
 from realtime_mer.tracker import FaceTracker
+from tools.spotting_data import lid_motions
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png"})
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
@@ -77,6 +78,20 @@ def follow(frames: Iterator[Frame], model: Path) -> dict[str, np.ndarray]:
     }
 
 
+def depth_map(mesh: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Depth (height, width) float32 of a face mesh (478, 3) in pixels, level around the face."""
+    cell = max(4.0, float(np.ptp(mesh[:, 0])) / 28)
+    shape = int(size[1] / cell) + 1, int(size[0] / cell) + 1
+    row = np.clip(mesh[:468, 1] / cell, 0, shape[0] - 1).astype(int)
+    column = np.clip(mesh[:468, 0] / cell, 0, shape[1] - 1).astype(int)
+    total, count = np.zeros(shape, np.float32), np.full(shape, 1e-3, np.float32)
+    np.add.at(total, (row, column), mesh[:468, 2])
+    np.add.at(count, (row, column), 1)
+    total += 1e-3 * float(np.percentile(mesh[:468, 2], 90))
+    depth = cv2.GaussianBlur(total, (0, 0), 1.5) / cv2.GaussianBlur(count, (0, 0), 1.5)
+    return cv2.resize(depth, size, interpolation=cv2.INTER_CUBIC)
+
+
 def sway(photo: np.ndarray, model: Path, rng: np.random.Generator) -> Iterator[Frame]:
     """A photo (height, width, 3) under a swaying camera, with everything a cheap camera adds."""
     mesh = detect_face_mesh(photo, model)
@@ -93,11 +108,17 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator) -> Iterator[F
     )
     mesh = mesh * scale
     # No more of the picture than a face needs: the signals see nothing else.
-    low = np.maximum(mesh.min(0) - 0.7 * width * scale, 0).astype(int)
-    high = np.minimum(mesh.max(0) + 0.7 * width * scale, photo.shape[1::-1]).astype(int)
+    low = np.maximum(mesh[:, :2].min(0) - 0.7 * width * scale, 0).astype(int)
+    high = np.minimum(mesh[:, :2].max(0) + 0.7 * width * scale, photo.shape[1::-1]).astype(int)
     photo = np.ascontiguousarray(photo[low[1] : high[1], low[0] : high[0]])
     photo = cv2.copyMakeBorder(photo, *[_MARGIN] * 4, cv2.BORDER_REFLECT)
-    face = PhotoFace(photo, mesh - low + _MARGIN)
+    mesh[:, :2] += _MARGIN - low
+    face = PhotoFace(photo, mesh)
+    depth = depth_map(mesh, photo.shape[1::-1])
+    grid = np.dstack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in photo.shape[1::-1])))
+    # Radians of turning and nodding; half of the heads hold still.
+    turning = np.deg2rad(rng.uniform(1, 8, 2)) if rng.uniform() < 0.6 else np.zeros(2)
+    pace, start = rng.uniform(0.05, 0.6, (2, 2)), rng.uniform(0, 6.3, (2, 2))
     fps = rng.choice([15, 24, 25, 30, 30, 30, 60])
     count = int(rng.uniform(12, 16) * fps) if fps < 50 else int(10 * fps)
     amplitude, frequency, phase = (
@@ -107,20 +128,32 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator) -> Iterator[F
     )
     noise, quality = rng.uniform(0.7, 3.5), int(rng.integers(60, 97))
     flicker = rng.choice([0.0, 0.0, 0.02, 0.04])
-    blinks = rng.uniform(0.5, count / fps - 0.5, rng.integers(1, 6))
-    blink_s = rng.uniform(0.15, 0.35, len(blinks))
+    blinks = rng.uniform(0.5, count / fps - 0.5, rng.integers(2, 9))
+    blink_s = rng.uniform(0.12, 0.4, len(blinks))
+    # Lids that cover the eye, and lids whose skin slides with the eye under it: half blinks and
+    # deep-set eyes look like the second.
+    covering = rng.uniform(size=len(blinks)) < 0.5
+    lids = [face.field(rng.uniform(3, 13) * lid) for lid in lid_motions(len(blinks), rng)]
     height, wide = photo.shape[:2]
     for index in range(count):
         time_s = index / fps
         scene = photo
-        for start, length in zip(blinks, blink_s, strict=True):
-            if 0 < (x := (time_s - start) / length) < 1:
-                scene = face.blink(photo, float(np.sin(np.pi * x) ** 0.7))
+        for begin, length, covers, lid in zip(blinks, blink_s, covering, lids, strict=True):
+            if 0 < (x := (time_s - begin) / length) < 1:
+                closed = float(np.sin(np.pi * x))
+                if covers:
+                    scene = face.blink(photo, closed**0.7)
+                else:
+                    scene = cv2.remap(photo, grid - closed * lid, None, cv2.INTER_CUBIC)
         across, along, turn, zoom = amplitude * np.sin(2 * np.pi * frequency * time_s + phase)
         matrix = cv2.getRotationMatrix2D((wide / 2, height / 2), 0.25 * turn, 1 + 0.002 * zoom)
         matrix[:, 2] += across, along
-        picture = cv2.warpAffine(
-            scene, matrix, (wide, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        # Nearer parts of a turning head go farther; the sum of two sines turns unevenly.
+        turned = turning * np.sin(2 * np.pi * pace * time_s + start).mean(1)
+        where = grid @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
+        where += cv2.remap(depth, where, None, cv2.INTER_LINEAR)[..., None] * np.float32(turned)
+        picture = cv2.remap(
+            scene, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         ).astype(np.float32)
         picture *= 1 + flicker * np.sin(2 * np.pi * 7.3 * time_s * 30 / fps)
         picture += rng.normal(0, noise, picture.shape).astype(np.float32)
@@ -169,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{file.name}: no face", flush=True)
             continue
         part = out.with_suffix(".part.npz")
-        np.savez_compressed(part, **signals)
+        np.savez_compressed(part, **signals, still=file.suffix.lower() in PHOTOS)
         part.replace(out)
         print(f"{out.name}: {len(signals['time_s'])} frames ({number + 1}/{len(jobs)})", flush=True)
     return 0

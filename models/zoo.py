@@ -1,0 +1,26 @@
+"""The networks that can be trained and compared under one protocol, by name.
+
+Each takes (batch, 4, 3, 28, 28), raw 0..255: composites, or whole images where its class says
+`composites = False`; and gives logits (batch, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from models.causalnet import CausalNet
+from models.htnet import HTNet
+from models.off_apexnet import OffApexNet
+from models.off_tanet import OffTANet
+from models.ststnet import STSTNet
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "causalnet-compact": CausalNet.compact,
+    "causalnet-released": CausalNet.released,
+    "htnet": HTNet,
+    "off-tanet": OffTANet,
+    "ststnet": STSTNet,
+    "off-apexnet": OffApexNet,
+}

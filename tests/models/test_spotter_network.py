@@ -1,0 +1,103 @@
+"""The spotting network: small, causal, and of the form that the runtime reads."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.spotter import OUTPUTS, RECEPTIVE_STEPS, LastStep, SpotterNetwork
+from realtime_mer import spotter
+from realtime_mer.signals import CHANNELS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """More threads only wait for each other on networks as small as this."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def network() -> SpotterNetwork:
+    torch.manual_seed(0)
+    network = SpotterNetwork(CHANNELS)
+    # As after some training: statistics that are not those of a new layer.
+    for _ in range(3):
+        network(torch.randn(8, 100, CHANNELS) * 2 + 0.3)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def signals() -> torch.Tensor:
+    return torch.randn(2, 160, CHANNELS, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_is_small():
+    count = sum(p.numel() for p in SpotterNetwork(CHANNELS).parameters())
+    assert 10_000 <= count <= 110_000
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, 159])
+def test_the_future_does_not_change_the_past(network, signals, cut):
+    other = signals.clone()
+    other[:, cut:] = 5 * torch.randn(2, 160 - cut, CHANNELS)
+    with torch.no_grad():
+        before, after = network(signals), network(other)
+    torch.testing.assert_close(after[:, :cut], before[:, :cut], rtol=0, atol=1e-5)
+    assert (after[:, cut] - before[:, cut]).abs().max() > 1e-3
+
+
+def test_the_last_step_depends_on_the_receptive_steps_and_on_no_more(network, signals):
+    signals = signals.clone().requires_grad_()
+    network(signals)[:, -1].sum().backward()
+    seen = signals.grad.abs().sum((0, 2)) > 0
+    assert not seen[:-RECEPTIVE_STEPS].any()
+    assert seen[-RECEPTIVE_STEPS]
+    with torch.no_grad():
+        whole, enough = network(signals)[:, -1], network(signals[:, -RECEPTIVE_STEPS:])[:, -1]
+    torch.testing.assert_close(enough, whole, rtol=0, atol=1e-5)
+
+
+def test_the_runtime_shows_as_much_as_the_network_sees():
+    assert spotter._RECEPTIVE_STEPS == RECEPTIVE_STEPS
+    assert spotter._STEPS >= RECEPTIVE_STEPS
+
+
+def test_outputs_are_logits_times_and_a_fraction(network, signals):
+    with torch.no_grad():
+        out = network(100 * signals)
+    assert out.shape == (2, 160, OUTPUTS)
+    assert ((out[..., 4] >= 0) & (out[..., 4] <= 1)).all()
+    # A new network speaks of usual places: a tenth of a second ago, a third of a second long.
+    torch.manual_seed(1)
+    with torch.no_grad():
+        new = SpotterNetwork(CHANNELS).eval()(torch.zeros(1, 80, CHANNELS))
+    assert new[..., 2].mean() == pytest.approx(0.1, abs=0.1)
+    assert new[..., 3].mean() == pytest.approx(0.3, abs=0.15)
+
+
+def test_what_is_exported_is_the_last_step_with_probabilities(network, signals):
+    with torch.no_grad():
+        last = LastStep(network).eval()(signals).numpy()
+        whole = network(signals)[:, -1].numpy()
+    assert last.shape == (2, OUTPUTS)
+    np.testing.assert_allclose(last[:, :2], 1 / (1 + np.exp(-whole[:, :2])), atol=1e-5)
+    np.testing.assert_allclose(last[:, 2:], whole[:, 2:], atol=1e-5)
+
+
+def test_it_can_learn():
+    torch.manual_seed(0)
+    network = SpotterNetwork(CHANNELS, dropout=0.0)
+    x = torch.randn(4, 40, CHANNELS)
+    # Told a moment late, as an end is: what channel 3 did five steps before.
+    wanted = (torch.roll(x[..., 3], 5, 1) > 0.5).float()[:, 10:]
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(x)[:, 10:, 0], wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]

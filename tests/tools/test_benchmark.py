@@ -1,0 +1,115 @@
+"""The benchmark measures the real chain on the same frames as the landmarker."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from realtime_mer.event import InputError
+from realtime_mer.frame import Frame
+from tools import benchmark
+from tools.benchmark import MemoryReader, main, read_frames
+
+FIGURES = {
+    "tracker_ms", "chain_ms", "ratio", "fps", "flow_ms", "spot_ms", "classify_ms", "draw_ms"
+}  # fmt: skip
+
+
+def write_video(path, pictures: list[np.ndarray]) -> None:
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 30, (width, height)
+    )
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory, astronaut):
+    """Three seconds of the face under a camera that moves a little."""
+    small = cv2.resize(astronaut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    path = tmp_path_factory.mktemp("benchmark") / "face.avi"
+    write_video(path, [np.roll(small, (i // 9, i // 5), axis=(0, 1)) for i in range(90)])
+    return path
+
+
+def test_it_prints_one_object_with_every_figure(video, capsys):
+    assert main([str(video), "--json", "--frames", "80"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() >= FIGURES
+    assert all(found[key] > 0 for key in FIGURES)
+    assert found["ratio"] == pytest.approx(found["chain_ms"] / found["tracker_ms"], rel=0.01)
+    assert found["fps"] == pytest.approx(1000 / found["chain_ms"], rel=0.01)
+    # The parts are parts of the whole, and the chain does more than the landmarker.
+    assert found["flow_ms"] + found["spot_ms"] < found["chain_ms"]
+    assert found["frames"] == 50  # of 80, after the warm-up
+    assert found["with_face"] == 1
+
+
+def test_without_a_face_what_needs_one_is_null(tmp_path, capsys):
+    path = tmp_path / "empty.avi"
+    write_video(path, [np.full((120, 160, 3), 60 + i % 9, np.uint8) for i in range(70)])
+    assert main([str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["with_face"] == 0
+    assert found["flow_ms"] is found["spot_ms"] is found["classify_ms"] is None
+    assert found["tracker_ms"] > 0
+    assert found["chain_ms"] > 0
+    assert main([str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "no face seen" in said
+    assert "landmarker alone" in said
+
+
+@pytest.mark.parametrize("content", [None, b"no video", "short"], ids=["gone", "text", "short"])
+def test_what_cannot_be_measured_is_bad_usage(tmp_path, capsys, content):
+    path = tmp_path / "clip.avi"
+    if content == "short":
+        write_video(path, [np.zeros((60, 80, 3), np.uint8)] * 12)
+    elif content is not None:
+        path.write_bytes(content)
+    assert main([str(path), "--json"]) == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "clip.avi" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("count", ["0", "-5", "many", "59"])
+def test_a_number_of_frames_that_tells_nothing_is_refused(video, capsys, count):
+    with pytest.raises(SystemExit) as ended:
+        main([str(video), "--frames", count])
+    assert ended.value.code == 2
+    assert "60 frames or more" in capsys.readouterr().err
+
+
+def test_a_camera_is_no_recording():
+    with pytest.raises(InputError, match=r"camera 0 is live.*video file"):
+        read_frames("0", 100)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(75, 75), (500, 90)])
+def test_no_more_frames_are_decoded_than_asked_for(video, most, expected):
+    frames, fps = read_frames(str(video), most)
+    assert len(frames) == expected
+    assert fps == pytest.approx(30)
+    assert [f.index for f in frames] == list(range(expected))
+
+
+def test_memory_for_frames_is_bounded(video, monkeypatch):
+    monkeypatch.setattr(benchmark, "_MOST_BYTES", 100_000)
+    frames, _ = read_frames(str(video), 500)
+    assert len(frames) == 60  # as many as a measurement takes, and no more
+
+
+def test_frames_in_memory_are_read_in_order_and_end():
+    frames = [Frame(i, i / 30, np.full((4, 4, 3), i, np.uint8), 0.0) for i in range(3)]
+    reader = MemoryReader("three", frames, 30.0)
+    reader.open()
+    grabs = [reader.read() for _ in range(3)]
+    assert [int(g.image[0, 0, 0]) for g in grabs] == [0, 1, 2]
+    assert [g.position_s for g in grabs] == [0, 1 / 30, 2 / 30]
+    assert reader.read() is None
+    assert "three" in str(reader.empty())

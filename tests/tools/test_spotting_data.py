@@ -1,0 +1,254 @@
+"""Training windows hold what their targets say, and only from unbroken stretches of a face."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime_mer.action_units import expression
+from realtime_mer.motion import REGIONS, texture_trust
+from realtime_mer.signals import CHANNELS, ROW, STEP_S
+from tools.spotting_data import (
+    DELAY_S,
+    DELAY_TOLERANCE_S,
+    STEPS,
+    Background,
+    WindowMaker,
+    drawn_motions,
+    lid_motions,
+    load_background,
+    measured_motions,
+    mirrored,
+)
+
+NAMES = list(REGIONS)
+COUNT = len(NAMES)
+PLACE_X = 3 * COUNT + 3
+
+
+def background(
+    times: np.ndarray | None = None, rows: np.ndarray | None = None, motion: float = 1.0
+) -> Background:
+    """A face that does nothing by itself, with one motion: all regions to the right and back."""
+    times = np.arange(0, 15, 1 / 60) if times is None else times
+    rows = np.zeros((len(times), ROW), np.float32) if rows is None else rows
+    rise = np.zeros((1, COUNT, 2), np.float32)
+    rise[..., 0] = motion
+    return Background("quiet", True, times, rows, rise, -rise, np.zeros_like(rise))
+
+
+def events_of(targets: np.ndarray) -> list[tuple[float, float, float]]:
+    """(onset, offset, apex), in steps of the window, of the micro-expressions marked in it."""
+    found: list[tuple[float, float, float]] = []
+    for i in np.flatnonzero(targets[:, 3] > 0):
+        _, _, since, length, apex, _ = targets[i]
+        offset = i - since / STEP_S
+        onset = offset - length / STEP_S
+        if not found or abs(found[-1][1] - offset) > 0.2:
+            found.append((onset, offset, onset + apex * (offset - onset)))
+    return found
+
+
+def test_targets_lie_where_the_motion_was_put():
+    # So strong that the noise which is added on purpose does not matter.
+    maker = WindowMaker([background(motion=20.0)], seed=1)
+    right = []
+    for _ in range(60):
+        rows, targets = maker.window()
+        # All regions move alike but for their gains, and mirrored windows the other way.
+        moved = np.abs(rows[:, : 2 * COUNT : 2].mean(1))
+        for onset, offset, apex in events_of(targets):
+            if not (onset > 6 and offset < STEPS - 4):
+                continue
+            before, top = moved[int(onset) - 1], moved[round(apex)]
+            after = moved[int(np.ceil(offset)) + 1]
+            rise = top - before
+            right.append(
+                rise > 3  # a weak one of 0.8 px seen at a third of its size
+                and before - moved[int(onset) - 4] < 0.25 * rise
+                and top - after > 0.3 * rise
+            )
+            assert 0.1 / STEP_S - 0.01 < offset - onset < 0.52 / STEP_S + 0.01
+    assert len(right) > 40
+    # Repeated frames may hold a short one back.
+    assert np.mean(right) > 0.95
+
+
+def test_ends_are_marked_a_moment_after_the_offset():
+    maker = WindowMaker([background()], seed=2)
+    marks = 0
+    for _ in range(30):
+        _, targets = maker.window()
+        ends = targets[targets[:, 0] == 1]
+        # Marked steps tell of their offset and length, and count in full.
+        assert (np.abs(ends[:, 2] - DELAY_S) <= DELAY_TOLERANCE_S + 1e-6).all()
+        assert (ends[:, 3] > 0).all()
+        assert (ends[:, 5] == 1).all()
+        # On either side of them a step counts for neither answer.
+        marked = np.flatnonzero(targets[:, 0])
+        for i in marked:
+            for j in (i - 1, i + 1):
+                if 0 <= j < STEPS:
+                    assert targets[j, 0] == 1 or targets[j, 5] == 0
+        marks += len(marked)
+        # Whoever says "under way" has seen its beginning, and not its end long ago.
+        for i in np.flatnonzero(targets[:, 1]):
+            told = [(a, b) for a, b, _ in events_of(targets) if a - 1 < i < b + 0.15 / STEP_S + 1]
+            assert told or i > STEPS - 20
+    assert marks > 60
+
+
+@pytest.mark.parametrize("motion", [0.0, 20.0])
+def test_a_window_shows_nothing_but_noise_and_the_motions_put_in(motion):
+    maker = WindowMaker([background(motion=motion)], seed=3)
+    largest = max(np.abs(maker.window()[0][:, : 2 * COUNT]).max() for _ in range(20))
+    assert largest > 20 if motion else largest < 5
+
+
+def test_the_same_seed_gives_the_same_windows():
+    first, again, other = (WindowMaker([background()], seed) for seed in (5, 5, 6))
+    for _ in range(3):
+        one, two, three = first.window(), again.window(), other.window()
+        np.testing.assert_array_equal(one[0], two[0])
+        np.testing.assert_array_equal(one[1], two[1])
+        assert np.abs(one[0] - three[0]).max() > 0
+
+
+def test_a_batch_is_what_the_network_sees():
+    x, y = WindowMaker([background()], seed=7).batch(3)
+    assert x.shape == (3, STEPS, CHANNELS)
+    assert x.dtype == np.float32
+    assert y.shape == (3, STEPS, 6)
+    assert np.isfinite(x).all()
+
+
+def test_gaps_are_not_bridged():
+    times = np.arange(0, 20, 1 / 30)
+    rows = np.zeros((len(times), ROW), np.float32)
+    gap = (times > 9.5) & (times < 10.0)
+    # The face comes back elsewhere.
+    rows[times >= 10, PLACE_X] = 5000
+    rows[gap] = np.nan
+    maker = WindowMaker([background(times, rows, motion=0.0)], seed=8)
+    sides = set()
+    for _ in range(60):
+        window, _ = maker.window()
+        assert np.isfinite(window).all()
+        place = np.abs(window[:, PLACE_X])
+        # Another stretch may be added on top, but no window jumps from one to the other.
+        assert np.ptp(place) < 1
+        sides.add(round(float(place[0]) / 5000))
+    assert {0, 1} <= sides
+
+
+@pytest.mark.parametrize("length_s", [0.2, 1.5])
+def test_a_clip_too_short_for_a_window_is_left_out(length_s):
+    short = background(np.arange(0, length_s, 1 / 30), motion=1000.0)
+    maker = WindowMaker([short, background(motion=0.0)], seed=9)
+    assert max(np.abs(maker.window()[0][:, : 2 * COUNT]).max() for _ in range(10)) < 5
+
+
+@pytest.mark.parametrize("fps", [12, 15, 30, 60, 200])
+def test_backgrounds_of_any_frame_rate_give_whole_windows(fps):
+    times = np.arange(0, 13, 1 / fps)
+    rows = np.zeros((len(times), ROW), np.float32)
+    rows[:, PLACE_X + 1] = times
+    maker = WindowMaker([background(times, rows)], seed=10)
+    for _ in range(12):
+        window, targets = maker.window()
+        assert window.shape == (STEPS, ROW)
+        assert targets.shape == (STEPS, 6)
+        # Time runs on to the end of the window; no more than single frames are repeated.
+        steps = np.diff(window[:, PLACE_X + 1])
+        assert (steps > 1e-3).mean() > 0.8
+        assert steps[-9:].sum() > 0.1
+
+
+def random_rows() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2, 7, ROW)).astype(np.float32)
+
+
+def test_mirrored_twice_is_the_face_itself():
+    rows = random_rows()
+    once = mirrored(rows)
+    np.testing.assert_array_equal(mirrored(once), rows)
+    assert np.abs(once - rows).max() > 0.1
+
+
+def test_a_smile_of_one_side_is_one_of_the_other_when_mirrored():
+    row = np.zeros((1, ROW), np.float32)
+    left, right = (2 * NAMES.index(f"lip corner {side}") for side in ("left", "right"))
+    row[0, left : left + 2] = -1.5, -0.8
+    row[0, 2 * COUNT + NAMES.index("lip corner left")] = 6  # its trust goes with it
+    row[0, 3 * COUNT : 3 * COUNT + 5] = 1, 2, 3, 40, 50
+    row[0, -2:] = 0.2, 0.3
+    out = mirrored(row)[0]
+    np.testing.assert_allclose(out[right : right + 2], (1.5, -0.8))
+    assert not out[left : left + 2].any()
+    assert out[2 * COUNT + NAMES.index("lip corner right")] == 6
+    # Across and turn change sign, along does not; lids and jaw stay.
+    np.testing.assert_allclose(out[3 * COUNT : 3 * COUNT + 5], (-1, 2, -3, -40, 50))
+    np.testing.assert_allclose(out[-2:], (0.2, 0.3))
+
+
+def clip_file(folder: Path, face, count: int = 400) -> Path:
+    """Signals as `tools/synthesize.py` writes them, of a face that does nothing."""
+    path = folder / "someone.2.npz"
+    np.savez_compressed(
+        path,
+        time_s=np.arange(count) / 30,
+        regions=np.zeros((count, COUNT, 2), np.float32),
+        trust=np.full((count, COUNT), 5, np.float32),
+        head=np.zeros((count, 3), np.float32),
+        place=np.zeros((count, 2), np.float32),
+        blink=np.full(count, 0.1, np.float32),
+        jaw_open=np.full(count, 0.2, np.float32),
+        landmarks=face.landmarks,
+        texture=texture_trust(face.grey),
+        still=True,
+    )
+    return path
+
+
+def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_face):
+    brows, smile = expression(("AU1", "AU2")), expression(("AU12",))
+    lids = lid_motions(1, np.random.default_rng(0))
+    found = load_background(
+        clip_file(tmp_path, astronaut_face), [(brows, -brows), (smile, -0.5 * smile)], lids
+    )
+    assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
+    np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.2]] * 400)
+    raised = dict(zip(NAMES, found.rise[0], strict=True))
+    smiled = dict(zip(NAMES, found.rise[1], strict=True))
+    assert raised["inner brow left"][1] < -0.3
+    assert abs(raised["lip corner left"][1]) < 0.1
+    assert smiled["lip corner right"][0] > 0.2
+    assert smiled["lip corner left"][0] < -0.2
+    assert np.abs(smiled["outer brow left"]).max() < 0.1
+    np.testing.assert_allclose(found.fall[0], -found.rise[0], atol=1e-4)
+    np.testing.assert_allclose(found.fall[1], -0.5 * found.rise[1], atol=0.03)
+    closed = dict(zip(NAMES, found.lids[0], strict=True))
+    assert closed["eye left"][1] > 3 * abs(closed["chin"][1])
+    window, _ = WindowMaker([found], seed=0).window()
+    assert np.isfinite(window).all()
+
+
+def test_motions_measured_from_flow_images_keep_their_directions():
+    rng = np.random.default_rng(0)
+    image = rng.integers(100, 120, (28, 28, 3)).astype(np.uint8)
+    image[18:24, 4:9, 2] = 240  # to the right, lower left
+    image[4:8, 16:22, 1] = 5  # upwards, upper right
+    ((rise, fall),) = measured_motions(np.stack([image, image])[None])
+    assert rise.shape == fall.shape == (224, 224, 2)
+    assert rise[168, 52, 0] > 0.5
+    assert rise[48, 152, 1] < -0.5
+    # Where most of the face is, nothing moves: the median is the head's.
+    assert np.abs(np.median(rise.reshape(-1, 2), 0)).max() < 0.05
+
+
+def test_drawn_motions_have_size_one_and_return():
+    for rise, fall in drawn_motions(6, np.random.default_rng(1)):
+        assert np.percentile(np.linalg.norm(rise, axis=-1), 99) == pytest.approx(1, rel=0.05)
+        cosine = (rise * fall).sum() / np.linalg.norm(rise) / np.linalg.norm(fall)
+        assert cosine == pytest.approx(-1, abs=1e-3)
+        assert 0.55 < np.linalg.norm(fall) / np.linalg.norm(rise) <= 1.001

@@ -1,0 +1,303 @@
+"""What the chain costs a frame, beside MediaPipe's face landmarker alone.
+
+    python tools/benchmark.py VIDEO [--json] [--frames N]
+
+The frames are decoded into memory first. Then the bare landmarker (as MediaPipe sets it up: video
+mode, one face) and the whole chain take turns on blocks of the same frames in the same process, so
+that whatever else the machine does hits both. Times are means in milliseconds a frame:
+
+    tracker_ms   MediaPipe's landmarker alone, BGR to RGB included
+    chain_ms     frame to analysis: tracking, registration, flow, spotting, classification
+    ratio        chain_ms / tracker_ms
+    fps          frames a second of the chain
+    flow_ms      regional motion, part of chain_ms
+    spot_ms      the spotter, part of chain_ms
+    classify_ms  a window: flow pair and network; null where no face was seen
+    draw_ms      the overlay's picture, not part of chain_ms
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mediapipe import Image, ImageFormat
+from mediapipe.tasks.python import BaseOptions, vision
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from realtime_mer.capture import Capture, Grab, quiet_opencv
+from realtime_mer.classifier import Classifier
+from realtime_mer.event import InputError, Interval
+from realtime_mer.frame import Frame
+from realtime_mer.landmark_model import find_landmark_model
+from realtime_mer.native import silenced_stderr
+from realtime_mer.overlay import Overlay
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER, FacePair, Recognizer
+from realtime_mer.registration import Registration
+from realtime_mer.ring import RingBuffer
+from realtime_mer.tracker import FaceTracker
+
+FRAMES = 300
+# Decoded frames are kept in memory: 300 of 640 x 480 are 276 MB.
+_MOST_BYTES = 600_000_000
+_LEAST_FRAMES = 60
+# Both see this many frames before the clock runs: allocation, detection, and the spotter's first
+# second, in which it does not ask its network.
+_WARM_UP = 30
+_RING = 30
+_BLOCK = 10
+_WINDOWS = 8
+
+
+class MemoryReader:
+    """Frames that lie in memory, as a source of `Capture`."""
+
+    live = False
+
+    def __init__(self, name: str, frames: list[Frame], fps: float) -> None:
+        self.name, self.fps, self.frame_count = name, fps, len(frames)
+        self.notes: list[str] = []
+        self._frames = iter(frames)
+
+    def open(self) -> None:
+        pass
+
+    def read(self) -> Grab | None:
+        frame = next(self._frames, None)
+        return frame and Grab(frame.image, frame.time_s, time.monotonic())
+
+    def empty(self) -> InputError:
+        return InputError(f"{self.name} holds no frame: give another video")
+
+    def close(self) -> None:
+        pass
+
+
+def read_frames(source: str, most: int) -> tuple[list[Frame], float]:
+    """The first frames of a video, and its declared rate.
+
+    Raises:
+        InputError: The video cannot be read, is live, or is too short to measure with.
+    """
+    frames: list[Frame] = []
+    held = 0
+    capture = Capture(source)
+    if capture.live:
+        raise InputError(f"{capture.source} is live: give a video file or a folder of frames")
+    with capture:
+        for frame in capture:
+            held += frame.image.nbytes
+            if len(frames) >= most or (held > _MOST_BYTES and len(frames) >= _LEAST_FRAMES):
+                break
+            frames.append(frame)
+    if len(frames) < _LEAST_FRAMES:
+        raise InputError(
+            f"{capture.source} has {len(frames)} frames, too few to measure with: "
+            f"give a video of {_LEAST_FRAMES} or more"
+        )
+    return frames, capture.fps
+
+
+class BareLandmarker:
+    """MediaPipe's landmarker as its own examples use it, and nothing else."""
+
+    def __init__(self, model: Path) -> None:
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.VIDEO,
+        )
+        self._last_ms = -1
+        with silenced_stderr():
+            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+
+    def __call__(self, frame: Frame) -> None:
+        self._last_ms = max(self._last_ms + 1, round(frame.time_s * 1000))
+        rgb = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
+        image = Image(image_format=ImageFormat.SRGB, data=rgb)
+        self._landmarker.detect_for_video(image, self._last_ms)
+
+    def close(self) -> None:
+        with silenced_stderr():
+            self._landmarker.close()
+
+
+def _blocks(frames: list[Frame]) -> Iterator[tuple[list[Frame], bool]]:
+    """Blocks of frames, and whether they count."""
+    yield frames[:_WARM_UP], False
+    for start in range(_WARM_UP, len(frames), _BLOCK):
+        yield frames[start : start + _BLOCK], True
+
+
+def classify_ms(frames: list[Frame], model: Path, classifier: Classifier) -> float | None:
+    """Mean time of a window from the ring to its probabilities; None without a face."""
+    ring, registration = RingBuffer(_RING), Registration()
+    times: list[float] = []
+    with FaceTracker(model) as tracker:
+        for frame in frames:
+            if faces := tracker.track(frame):
+                face = registration(frame.image, faces[0].landmarks, frame.time_s)
+                ring.append(frame.time_s, face)
+                times.append(frame.time_s)
+            if len(times) == _RING:
+                break
+    if len(times) < 3:
+        return None
+    pair, spent = FacePair(), []
+    for i in range(_WINDOWS + 1):
+        start = i % max(1, len(times) - 9)
+        window = times[start : start + 9]
+        started = time.perf_counter()
+        images, _ = pair(ring, Interval(window[0], window[len(window) // 2], window[-1]))
+        classifier.classify(images[None])
+        spent.append(time.perf_counter() - started)
+    return 1000 * float(np.mean(spent[1:]))
+
+
+def _spent_ms(recognizer: Recognizer) -> dict[str, tuple[int, float]]:
+    """How often each stage has run, and how long in all, milliseconds."""
+    stages = recognizer.stats.as_dict(0, 0)["stages_ms"]
+    return {name: (s["count"], s["count"] * s["mean"]) for name, s in stages.items()}
+
+
+def measure(
+    name: str,
+    frames: list[Frame],
+    fps: float,
+    *,
+    weights: Path = CLASSIFIER,
+    spotter: Path = SPOTTER,
+) -> dict[str, Any]:
+    """Runs the benchmark on frames in memory; returns the object that `--json` prints.
+
+    Raises:
+        InputError: Weights or the landmark model cannot be used.
+    """
+    model = find_landmark_model()
+    bare_s, chain_s, draw_s = [], [], []
+    with_face = 0
+    overlay = Overlay()
+    with (
+        # The protocol of `Capture`'s sources, of which the recognizer's signature does not tell.
+        Recognizer(MemoryReader(name, frames, fps), weights=weights, spotter=spotter) as recognizer,
+        contextlib.closing(BareLandmarker(model)) as bare,
+    ):
+        overlay.begin(recognizer.session)
+        analyses = recognizer.analyses()
+
+        def run_bare(block: list[Frame], counts: bool) -> None:
+            for frame in block:
+                started = time.perf_counter()
+                bare(frame)
+                if counts:
+                    bare_s.append(time.perf_counter() - started)
+
+        def run_chain(block: list[Frame], counts: bool) -> None:
+            nonlocal with_face
+            for _ in block:
+                started = time.perf_counter()
+                analysis = next(analyses)
+                done = time.perf_counter()
+                overlay.update(analysis)
+                overlay.picture()
+                if counts:
+                    chain_s.append(done - started)
+                    draw_s.append(time.perf_counter() - done)
+                with_face += bool(analysis.faces)
+
+        # Who comes first changes from block to block: neither always finds the other's caches.
+        turns, before = [run_bare, run_chain], {}
+        for block, counts in _blocks(frames):
+            for run in turns:
+                run(block, counts)
+            turns.reverse()
+            if not counts:
+                before = _spent_ms(recognizer)
+        after = _spent_ms(recognizer)
+    tracker_ms, chain_ms = (1000 * float(np.mean(s)) for s in (bare_s, chain_s))
+    window_ms = classify_ms(frames, model, Classifier(weights, "cpu"))
+
+    def stage(key: str) -> float | None:
+        count, spent_ms = np.subtract(after.get(key, (0, 0)), before.get(key, (0, 0)))
+        return round(float(spent_ms / count), 3) if count else None
+
+    return {
+        "video": name,
+        "size": list(frames[0].image.shape[1::-1]),
+        "frames": len(chain_s),
+        "with_face": round(with_face / len(frames), 3),
+        "tracker_ms": round(tracker_ms, 3),
+        "chain_ms": round(chain_ms, 3),
+        "ratio": round(chain_ms / tracker_ms, 4),
+        "fps": round(1000 / chain_ms, 2),
+        "flow_ms": stage("flow"),
+        "spot_ms": stage("spot"),
+        "classify_ms": None if window_ms is None else round(window_ms, 3),
+        "draw_ms": round(1000 * float(np.mean(draw_s)), 3),
+    }
+
+
+def table(result: dict[str, Any]) -> Table:
+    """The figures for people."""
+    wide, high = result["size"]
+    out = Table(title=f"{result['video']}, {wide} x {high}, {result['frames']} frames")
+    out.add_column("what")
+    out.add_column("figure", justify="right")
+    rows = {
+        "landmarker alone": ("tracker_ms", "ms a frame"),
+        "whole chain": ("chain_ms", "ms a frame"),
+        "chain / landmarker": ("ratio", ""),
+        "chain": ("fps", "frames a second"),
+        "regional motion": ("flow_ms", "ms a frame"),
+        "spotter": ("spot_ms", "ms a frame"),
+        "classifier": ("classify_ms", "ms a window"),
+        "overlay": ("draw_ms", "ms a picture"),
+    }
+    for what, (key, unit) in rows.items():
+        value = result[key]
+        out.add_row(what, "no face seen" if value is None else f"{value:.2f} {unit}".rstrip())
+    return out
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < _LEAST_FRAMES:
+        raise argparse.ArgumentTypeError(f"{text!r}: give {_LEAST_FRAMES} frames or more")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("video", help="video file or folder of frames")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
+    parser.add_argument(
+        "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most (default {FRAMES})"
+    )
+    options = parser.parse_args(arguments)
+    quiet_opencv()
+    try:
+        frames, fps = read_frames(options.video, options.frames)
+        result = measure(Path(options.video).name, frames, fps)
+    except InputError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(result))
+    else:
+        Console().print(table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Writes trained networks as one ONNX file, flow pair in, calibrated probabilities out.
+
+    python tools/export_onnx.py models/weights/causalnet.pt --out models/weights/causalnet.onnx
+
+The checkpoint is what `tools/train.py --checkpoint` keeps. Several networks become one: their
+logits are averaged. Beside the file goes the model card, the same name with .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from models.causalnet import CausalNet
+from models.views import Views
+from realtime_mer.event import InputError
+from realtime_mer.flow import FLOW_SIZE
+
+INPUT, OUTPUT = "flow_pair", "probabilities"
+OPSET = 18
+
+
+class Deployed(nn.Module):
+    """Networks as they are deployed: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities."""
+
+    def __init__(self, networks: list[nn.Module], temperature: float) -> None:
+        super().__init__()
+        self.views = Views(composites=getattr(networks[0], "composites", True))
+        self.networks = nn.ModuleList(networks)
+        self.temperature = temperature
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        views = self.views(pairs)
+        logits = torch.stack([network(views) for network in self.networks]).mean(0)
+        return (logits / self.temperature).softmax(-1)
+
+
+def export(networks: list[nn.Module], temperature: float, out: Path, card: dict[str, Any]) -> None:
+    """Write `out` and its card; `card` gets the parameters, the temperature and the SHA-256."""
+    deployed = Deployed(networks, temperature).eval()
+    example = torch.zeros(2, 2, FLOW_SIZE, FLOW_SIZE, 3, dtype=torch.uint8)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings(), torch.no_grad():
+            # The newer exporter wants one more package and writes the same graph.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                deployed,
+                (example,),
+                str(out),
+                dynamo=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                opset_version=OPSET,
+            )
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror}): give another --out") from error
+    card = {
+        **card,
+        "parameters": sum(p.numel() for p in deployed.parameters()),
+        "temperature": round(temperature, 4),
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `tools/train.py --checkpoint` kept: states, temperature, card."""
+    remedy = "give a file that tools/train.py --checkpoint wrote"
+    try:
+        checkpoint = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint {path}: {remedy}") from None
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise InputError(f"{path} is not a checkpoint: {remedy}") from error
+    if not isinstance(checkpoint, dict) or {"states", "temperature", "card"} - set(checkpoint):
+        raise InputError(f"{path} is not a checkpoint of this project: {remedy}")
+    return checkpoint
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, help="kept by tools/train.py --checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    options = parser.parse_args(arguments)
+    try:
+        checkpoint = load_checkpoint(options.checkpoint)
+        networks = []
+        for state in checkpoint["states"]:
+            network = CausalNet.compact()
+            network.load_state_dict(state)
+            networks.append(network)
+        export(networks, checkpoint["temperature"], options.out, checkpoint["card"])
+    except InputError as error:
+        print(f"export_onnx: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
