@@ -88,6 +88,10 @@ def read_release(directory: Path) -> Clips:
     missing = {"dataset", "sub", "filename_o", "label"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{index} lacks {', '.join(sorted(missing))}: {REMEDY}")
+    strange = {row["label"] for row in rows} - {"0", "1", "2"}
+    strange |= {row["dataset"] for row in rows} - set(SETS)
+    if strange:
+        raise InputError(f"{index} holds {', '.join(sorted(strange))}, unknown here: {REMEDY}")
     names = [f"{row['sub']}_{row['filename_o']}" for row in rows]
     return Clips(
         names=np.array(names),

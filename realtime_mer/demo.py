@@ -285,9 +285,7 @@ def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
     if not found.face_landmarks:
         return None
     height, width = image.shape[:2]
-    return np.array(
-        [(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]]
-    )
+    return np.array([(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]])
 
 
 class PhotoFace:

@@ -107,8 +107,13 @@ def _depth(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     shape = _CELLS, _CELLS
     total = np.bincount(cell, landmarks[:468, 2], _CELLS**2).reshape(shape).astype(np.float32)
     count = np.bincount(cell, minlength=_CELLS**2).reshape(shape).astype(np.float32)
-    total, count = (cv2.GaussianBlur(a, (9, 9), 1.5) for a in (total, count))
-    depth = (total / np.maximum(count, 1e-4)).ravel()
+    near, wide = (
+        [cv2.GaussianBlur(a, size, sigma) for a in (total, count)]
+        for size, sigma in (((9, 9), 1.5), ((0, 0), 6.0))
+    )
+    # Around the face the depth goes on from its rim: a step there would be false strain.
+    level = wide[0] / np.maximum(wide[1], 1e-6)
+    depth = ((near[0] + 0.02 * level) / (near[1] + 0.02)).ravel()
     return (depth - (depth * mask).sum() / max(mask.sum(), 1)) / (FACE_SIZE / 2)
 
 

@@ -92,6 +92,7 @@ class FaceChain:
         self._ring = RingBuffer(int(_RING_S * _RING_FPS))
         self._pair = FacePair()
         self._seen_s = -math.inf
+        self._corners: tuple[np.ndarray, np.ndarray] | None = None
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_RING_FPS // 5)
         self._start()
 
@@ -292,13 +293,15 @@ class Recognizer:
     def analyses(self) -> Iterator[Analysis]:
         """What each frame tells, in the order of time, until the source ends."""
         while True:
-            with self.stats.stage("capture wait"):
+            with self.stats.stage("capture_wait"):
                 frame = self._capture.read()
             if frame is None:
                 return
             yield self._analyse(frame)
 
     def _analyse(self, frame: Frame) -> Analysis:
+        # Recordings are read ahead: what a frame waits there is no latency of anyone's.
+        started_at = frame.captured_at if self._capture.live else time.monotonic()
         with self.stats.stage("track"):
             tracked = self._tracker.track(frame)
         before_s = self._times[-1] if self._times else -math.inf
@@ -319,7 +322,7 @@ class Recognizer:
         gaps += self._forget(frame.time_s)
         self._with_face += bool(tracked)
         self._events += len(events)
-        latency_s = time.monotonic() - frame.captured_at
+        latency_s = time.monotonic() - started_at
         self.stats.frame_done(latency_s)
         return Analysis(
             frame,

@@ -105,7 +105,8 @@ class Spotter:
         end, inside, since, length, apex = map(
             float, self._model(features(rows)[-_RECEPTIVE_STEPS:])
         )
-        offset_s = time_s - since
+        # Nothing is reported before it is over.
+        offset_s = time_s - max(since, 0.0)
         onset_s = offset_s - max(length, LENGTH_S[0])
         interval = Interval(onset_s, onset_s + apex * (offset_s - onset_s), offset_s)
         self._score = max(end, min(inside, 0.99 * self._model.threshold)) / self._model.threshold

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
+from scipy.optimize import linear_sum_assignment
 
 from realtime_mer.event import InputError
 from realtime_mer.frame import Frame
@@ -21,6 +22,7 @@ _BLINK = (9, 10)
 _JAW_OPEN = 25
 # A face that was out of sight for longer than this comes back as a new one.
 _FORGET_S = 1.0
+_SMALLEST_PX = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,32 +118,43 @@ class FaceTracker:
         found = self._detect(frame.image, frame.time_s)
         height, width = frame.image.shape[:2]
         scale = np.array([width, height, width], np.float32)
-        faces = []
-        taken: set[int] = set()
+        seen = []
         for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True):
             landmarks = np.array([(p.x, p.y, p.z) for p in points], np.float32) * scale
-            identity = self._identify(landmarks, frame.time_s, taken)
-            taken.add(identity)
-            blink = max(shapes[i].score for i in _BLINK)
-            faces.append(TrackedFace(identity, landmarks, blink, shapes[_JAW_OPEN].score))
+            # A face of a pixel or two, or none at all, cannot be registered.
+            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _SMALLEST_PX:
+                blink = max(shapes[i].score for i in _BLINK)
+                seen.append((landmarks, blink, shapes[_JAW_OPEN].score))
+        identities = self._identify([landmarks for landmarks, _, _ in seen], frame.time_s)
+        faces = [TrackedFace(i, *face) for i, face in zip(identities, seen, strict=True)]
         return tuple(sorted(faces, key=lambda f: f.identity))
 
-    def _identify(self, landmarks: np.ndarray, time_s: float, taken: set[int]) -> int:
-        """The known face that lies nearest, within one face width, else a new one."""
+    def _identify(self, faces: list[np.ndarray], time_s: float) -> list[int]:
+        """The identity of each face: that of the known one nearest to it, all distances summed.
+
+        A face farther than its own width from every known one is new.
+        """
         if self._faces == 1:
-            return 0
-        centre = landmarks[:, :2].mean(0)
-        width = float(np.ptp(landmarks[:, 0]))
+            return [0] * len(faces)
         for identity in [i for i, (_, seen) in self._known.items() if time_s - seen > _FORGET_S]:
             del self._known[identity]
-        near = [
-            (float(np.linalg.norm(centre - where)), identity)
-            for identity, (where, _) in self._known.items()
-            if identity not in taken
-        ]
-        distance, identity = min(near, default=(np.inf, -1))
-        if distance > width:
-            identity = self._next_identity
-            self._next_identity += 1
-        self._known[identity] = (centre, time_s)
-        return identity
+        known = list(self._known)
+        centres = [landmarks[:, :2].mean(0) for landmarks in faces]
+        apart = np.array(
+            [
+                [np.linalg.norm(c - self._known[k][0]) / np.ptp(f[:, 0]) for k in known]
+                for c, f in zip(centres, faces, strict=True)
+            ]
+        ).reshape(len(faces), len(known))
+        # Beyond a face width all are equally far, so that one lost face cannot shift the others.
+        pairs = zip(*linear_sum_assignment(np.minimum(apart, 1.0)), strict=True)
+        taken = {face: known[k] for face, k in pairs if apart[face, k] < 1}
+        identities = []
+        for face, centre in enumerate(centres):
+            identity = taken.get(face)
+            if identity is None:
+                identity = self._next_identity
+                self._next_identity += 1
+            self._known[identity] = (centre, time_s)
+            identities.append(identity)
+        return identities

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from realtime_mer.action_units import EXPRESSIONS, expression
+from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
 from realtime_mer.motion import REGIONS, RigidMotion, region_windows, to_cells
 from realtime_mer.registration import LAYOUT
@@ -166,6 +167,11 @@ class WindowMaker:
         self, backgrounds: list[Background], seed: int, weights: np.ndarray | None = None
     ) -> None:
         self._backgrounds = [b for b in backgrounds if self._spans(b)]
+        if not self._backgrounds:
+            raise InputError(
+                f"no background shows a face for {STEPS * STEP_S:.0f} s without a gap: "
+                "give longer clips to tools/synthesize.py"
+            )
         self._rng = np.random.default_rng(seed)
         if weights is None:
             weights = np.ones(len(backgrounds))
@@ -298,9 +304,7 @@ class WindowMaker:
             regions += (gain * peak * moved).astype(np.float32)
             at += length + rng.uniform(0.6, 2.6)
 
-    def _add_restlessness(
-        self, times: np.ndarray, rows: np.ndarray, regions: np.ndarray
-    ) -> None:
+    def _add_restlessness(self, times: np.ndarray, rows: np.ndarray, regions: np.ndarray) -> None:
         """What cheap cameras and codecs do: noise, slow wander, repeated frames."""
         rng = self._rng
         size = np.exp(rng.uniform(np.log(0.003), np.log(0.12))) * np.exp(

@@ -163,6 +163,13 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator) -> Iterator[F
         yield Frame(index, time_s, cv2.imdecode(coded, cv2.IMREAD_COLOR), 0.0)
 
 
+def _read(file: Path) -> np.ndarray:
+    photo = cv2.imread(str(file))
+    if photo is None:
+        raise InputError(f"{file} is no picture that can be read")
+    return photo
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -191,15 +198,18 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out / f"{file.stem}.{take}.npz"
         if out.exists():
             continue
-        if file.suffix.lower() in VIDEOS:
-            with Capture(str(file)) as capture:
-                signals = follow(iter(capture), model)
-        else:
-            photo = cv2.imread(str(file))
-            rng = np.random.default_rng([options.seed, number])
-            signals = follow(sway(photo, model, rng), model) if photo is not None else {}
+        try:
+            if file.suffix.lower() in VIDEOS:
+                with Capture(str(file)) as capture:
+                    signals = follow(iter(capture), model)
+            else:
+                rng = np.random.default_rng([options.seed, number])
+                signals = follow(sway(_read(file), model, rng), model)
+        except InputError as error:
+            print(f"{file.name} left out: {error}", file=sys.stderr, flush=True)
+            continue
         if not signals:
-            print(f"{file.name}: no face", flush=True)
+            print(f"{file.name} left out: no face", file=sys.stderr, flush=True)
             continue
         part = out.with_suffix(".part.npz")
         np.savez_compressed(part, **signals, still=file.suffix.lower() in PHOTOS)

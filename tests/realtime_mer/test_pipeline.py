@@ -1,5 +1,6 @@
 """The whole chain in one process: real tracker, real weights, clips whose truth is known."""
 
+import dataclasses
 import json
 import math
 import threading
@@ -12,11 +13,14 @@ import pytest
 
 from realtime_mer import demo
 from realtime_mer.capture import Grab
+from realtime_mer.classifier import Classifier
 from realtime_mer.demo import DemoTruth, HiddenEvent, make_demo_clip, overlap
 from realtime_mer.event import InputError, Interval
 from realtime_mer.frame import Frame
 from realtime_mer.log import CsvLog, JsonLinesLog
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer, run
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER, FaceChain, Recognizer, run
+from realtime_mer.spotter import SpotterModel
+from realtime_mer.stats import Stats
 
 FPS = 30
 EVENTS = (
@@ -119,17 +123,15 @@ def test_score_is_unknown_in_the_first_second_and_passes_one_at_events_only(even
         assert math.isnan(face.score) == (time_s < 1.0) or abs(time_s - 1.0) < 0.1
         if face.score >= 1:
             assert any(e.interval.onset_s < time_s < e.interval.offset_s + 0.5 for e in EVENTS)
-    assert {n for a in eventful for n in a.faces[0].nuisances} == {"blink"}
 
 
 def test_nothing_is_reported_without_the_events(tmp_path):
-    analyses = analyses_of(make_clip(tmp_path / "calm.avi", length_s=4.2))
+    analyses = analyses_of(make_clip(tmp_path / "calm.avi", length_s=3.6))
     assert events_of(analyses) == []
     assert gaps_of(analyses) == []
     assert sum(len(a.faces) for a in analyses) == len(analyses)
-    # The blink is seen, and left alone.
-    blinking = [a.frame.time_s for a in analyses if "blink" in a.faces[0].nuisances]
-    assert BLINKS[0][0] < min(blinking) <= max(blinking) < BLINKS[0][1] + 0.1
+    scores = [a.faces[0].score for a in analyses]
+    assert np.nanmax(scores) < 1
 
 
 def test_two_faces_have_their_own_events(clip, tmp_path):
@@ -245,25 +247,44 @@ def test_hole_in_a_live_source_is_told_from_a_lost_face(astronaut):
     assert gap.end_s - gap.start_s == pytest.approx(0.5)
 
 
-def test_event_of_a_live_source_is_reported_when_it_has_been_named(astronaut, monkeypatch):
-    """The source goes on while a window is classified."""
-    now = 5.0
-    monkeypatch.setattr("realtime_mer.pipeline.time.monotonic", lambda: now)
-    camera = Stuttering(astronaut)
-    with Recognizer(camera) as recognizer:
-        frame = Frame(9, 1.5, astronaut, captured_at=4.75)
-        assert recognizer._now_s(frame) == 1.75
-        camera.live = False
-        assert recognizer._now_s(frame) == 1.5
+@pytest.mark.parametrize(
+    ("changes", "nuisances"),
+    [
+        ({}, ()),
+        ({"blink": 0.7}, ("blink",)),
+        ({"jaw_open": 0.3}, ("speech",)),
+        ({"shift_px": 10.0}, ("head motion",)),  # 300 px a second
+        ({"shift_px": 0.3}, ()),  # a head is never quite still
+    ],
+)
+def test_what_makes_motion_hard_to_read_is_told(astronaut, astronaut_tracked, changes, nuisances):
+    changes = dict(changes)
+    step = np.array([changes.pop("shift_px", 0.0), 0, 0], np.float32)
+    chain = FaceChain(0, SpotterModel(SPOTTER), Classifier(CLASSIFIER, "cpu"), Stats())
+    for index in range(4):
+        landmarks = astronaut_tracked.landmarks + index * step
+        face = dataclasses.replace(astronaut_tracked, landmarks=landmarks, **changes)
+        state, _ = chain.step(Frame(index, index / FPS, astronaut, 0.0), face)
+    assert state.nuisances == nuisances
 
 
 # The recognizer as an object
 
 
-def test_iteration_gives_the_events(clip, eventful):
+def test_iteration_gives_the_events(clip, eventful, monkeypatch):
+    order = []
     with Recognizer(clip) as recognizer:
+        classify, now_s = recognizer._classifier.classify, recognizer._now_s
+        monkeypatch.setattr(
+            recognizer._classifier, "classify", lambda p: (order.append("named"), classify(p))[1]
+        )
+        monkeypatch.setattr(
+            recognizer, "_now_s", lambda frame: (order.append("dated"), now_s(frame))[1]
+        )
         first = next(iter(recognizer))
         assert first.interval == events_of(eventful)[0].interval
+        # A live source goes on while an event is named: it is dated after that.
+        assert order == ["named", "dated"]
         # It stops where the event was told, and can be taken up there.
         assert recognizer.summary("so far").events == 1
         assert next(recognizer.analyses()).frame.time_s > first.reported_s

@@ -97,7 +97,7 @@ def test_the_command_writes_a_file_a_clip_and_goes_on_where_it_was_stopped(
     arguments = ["--media", str(media), "--out", str(out), "--stills", "1"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "nobody.png: no face" in said
+    assert "nobody.png left out: no face" in said
     assert [p.name for p in out.iterdir()] == ["someone.0.npz"]
     with np.load(out / "someone.0.npz") as signals:
         assert len(signals["time_s"]) == 20

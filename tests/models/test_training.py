@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.causalnet import CausalNet
+from models.data import read_release
+from models.ststnet import STSTNet
+from models.training import Augment, Recipe, class_weights, fit, predict
+from tests.tiny_release import write_release
+
+STILL = replace(Recipe(), mirror=0, reverse=0, key_frames=0, key_frame_error=0, jitter=0, noise=0)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return read_release(write_release(tmp_path_factory.mktemp("release"), subjects=8, clips=6))
+
+
+def augmented(clips, recipe: Recipe, seed: int = 0) -> torch.Tensor:
+    """(n, 2, 3, 28, 28): channels strain, v, u about their medians, in units of their spread."""
+    augment = Augment(torch.from_numpy(clips.pairs), recipe, torch.Generator().manual_seed(seed))
+    x = augment(torch.arange(len(clips))).permute(0, 1, 4, 2, 3)
+    x = x - x.flatten(3).median(-1).values[..., None, None]
+    return x / x.flatten(3).std(-1)[..., None, None]
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+    return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min().item()
+
+
+def test_nothing_is_changed_without_augmentation_but_the_range(clips):
+    x = torch.from_numpy(clips.pairs).float().permute(0, 1, 4, 2, 3)
+    x = x - x.flatten(3).median(-1).values[..., None, None]
+    assert alike(augmented(clips, STILL)[:, :, 1:], x[:, :, 1:]) > 0.98
+
+
+def test_a_mirrored_face_moves_the_other_way_sideways_alone(clips):
+    plain, mirrored = augmented(clips, STILL), augmented(clips, replace(STILL, mirror=1))
+    assert alike(mirrored[:, :, 0], plain[:, :, 0].flip(-1)) > 0.98
+    assert alike(mirrored[:, :, 1], plain[:, :, 1].flip(-1)) > 0.98
+    assert alike(mirrored[:, :, 2], -plain[:, :, 2].flip(-1)) > 0.98
+
+
+def test_a_clip_played_backwards_rises_by_what_it_fell(clips):
+    plain, backwards = augmented(clips, STILL), augmented(clips, replace(STILL, reverse=1))
+    assert alike(backwards[:, 0, 1:], -plain[:, 1, 1:]) > 0.98
+    assert alike(backwards[:, 1, 1:], -plain[:, 0, 1:]) > 0.98
+
+
+def test_a_wrong_apex_mixes_one_motion_into_the_other(clips):
+    recipe = replace(STILL, key_frames=1, key_frame_error=0.6)
+    plain, wrong = augmented(clips, STILL), augmented(clips, recipe)
+    # Of each clip one motion stays as it was: the one that is only cut short.
+    kept = torch.nn.functional.cosine_similarity(
+        wrong[:, :, 1:].flatten(2), plain[:, :, 1:].flatten(2), dim=-1
+    )
+    assert kept.max(1).values.min() > 0.98
+    assert kept.min(1).values.min() < 0.9
+
+
+@pytest.mark.parametrize("change", ["jitter", "noise"])
+def test_jitter_and_noise_leave_the_motion_recognizable(clips, change):
+    plain, other = augmented(clips, STILL), augmented(clips, replace(STILL, **{change: 1.0}))
+    similarity = torch.nn.functional.cosine_similarity(
+        other[:, :, 1:].flatten(1), plain[:, :, 1:].flatten(1)
+    )
+    assert 0.3 < similarity.mean() < 0.95
+
+
+def test_augmented_pairs_are_bytes(clips):
+    augment = Augment(torch.from_numpy(clips.pairs), Recipe(), torch.Generator().manual_seed(0))
+    x = augment(torch.arange(len(clips)))
+    assert x.shape == clips.pairs.shape
+    assert x.min() >= 0
+    assert x.max() <= 255
+    assert torch.equal(x, x.round())
+
+
+def test_class_weights_balance_without_changing_the_mean():
+    labels = np.array([0] * 8 + [1] * 4 + [2] * 2)
+    full = class_weights(labels, 1.0)
+    np.testing.assert_allclose(full * torch.tensor([8, 4, 2]), full[0] * 8)
+    assert class_weights(labels, 0.0).tolist() == [1, 1, 1]
+    assert full[torch.from_numpy(labels)].mean().item() == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_network(clips):
+    answers = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        network = fit(STSTNet(), clips, replace(Recipe(), epochs=1, batch=16), seed)
+        answers.append(predict(network, clips.pairs))
+    assert np.array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
+
+
+def test_compact_learns_what_can_be_learned(clips):
+    train, test = clips.without(["p0", "p1"]), clips.without([f"p{i}" for i in range(2, 8)])
+    torch.manual_seed(0)
+    network = fit(CausalNet.compact(), train, replace(Recipe(), epochs=25, batch=12), seed=0)
+    right = predict(network, test.pairs).argmax(1) == test.labels
+    assert right.mean() > 0.8

@@ -1,0 +1,226 @@
+"""The spotter: its decisions with a scripted network, and the delivered network on clean motion."""
+
+import dataclasses
+import json
+import math
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from realtime_mer.demo import overlap
+from realtime_mer.event import InputError, Interval
+from realtime_mer.motion import REGIONS, Motion
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER
+from realtime_mer.spotter import LENGTH_S, Spotter, SpotterModel
+
+BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
+HIDDEN = Interval(4.0, 4.17, 4.36)
+
+
+@pytest.fixture(scope="module")
+def model() -> SpotterModel:
+    return SpotterModel(SPOTTER)
+
+
+def strength(time_s: float, event: Interval) -> float:
+    """Raised cosine from onset to apex and back."""
+    if time_s <= event.apex_s:
+        share = (time_s - event.onset_s) / (event.apex_s - event.onset_s)
+    else:
+        share = (event.offset_s - time_s) / (event.offset_s - event.apex_s)
+    return 0.5 - 0.5 * math.cos(math.pi * min(max(share, 0.0), 1.0))
+
+
+def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps: float = 30):
+    """A calm face whose brows rise at the events: what a camera of `fps` would have measured.
+
+    The jitter is the one of 30 frames a second, so that the same signal is seen at any rate.
+    """
+    rng = np.random.default_rng(5)
+    times = np.arange(0, length_s, 1 / 30)
+    regions = rng.normal(0, 0.02, (len(times), len(REGIONS), 2))
+    for k, time_s in enumerate(times):
+        for event in events:
+            regions[k, BROWS, 1] -= raise_px * strength(time_s, event)
+    head = rng.normal(0, 0.01, (len(times), 3))
+    place = (300, 230) + rng.normal(0, 0.02, (len(times), 2))
+    signal = np.concatenate([regions.reshape(len(times), -1), head, place], axis=1)
+    for time_s in np.arange(0, times[-1] + 1e-9, 1 / fps):
+        row = [np.interp(time_s, times, column) for column in signal.T]
+        row = np.array(row, np.float32)
+        count = 2 * len(REGIONS)
+        yield Motion(
+            time_s=float(time_s),
+            regions=row[:count].reshape(-1, 2),
+            trust=np.full(len(REGIONS), 8, np.float32),
+            head=row[count : count + 3],
+            place=row[count + 3 :],
+            blink=0.05,
+            jaw_open=0.01,
+        )
+
+
+def found_in(spotter: Spotter, series) -> list[Interval]:
+    return [interval for motion in series for interval in spotter(motion).found]
+
+
+# The delivered network
+
+
+def test_brow_raise_is_proposed_once_soon_after_its_end(model):
+    spotter, proposals = Spotter(model), []
+    for motion in motions(HIDDEN):
+        proposals += [(motion.time_s, interval) for interval in spotter(motion).found]
+    ((told_s, interval),) = proposals
+    assert overlap(interval, HIDDEN) >= 0.5
+    assert 0 < told_s - HIDDEN.offset_s < 0.35
+    assert interval.onset_s < interval.apex_s < interval.offset_s
+
+
+def test_calm_face_is_left_alone(model):
+    spotter = Spotter(model)
+    spottings = [spotter(motion) for motion in motions()]
+    assert all(s.found == () for s in spottings)
+    assert np.nanmax([s.score for s in spottings]) < 1
+    assert all(s.window is None for s in spottings)
+
+
+def test_slow_motion_of_the_brows_is_no_micro_expression(model):
+    assert found_in(Spotter(model), motions(Interval(2.0, 3.0, 4.5))) == []
+
+
+@pytest.mark.parametrize("fps", [60, 120])
+def test_frame_rate_changes_nothing(model, fps):
+    (at_30,) = found_in(Spotter(model), motions(HIDDEN))
+    (other,) = found_in(Spotter(model), motions(HIDDEN, fps=fps))
+    for a, b in zip(dataclasses.astuple(at_30), dataclasses.astuple(other), strict=True):
+        assert a == pytest.approx(b, abs=0.02)
+
+
+def test_nothing_is_known_in_the_first_second(model):
+    spotter = Spotter(model)
+    early = Interval(0.4, 0.55, 0.75)
+    for motion in motions(early, length_s=2.5):
+        spotting = spotter(motion)
+        if motion.time_s < 1.0:
+            assert math.isnan(spotting.score)
+            assert (spotting.found, spotting.window) == ((), None)
+    assert math.isfinite(spotting.score)
+
+
+def test_window_of_a_motion_under_way_is_shown(model):
+    spotter = Spotter(model)
+    windows = {m.time_s: spotter(m).window for m in motions(HIDDEN)}
+    after = [w for t, w in windows.items() if HIDDEN.offset_s < t < HIDDEN.offset_s + 0.2]
+    assert any(w is not None and overlap(w, HIDDEN) >= 0.5 for w in after)
+    assert all(w is None for t, w in windows.items() if t < HIDDEN.onset_s)
+
+
+def test_clock_that_stands_still_or_steps_back_does_no_harm(model):
+    """A frame that comes twice, or from before, is passed over."""
+    steady = list(motions(HIDDEN))
+    shaken = [m for motion in steady for m in (motion, motion)]
+    shaken[60:60] = steady[10:20]
+    assert found_in(Spotter(model), shaken) == found_in(Spotter(model), steady)
+
+
+def test_faces_share_a_network_and_nothing_else(model):
+    one, other = Spotter(model), Spotter(model)
+    found = []
+    for active, calm in zip(motions(HIDDEN), motions(), strict=True):
+        found += one(active).found
+        assert other(calm).found == ()
+    assert found == found_in(Spotter(model), motions(HIDDEN))
+
+
+# Decisions, with a network that says what it is told
+
+
+class Script:
+    """A network whose end probability follows a list, step by step from the end of warm-up."""
+
+    threshold = 0.5
+
+    def __init__(self, ends, since=0.1, length=0.3, apex=0.5) -> None:
+        self.ends, self.rest, self.steps = list(ends), (since, length, apex), 0
+
+    def __call__(self, signals: np.ndarray) -> np.ndarray:
+        end = self.ends[self.steps] if self.steps < len(self.ends) else 0.0
+        self.steps += 1
+        return np.array([end, 0.0, *self.rest], np.float32)
+
+
+def decide(script: Script) -> list[Interval]:
+    return found_in(Spotter(script), motions(length_s=3.0))
+
+
+@pytest.mark.parametrize(
+    ("ends", "proposals"),
+    [
+        ([0.1, 0.9, 0.1], 1),
+        ([0.1, 0.49, 0.1], 0),  # below the threshold
+        ([0.1, 0.5, 0.1], 1),  # on it
+        ([0.1, 0.6, 0.9, 0.9, 0.9, 0.6, 0.1], 1),  # a plateau is one peak
+        ([0.1, 0.9, 0.6, 0.9, 0.6, 0.1], 1),  # two peaks of one motion
+        ([0.1, 0.9, 0.1, *[0.0] * 12, 0.1, 0.9, 0.1], 2),  # two motions
+        ([0.9, 0.1], 1),  # the first step that is known
+        ([0.1, 0.2, 0.6, 0.8], 1),  # then 0
+        ([], 0),
+    ],
+)
+def test_peak_of_the_end_probability_is_proposed_once(ends, proposals):
+    assert len(decide(Script(ends))) == proposals
+
+
+def test_proposals_do_not_overlap():
+    found = decide(Script([0.1, 0.9] * 20, length=0.2))
+    assert len(found) >= 3
+    assert all(a.offset_s <= b.onset_s + 1 / 30 for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("length", "proposals"), [(LENGTH_S[1] + 0.02, 0), (LENGTH_S[1] - 0.02, 1), (0.05, 1)]
+)
+def test_longer_motions_are_no_micro_expressions(length, proposals):
+    assert len(decide(Script([0.1, 0.9, 0.1], length=length))) == proposals
+
+
+@pytest.mark.parametrize("length", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("apex", [0.0, 0.3, 1.0])
+def test_onset_apex_and_offset_are_in_order_whatever_the_network_says(length, apex):
+    for interval in decide(Script([0.1, 0.9, 0.1], length=length, apex=apex)):
+        assert interval.onset_s <= interval.apex_s <= interval.offset_s
+
+
+def test_score_is_one_at_the_threshold():
+    script = Script([0.0, 0.25, 0.5, 1.0])
+    spotter = Spotter(script)
+    scores = [spotter(m).score for m in motions(length_s=1.3)]
+    known = [s for s in scores if math.isfinite(s)]
+    assert known[:4] == pytest.approx([0.0, 0.5, 1.0, 2.0])
+
+
+# Weights
+
+
+def test_threshold_of_the_card_is_taken_unless_another_is_given():
+    card = json.loads(SPOTTER.with_suffix(".json").read_text())
+    assert SpotterModel(SPOTTER).threshold == card["threshold"]
+    assert SpotterModel(SPOTTER, threshold=0.25).threshold == 0.25
+    assert SpotterModel(SPOTTER).name == card["name"]
+
+
+def test_card_of_a_classifier_is_refused():
+    with pytest.raises(InputError, match=r"causalnet\.json is not the card of a spotter: restore"):
+        SpotterModel(CLASSIFIER)
+
+
+@pytest.mark.parametrize("threshold", ["high", None, [0.5]])
+def test_card_without_a_number_for_a_threshold_is_refused(tmp_path, threshold):
+    shutil.copy(SPOTTER, tmp_path / "net.onnx")
+    card = json.loads(SPOTTER.with_suffix(".json").read_text())
+    (tmp_path / "net.json").write_text(json.dumps({**card, "threshold": threshold}))
+    with pytest.raises(InputError, match="not the card of a spotter"):
+        SpotterModel(tmp_path / "net.onnx")
