@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import dataclasses
 import re
@@ -145,18 +146,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _signals_are_ctrl_c() -> Iterator[None]:
     """A polite kill and a closed terminal end a run as Ctrl-C does: logs complete, all closed."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     count = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal count
         count += 1
+        if count == 1:
+            # While the interpreter ends, Python would let a further one kill the process.
+            for other in numbers:
+                atexit.register(signal.signal, other, signal.SIG_IGN)
         # Nervous fingers and supervisors send two, and the second would cut the ending short; a
         # third breaks off an ending that hangs.
         if count != 2:
             raise KeyboardInterrupt
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {n: signal.getsignal(n) for n in numbers}
     try:
         for number, handler in before.items():

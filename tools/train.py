@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="causalnet-compact")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
+    torch.set_num_threads(1)  # the operations are small: more threads would wait for each other
     try:
         if options.members < 1 or options.folds < 2 or options.epochs < 1:
             raise InputError("--members and --epochs are at least 1, --folds at least 2")

@@ -5,7 +5,7 @@ from models.metrics import expected_calibration_error, fit_temperature, scores, 
 
 
 def test_scores_of_a_known_matrix():
-    # True 0: two of three right, one taken for 2. True 1: right. True 2: one of two, one taken for 0.
+    # 0: two of three right, one taken for 2. 1: right. 2: one of two right, one taken for 0.
     truth = np.array([0, 0, 0, 1, 2, 2])
     answer = np.array([0, 0, 2, 1, 2, 0])
     got = scores(truth, answer)

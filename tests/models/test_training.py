@@ -66,7 +66,7 @@ def test_jitter_and_noise_leave_the_motion_recognizable(clips, change):
     similarity = torch.nn.functional.cosine_similarity(
         other[:, :, 1:].flatten(1), plain[:, :, 1:].flatten(1)
     )
-    assert 0.3 < similarity.mean() < 0.95
+    assert 0.3 < similarity.mean() < 0.98
 
 
 def test_augmented_pairs_are_bytes(clips):

@@ -92,7 +92,7 @@ def test_test_selected_figures_are_labelled(release, tmp_path, capsys):
 @pytest.mark.parametrize("change", [["--folds", "1"], ["--seeds", "0"], ["--data", "absent"]])
 def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change):
     assert measure(release, tmp_path, *change) == 2
-    assert change[1] in capsys.readouterr().err or change[0] == "--seeds"
+    assert change[0] in capsys.readouterr().err
 
 
 def test_an_unwritable_folder_ends_with_a_message(release, tmp_path, capsys):

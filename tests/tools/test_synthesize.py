@@ -96,7 +96,7 @@ def test_the_command_writes_a_file_a_clip_and_goes_on_where_it_was_stopped(
     monkeypatch.setattr(synthesize, "sway", lambda *a: islice(whole(*a), 20))
     arguments = ["--media", str(media), "--out", str(out), "--stills", "1"]
     assert main(arguments) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "nobody.png left out: no face" in said
     assert [p.name for p in out.iterdir()] == ["someone.0.npz"]
     with np.load(out / "someone.0.npz") as signals:

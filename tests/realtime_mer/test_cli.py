@@ -1,0 +1,268 @@
+"""The command line in this process; what only a process of its own can show is in test_run.py."""
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from realtime_mer import cli, demo
+from realtime_mer.cli import main, parser
+from realtime_mer.demo import DemoTruth, HiddenEvent, compare
+from realtime_mer.event import Interval, MicroExpression
+
+HIDDEN = HiddenEvent(Interval(1.80, 1.97, 2.17), "surprise", ("AU1", "AU2"), 2.6)
+
+
+def write_video(path: Path, frames) -> Path:
+    height, width = frames[0].shape[:2]
+    codec = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, codec, 30, (width, height))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def faceless(tmp_path) -> Path:
+    """A second of noise that no one would take for a face, small and fast."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
+    return write_video(tmp_path / "faceless.avi", noise)
+
+
+def refused(arguments, capfd) -> str:
+    """The one line that the program has to say about arguments that it does not take."""
+    try:
+        status = main([str(a) for a in arguments])
+    except SystemExit as leaving:
+        status = leaving.code
+    out, err = capfd.readouterr()
+    assert (status, out) == (2, "")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert err.startswith("run.py: ")
+    return err
+
+
+# What is understood
+
+
+def test_without_arguments_it_is_the_first_camera_in_a_window():
+    options = parser().parse_args([])
+    assert (options.source, options.demo, options.headless) == (None, False, False)
+    assert (options.faces, options.fps, options.providers) == (1, None, "auto")
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--demo", "--headless", "--log", "--csv", "--output", "--faces", "--providers"):
+        assert option in text
+    for option in ("--weights", "--spotter", "--landmarks", "--stats", "--fps", "--version"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--faces", "0"], ["--faces", "'0'", "1 to 16"]),
+        (["--faces", "17"], ["--faces", "'17'", "1 to 16"]),
+        (["--faces", "²"], ["--faces", "1 to 16"]),
+        (["--faces", "two"], ["--faces", "'two'", "1 to 16"]),
+        (["--fps", "0"], ["--fps", "'0'", "frames a second"]),
+        (["--fps", "-3"], ["--fps", "'-3'", "frames a second"]),
+        (["--fps", "nan"], ["--fps", "'nan'"]),
+        (["--fps", "inf"], ["--fps", "'inf'"]),
+        (["--providers", "tpu"], ["--providers", "'tpu'", "cuda"]),
+        (["--no-such-option"], ["--no-such-option", "--help"]),
+        (["0", "one too many"], ["one too many", "--help"]),
+        (["--log"], ["--log", "--help"]),
+        (["0", "--fps", "30", "--headless"], ["--fps is for recordings", "0 is live"]),
+        (["--demo", "clip.mp4"], ["--demo", "'clip.mp4'", "leave out"]),
+        (["--demo", "--fps", "25"], ["--demo", "--fps", "leave out"]),
+    ],
+)
+def test_wrong_options_are_named_in_one_line(arguments, words, capfd):
+    message = refused(arguments, capfd)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--demo", "rtsp://admin:hunter2@10.0.0.2/live"],
+        ["0", "rtsp://admin:hunter2@10.0.0.2/live"],
+        ["--faces", "rtsp://admin:hunter2@10.0.0.2/live?token=s3cr3t"],
+        ["gopher://admin:hunter2@10.0.0.2/live"],
+        ["rtsp://admin:hunter2@10.0.0.2/live", "--fps", "25"],
+    ],
+)
+def test_credentials_are_never_shown(arguments, capfd):
+    message = refused(arguments, capfd)
+    assert "10.0.0.2" in message
+    for secret in ("admin", "hunter2", "s3cr3t"):
+        assert secret not in message
+
+
+# Outputs
+
+
+def test_outputs_are_looked_at_before_the_demo_clip_is_made(tmp_path, monkeypatch, capfd):
+    def make(*args, **kwargs):
+        raise AssertionError("outputs come first")
+
+    monkeypatch.setattr(cli, "make_demo_clip", make)
+    message = refused(["--demo", "--headless", "--log", tmp_path / "no" / "log.jsonl"], capfd)
+    assert "log.jsonl" in message
+
+
+@pytest.mark.parametrize("option", ["--log", "--csv", "--stats", "--output"])
+def test_output_that_is_the_source_is_refused(option, tmp_path, faceless, monkeypatch, capfd):
+    """Also by another name of it."""
+    other = tmp_path / "link.avi"
+    other.symlink_to(faceless)
+    before = faceless.read_bytes()
+    message = refused([faceless, "--headless", option, other], capfd)
+    assert "link.avi is also the source" in message
+    assert faceless.read_bytes() == before
+
+
+def test_one_file_for_two_outputs_is_refused(tmp_path, faceless, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    message = refused([faceless, "--log", "x", "--csv", tmp_path / "." / "x"], capfd)
+    assert "another output" in message
+    assert not (tmp_path / "x").exists()
+
+
+def test_video_without_a_face_gives_empty_well_formed_results(tmp_path, faceless, capfd):
+    files = {o: tmp_path / f"out.{o}" for o in ("jsonl", "csv", "json", "mp4")}
+    arguments = [faceless, "--headless", "--log", files["jsonl"], "--csv", files["csv"]]
+    arguments += ["--stats", files["json"], "--output", files["mp4"]]
+    assert main([str(a) for a in arguments]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "micro-expressions: 0" in out
+    session, summary = (json.loads(line) for line in files["jsonl"].read_text().splitlines())
+    assert (session["type"], session["source"]) == ("session", str(faceless))
+    assert (summary["type"], summary["reason"]) == ("summary", "end of source")
+    assert (summary["events"], summary["frames_analysed"]) == (0, 30)
+    assert summary["frames_with_face"] == 0
+    (header,) = csv.reader(files["csv"].open())
+    assert header[:5] == ["face", "onset_s", "apex_s", "offset_s", "label"]
+    stats = json.loads(files["json"].read_text())
+    assert (stats["frames_read"], stats["frames_analysed"], stats["frames_dropped"]) == (30, 30, 0)
+    assert stats["end_to_end_ms"]["count"] == 30
+    video = cv2.VideoCapture(str(files["mp4"]))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 30
+    video.release()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["faceless.avi", *(f.name for f in files.values())]
+    )
+
+
+def test_broken_picture_in_a_folder_ends_the_run_with_whole_logs(tmp_path, capfd):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(6):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), 90, np.uint8))
+    (folder / "4.png").write_bytes(b"no picture")
+    log = tmp_path / "log.jsonl"
+    assert main([str(folder), "--headless", "--fps", "25", "--log", str(log)]) == 2
+    err = capfd.readouterr().err
+    assert "4.png" in err
+    assert err.count("\n") == 1
+    session, summary = (json.loads(line) for line in log.read_text().splitlines())
+    assert session["fps"] == 25.0
+    assert summary["frames_analysed"] == 4
+    assert "4.png" in summary["reason"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_full_disk_is_told_and_the_other_outputs_are_whole(tmp_path, faceless, capfd):
+    table, stats = tmp_path / "log.csv", tmp_path / "stats.json"
+    arguments = [faceless, "--headless", "--csv", table, "--stats", stats, "--log", "/dev/full"]
+    assert main([str(a) for a in arguments]) == 2
+    err = capfd.readouterr().err
+    assert "/dev/full cannot be written: No space left" in err
+    assert err.count("\n") == 1
+
+
+# The demo
+
+
+def test_demo_prints_what_was_hidden_and_what_was_found(tmp_path, monkeypatch, capfd):
+    truth = DemoTruth((HIDDEN,), (), 30, 84)
+    monkeypatch.setattr(demo, "_plan", lambda rng: truth)
+    log = tmp_path / "log.jsonl"
+    assert main(["--demo", "--headless", "--log", str(log)]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "1 of 1 found" in out
+    assert "0 false" in out
+    assert "AU1+AU2" in out
+    assert "\x1b" not in out
+    (event,) = (json.loads(line) for line in log.read_text().splitlines()[1:-1])
+    assert event["type"] == "micro_expression"
+    assert event["label"] in out
+    # The clip is gone with its folder.
+    assert not Path(event["source"]).parent.exists()
+
+
+def table_text(truth, rows) -> str:
+    console = cli.Console(width=120)
+    with console.capture() as capture:
+        console.print(cli.demo_table(truth, rows))
+    return capture.get()
+
+
+def test_demo_table_tells_misses_and_false_reports():
+    missed = HiddenEvent(Interval(5.0, 5.2, 5.4), "negative", ("AU4",), 2.0)
+    truth = DemoTruth((HIDDEN, missed), ((3.0, 3.3),), 30, 300)
+    probabilities = {"negative": 0.2, "positive": 0.7, "surprise": 0.1}
+    found = MicroExpression(0, HIDDEN.interval, probabilities, 2.0, 2.4)
+    false = MicroExpression(0, Interval(8.0, 8.1, 8.3), probabilities, 2.0, 8.5)
+    text = table_text(truth, compare(truth, [found, false]))
+    assert "1 of 2 found, 0 named right, 1 false, 1 blinks" in text
+    assert "missed" in text
+    assert "8.00-8.30" in text
+    assert "100%" in text
+
+
+# Signals
+
+
+@pytest.fixture
+def handlers():
+    names = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.getsignal(number) for number in names}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_a_run_once(handlers, name):
+    """A second one must not cut the ending short; a third breaks off an ending that hangs."""
+    number = getattr(signal, name)
+    with cli._signals_are_ctrl_c():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert {n: signal.getsignal(n) for n in handlers} == handlers
+
+
+def test_ignored_signals_stay_ignored(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    with cli._signals_are_ctrl_c():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

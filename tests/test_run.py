@@ -1,0 +1,453 @@
+"""run.py as its users start it: a process of its own, judged by what it leaves behind."""
+
+import contextlib
+import csv
+import http.server
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from realtime_mer import demo
+from realtime_mer.demo import DemoTruth, HiddenEvent, make_demo_clip, overlap
+from realtime_mer.event import Interval
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and devices are POSIX's")
+
+RUN = Path(__file__).resolve().parent.parent / "run.py"
+HIDDEN = HiddenEvent(Interval(1.80, 1.97, 2.17), "surprise", ("AU1", "AU2"), 2.6)
+# A second for the ending itself, and as much again for a machine that does other things.
+AT_ONCE_S = 2.0
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    environment |= options.pop("env", {})
+    return subprocess.Popen(
+        [sys.executable, str(RUN), *map(str, arguments)], env=environment, **options
+    )
+
+
+def finish(process: subprocess.Popen, timeout_s: float = 60) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return process.returncode, out, err
+
+
+def write_video(path: Path, frames, codec: str = "MJPG") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 30, (64, 48))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def grey(count: int) -> list[np.ndarray]:
+    return [np.full((48, 64, 3), k % 256, np.uint8) for k in range(count)]
+
+
+def records(path: Path) -> list[dict]:
+    text = path.read_text()
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def wait_for(condition, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """2.8 s with one micro-expression."""
+    path = tmp_path_factory.mktemp("run") / "one event.avi"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_plan", lambda rng: DemoTruth((HIDDEN,), (), 30, 84))
+        make_demo_clip(path)
+    return path
+
+
+# A normal run
+
+
+@pytest.fixture(scope="module")
+def normal(clip, tmp_path_factory):
+    """Everything written, output piped, no display, and a torch that ends whoever imports it."""
+    folder = tmp_path_factory.mktemp("normal")
+    (folder / "trap").mkdir()
+    (folder / "trap" / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    files = {o: folder / f"out.{o}" for o in ("jsonl", "csv", "json", "mp4")}
+    arguments = [clip, "--log", files["jsonl"], "--csv", files["csv"], "--stats", files["json"]]
+    process = start(
+        *arguments, "--output", files["mp4"], env={"PYTHONPATH": str(folder / "trap")}, cwd=folder
+    )
+    return finish(process), files
+
+
+def test_run_without_a_display_says_so_in_one_line_and_goes_on(normal):
+    (status, out, _), _ = normal
+    assert status == 0
+    assert [line for line in out.splitlines() if "window" in line] == [
+        "note: no window: there is no display"
+    ]
+
+
+def test_stderr_is_free_of_native_chatter_and_torch_is_not_imported(normal):
+    (status, _, err), _ = normal
+    assert (status, err) == (0, "")
+
+
+def test_piped_output_is_plain_lines(normal):
+    (_, out, _), _ = normal
+    assert re.search(r"[^\n -~]", out) is None
+    lines = out.splitlines()
+    assert "one event.avi (640 x 480, 30 fps, 84 frames), " in lines[0]
+    assert "ended by: end of source" in lines
+    assert "micro-expressions: 1 (1 " in out
+
+
+def test_event_is_found_and_logged_in_the_form_of_the_design(normal, clip):
+    _, files = normal
+    session, event, summary = records(files["jsonl"])
+    card = json.loads(CLASSIFIER.with_suffix(".json").read_text())
+    assert list(event) == [
+        *("type", "face", "onset_s", "apex_s", "offset_s", "label", "confidence"),
+        *("probabilities", "intensity_px", "reported_s", "source", "model"),
+    ]
+    assert (event["type"], event["face"]) == ("micro_expression", 0)
+    found = Interval(event["onset_s"], event["apex_s"], event["offset_s"])
+    assert overlap(found, HIDDEN.interval) >= 0.5
+    assert found.offset_s < event["reported_s"] < found.offset_s + 0.5
+    assert list(event["probabilities"]) == card["labels"]
+    assert sum(event["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert event["probabilities"][event["label"]] == event["confidence"]
+    assert event["confidence"] == max(event["probabilities"].values())
+    assert (event["source"], event["model"]) == (str(clip), card["name"])
+    assert (session["type"], session["live"], session["fps"]) == ("session", False, 30.0)
+    assert (summary["type"], summary["reason"], summary["events"]) == (
+        *("summary", "end of source"),
+        1,
+    )
+    assert summary["frames_read"] == summary["frames_analysed"] == 84
+
+
+def test_table_statistics_and_video_agree_with_the_log(normal):
+    _, files = normal
+    _, event, summary = records(files["jsonl"])
+    (row,) = csv.DictReader(files["csv"].open())
+    for key in ("onset_s", "apex_s", "offset_s", "confidence", "intensity_px", "reported_s"):
+        assert float(row[key]) == event[key]
+    assert row["label"] == event["label"]
+    assert json.loads(files["json"].read_text()) == summary["stats"]
+    assert summary["stats"]["stages_ms"]["classify"]["count"] == 1
+    video = cv2.VideoCapture(str(files["mp4"]))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 84
+    video.release()
+
+
+# How it ends
+
+
+def test_signals_in_the_middle_of_a_file_end_it_with_whole_logs(tmp_path):
+    video = write_video(tmp_path / "long.avi", grey(9000))
+    ways = {
+        "ctrl_c": [signal.SIGINT],
+        "kill": [signal.SIGTERM],
+        "twice": [signal.SIGINT, signal.SIGINT],
+    }
+    runs = {}
+    for name in ways:
+        outputs = [tmp_path / f"{name}.{o}" for o in ("jsonl", "csv", "json", "mp4")]
+        options = zip(("--log", "--csv", "--stats", "--output"), outputs, strict=True)
+        runs[name] = outputs, start(video, "--headless", *itertools.chain(*options))
+    for name, signals in ways.items():
+        (log, table, stats, picture), process = runs[name]
+        wait_for(lambda log=log: log.exists() and log.read_text().count("\n"))
+        time.sleep(0.3)
+        sent_at = time.monotonic()
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.02)
+        status, out, err = finish(process)
+        assert time.monotonic() - sent_at < AT_ONCE_S
+        assert (status, err) == (0, "")
+        assert "ended by: stopped by user" in out
+        session, summary = records(log)
+        assert (session["type"], summary["type"]) == ("session", "summary")
+        assert summary["reason"] == "stopped by user"
+        assert 0 < summary["frames_analysed"] < 9000
+        assert table.read_text().count("\n") == 1
+        assert json.loads(stats.read_text()) == summary["stats"]
+        # Every analysed picture but those that Ctrl-C kept from being shown.
+        written = cv2.VideoCapture(str(picture)).get(cv2.CAP_PROP_FRAME_COUNT)
+        assert 0 <= summary["frames_analysed"] - written <= 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_reader_that_has_seen_enough_does_not_cost_the_log(clip, tmp_path):
+    """`run.py ... | head -1`: the event's line meets a closed pipe."""
+    log = tmp_path / "log.jsonl"
+    process = start(clip, "--headless", "--log", log)
+    assert "one event.avi" in process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert (process.wait(60), err) == (0, "")
+    assert [r["type"] for r in records(log)] == ["session", "micro_expression", "summary"]
+    assert records(log)[-1]["frames_analysed"] == 84
+
+
+# Live
+
+
+class StreamHandler(http.server.BaseHTTPRequestHandler):
+    """Motion JPEG at 30 fps, as a network camera sends it: the clip, or a small grey picture."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        pictures = self.server.clip if "clip" in self.path else itertools.cycle(self.server.grey)
+        with contextlib.suppress(OSError):
+            next_at = time.monotonic()
+            for data in pictures:
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+                next_at += 1 / 30
+                time.sleep(max(0.0, next_at - time.monotonic()))
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def camera(clip):
+    """Address of a network camera on this machine."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StreamHandler)
+    server.daemon_threads = True
+    server.grey = [jpeg(picture) for picture in grey(10)]
+    video, server.clip = cv2.VideoCapture(str(clip)), []
+    while (read := video.read())[0]:
+        server.clip.append(jpeg(read[1]))
+    video.release()
+    # Half a second of standing still before it begins, which a decoder may take for probing.
+    server.clip[:0] = server.clip[:1] * 15
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://admin:hunter2@127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_live_stream_is_analysed_while_it_runs(camera, tmp_path):
+    log = tmp_path / "log.jsonl"
+    status, out, err = finish(start(f"{camera}/clip?token=s3cr3t", "--headless", "--log", log))
+    assert (status, err) == (0, "")
+    session, *events, summary = records(log)
+    assert (session["live"], session["frame_count"]) == (True, 0)
+    (event,) = events
+    # The clock starts with the first picture that the decoder lets through.
+    assert 1.2 < event["onset_s"] < 3.0
+    length_s = event["offset_s"] - event["onset_s"]
+    assert length_s == pytest.approx(HIDDEN.interval.length_s, rel=0.5)
+    assert event["offset_s"] < event["reported_s"] < event["offset_s"] + 1
+    assert (summary["reason"], summary["events"]) == ("end of source", 1)
+    assert summary["frames_read"] == summary["frames_analysed"] + summary["frames_dropped"]
+    assert summary["frames_read"] > 60
+    assert 2.2 < summary["duration_s"] < 4
+    for secret in ("admin", "hunter2", "s3cr3t"):
+        assert secret not in out + log.read_text()
+
+
+def test_ctrl_c_ends_a_live_stream_at_once(camera, tmp_path):
+    log = tmp_path / "log.jsonl"
+    process = start(f"{camera}/grey", "--headless", "--log", log)
+    wait_for(lambda: log.exists() and log.read_text().count("\n"))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    sent_at = time.monotonic()
+    status, _, err = finish(process)
+    assert time.monotonic() - sent_at < AT_ONCE_S
+    assert (status, err) == (0, "")
+    session, summary = records(log)
+    assert session["live"] is True
+    assert (summary["reason"], summary["frames_with_face"]) == ("stopped by user", 0)
+    assert summary["frames_analysed"] > 0
+
+
+# Bad input
+
+
+def spoilt(folder: Path, name: str, spoil) -> Path:
+    """A copy of the classifier's weights and their card, with something done to them."""
+    path = folder / name
+    shutil.copy(CLASSIFIER, path)
+    shutil.copy(CLASSIFIER.with_suffix(".json"), path.with_suffix(".json"))
+    spoil(path)
+    return path
+
+
+def flip_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def card_of_the_spotter(path: Path) -> None:
+    shutil.copy(SPOTTER.with_suffix(".json"), path.with_suffix(".json"))
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def text_file(folder: Path) -> Path:
+    path = folder / "text.mp4"
+    path.write_text("this is no video\n" * 100)
+    return path
+
+
+def without_index(folder: Path) -> Path:
+    whole = write_video(folder / "whole.mp4", grey(60), codec="mp4v").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder / "cut.mp4"
+
+
+def empty_file(folder: Path) -> Path:
+    (folder / "empty.avi").touch()
+    return folder / "empty.avi"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "nothing here").mkdir()
+    return folder / "nothing here"
+
+
+def good(folder: Path) -> Path:
+    return write_video(folder / "good.avi", grey(8))
+
+
+# Name, arguments made in a folder of their own, and words of the answer.
+BAD = {
+    "missing file": (lambda f: ["gone.mp4"], ["gone.mp4 does not exist", "Check"]),
+    "text file": (lambda f: [text_file(f)], ["text.mp4", "convert"]),
+    "cut before its index": (lambda f: [without_index(f)], ["cut.mp4", "cut short"]),
+    "no frames": (
+        lambda f: [write_video(f / "none.mp4", [], codec="mp4v")],
+        ["none.mp4", "Check that a player"],
+    ),
+    "empty file": (lambda f: [empty_file(f)], ["empty.avi is an empty file", "again"]),
+    "empty folder": (lambda f: [empty_folder(f)], ["nothing here", "Hand over"]),
+    "absent camera": (lambda f: ["77"], ["camera 77", "--demo"]),
+    "refused address": (
+        lambda f: [f"http://admin:hunter2@127.0.0.1:{closed_port()}/live"],
+        ["127.0.0.1", "Check the address"],
+    ),
+    "log in no folder": (lambda f: [good(f), "--log", "no/log.jsonl"], ["no/log.jsonl", "Make it"]),
+    "log is a folder": (lambda f: [good(f), "--log", f], ["is a folder", "Name a file"]),
+    "video of no format": (lambda f: [good(f), "--output", "x.gif"], ["x.gif", ".mp4 or .avi"]),
+    "output is the source": (
+        lambda f: [good(f), "--output", f / "good.avi"],
+        ["good.avi is also the source", "another file"],
+    ),
+    "corrupt weights": (
+        lambda f: [good(f), "--weights", spoilt(f, "bit.onnx", flip_one_bit)],
+        ["bit.onnx", "SHA-256", "restore"],
+    ),
+    "weights without a card": (
+        lambda f: [
+            *(good(f), "--weights"),
+            spoilt(f, "bare.onnx", lambda p: p.with_suffix(".json").unlink()),
+        ],
+        ["bare.json is missing", "restore"],
+    ),
+    "card of other weights": (
+        lambda f: [good(f), "--weights", spoilt(f, "mixed.onnx", card_of_the_spotter)],
+        ["mixed.json", "restore"],
+    ),
+    "other landmark model": (
+        lambda f: [good(f), "--landmarks", good(f)],
+        ["good.avi is not the published face landmark model", "give the published file"],
+    ),
+    "no number of faces": (lambda f: [good(f), "--faces", "0"], ["--faces", "1 to 16"]),
+}
+
+
+def tried(folder: Path, make) -> tuple[tuple[int, str, str], dict[str, bytes], dict[str, bytes]]:
+    """What a run says, and the files of its folder before and after."""
+    folder.mkdir()
+    arguments = make(folder)
+    # Earlier results, which a run that never begins must leave as they are.
+    for option, name in (("--log", "old.jsonl"), ("--csv", "old.csv"), ("--stats", "old.json")):
+        (folder / name).write_text("precious\n")
+        if option not in arguments:
+            arguments += [option, name]
+
+    def files() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    before = files()
+    answer = finish(start(*arguments, "--headless", cwd=folder), timeout_s=120)
+    return answer, before, files()
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """All of them, a few at a time: most of what each takes is loading libraries."""
+    folder = tmp_path_factory.mktemp("bad")
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        jobs = {
+            name: pool.submit(tried, folder / name.replace(" ", "_"), make)
+            for name, (make, _) in BAD.items()
+        }
+        return {name: job.result() for name, job in jobs.items()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_with_a_remedy_and_touches_nothing(answers, name):
+    (status, out, err), before, after = answers[name]
+    assert (status, out) == (2, "")
+    assert err.startswith("run.py: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    for word in BAD[name][1]:
+        assert word in err
+    for secret in ("hunter2", "admin"):
+        assert secret not in err
+    assert after == before
+
+
+def test_truncated_video_is_analysed_as_far_as_it_goes(tmp_path):
+    whole = write_video(tmp_path / "whole.avi", grey(60)).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 3])
+    log = tmp_path / "log.jsonl"
+    status, out, err = finish(start(tmp_path / "cut.avi", "--headless", "--log", log))
+    assert (status, err) == (0, "")
+    analysed = records(log)[-1]["frames_analysed"]
+    assert 1 <= analysed < 40
+    assert f"cut.avi ended after {analysed} of 60 declared frames" in out
