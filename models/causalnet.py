@@ -311,9 +311,9 @@ class CausalNet(nn.Module):
         return ReleasedCausalNet(block_repeats)
 
     @staticmethod
-    def compact(dropout: float = 0.1) -> CompactCausalNet:
+    def compact() -> CompactCausalNet:
         """A network for 442 clips and for real time; the default."""
-        return CompactCausalNet(dropout=dropout)
+        return CompactCausalNet()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens (batch, positions, dim) of both flow and both direction images."""
@@ -350,7 +350,7 @@ class ReleasedCausalNet(CausalNet):
         directions = [run_levels(self.layers1, self.to_patch_embedding1(x[:, i])) for i in (2, 3)]
         # 1024 channels become 256 in four positions, the channels of a position four apart.
         rise, fall, rise_direction, fall_direction = (
-            t.reshape(len(x), -1, POSITIONS).transpose(1, 2) for t in (*flows, *directions)
+            t.reshape(x.shape[0], -1, POSITIONS).transpose(1, 2) for t in (*flows, *directions)
         )
         return rise, fall, rise_direction, fall_direction
 
@@ -362,35 +362,48 @@ class CropEncoder(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 5, stride=2, padding=2),
+            nn.MaxPool2d(2, ceil_mode=True),
             nn.BatchNorm2d(width),
             nn.GELU(),
-            nn.MaxPool2d(2, ceil_mode=True),
         )
         # Each position reads its own map: an eye corner isn't a mouth corner.
         inputs = width * 4 * 4
         self.weight = nn.Parameter(torch.empty(POSITIONS, inputs, dim))
         self.bias = nn.Parameter(torch.zeros(POSITIONS, 1, dim))
         nn.init.trunc_normal_(self.weight, std=inputs**-0.5)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout1d(dropout)  # of whole maps: their pixels know each other
 
     def forward(self, image: Tensor) -> Tensor:
         n, c = image.shape[:2]
         crops = image.reshape(n, c, 2, 14, 2, 14).permute(0, 2, 4, 1, 3, 5)
         maps = self.stem(crops.reshape(n * POSITIONS, c, 14, 14))
-        maps = self.dropout(maps.reshape(n, POSITIONS, -1))
+        maps = self.dropout(maps.flatten(2)).reshape(n, POSITIONS, -1)
         tokens = maps.transpose(0, 1) @ self.weight + self.bias
         return tokens.transpose(0, 1)
 
 
 class CompactCausalNet(CausalNet):
-    """The paper's modules behind encoders that see more than one token and know zero motion."""
+    """The paper's modules behind encoders that see more than one token and know zero motion.
+
+    The optical strain of the flow images is not looked at: it is the derivative of a motion of a
+    pixel or two, so noise, registration and the flow method change it most, and leaving it out
+    recognizes more (docs/recognition.md).
+    """
 
     def __init__(
-        self, dim: int = 64, width: int = 24, heads: int = 4, depth: int = 1, dropout: float = 0.1
+        self,
+        dim: int = 64,
+        width: int = 16,
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.1,
+        encoder_dropout: float = 0.3,
+        strain: bool = False,
     ) -> None:
         super().__init__()
-        self.flow_encoder = CropEncoder(3, width, dim, dropout)
-        self.direction_encoder = CropEncoder(3, width // 2, dim, dropout)
+        self.first_channel = 0 if strain else 1
+        self.flow_encoder = CropEncoder(3 - self.first_channel, width, dim, encoder_dropout)
+        self.direction_encoder = CropEncoder(3, width // 2, dim, encoder_dropout)
         self.CrossAttention = MotionPositionLearning(
             dim, depth, heads, expansion=2, dropout=dropout
         )
@@ -409,7 +422,8 @@ class CompactCausalNet(CausalNet):
         return (images - mean) / (spread + 1).sqrt()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        flows = self.flow_encoder(self.centre(x[:, :2]).flatten(0, 1)).unflatten(0, (-1, 2))
+        motions = self.centre(x[:, :2, self.first_channel :])
+        flows = self.flow_encoder(motions.flatten(0, 1)).unflatten(0, (-1, 2))
         directions = self.direction_encoder(x[:, 2:].flatten(0, 1) / 255 - 0.5)
         directions = directions.unflatten(0, (-1, 2))
         return flows[:, 0], flows[:, 1], directions[:, 0], directions[:, 1]

@@ -46,20 +46,60 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Gene
     return torch.rand(shape, generator=random) * (high - low) + low
 
 
+def motions_of(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow pairs (n, 2, 28, 28, 3) as motion (n, 2, (v, u), 28, 28) and strain (n, 2, 1, 28, 28).
+
+    The zero of a channel is unknown after min-max scaling; its median stands for it. So is its
+    scale; its spread stands for that.
+    """
+    x = pairs.float().permute(0, 1, 4, 2, 3)
+    motion = x[:, :, 1:] - x[:, :, 1:].flatten(3).median(-1).values[..., None, None]
+    return motion / (motion.flatten(3).std(-1) + 1)[..., None, None], x[:, :, :1] / 255
+
+
+def mix_key_frames(
+    motion: Tensor, strain: Tensor, error: Tensor, late: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Motions of windows whose apex is wrong by the fraction `error` of a half-window.
+
+    Late by r, the pair (A, B) becomes (A + rB, (1 - r)B); early by r, ((1 - r)A, rA + B). The
+    factor (1 - r) does not show: flow images are min-max scaled.
+    """
+    a, b = motion[:, :1], motion[:, 1:]
+    first = torch.where(late, a + error * b, a)
+    second = torch.where(late, b, b + error * a)
+    sa, sb = strain[:, :1], strain[:, 1:]
+    strain_first = torch.where(late, (sa + error * sb) / (1 + error), sa)
+    strain_second = torch.where(late, sb, (sb + error * sa) / (1 + error))
+    return torch.cat([first, second], 1), torch.cat([strain_first, strain_second], 1)
+
+
+def wrong_apex(pairs: np.ndarray, error: float) -> np.ndarray:
+    """Flow pairs (uint8) as they were with the apex late (`error` > 0) or early (`error` < 0).
+
+    `error` is in half-windows. Every channel keeps its range.
+    """
+    raw = torch.from_numpy(pairs)
+    mixed = torch.cat(
+        mix_key_frames(*motions_of(raw), torch.tensor(abs(error)), torch.tensor(error > 0))[::-1], 2
+    )
+    x = raw.float().permute(0, 1, 4, 2, 3)
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    mixed = mixed - mixed.amin((-2, -1), keepdim=True)
+    mixed = mixed / (mixed.amax((-2, -1), keepdim=True) + 1e-6) * (high - low) + low
+    return mixed.round().to(torch.uint8).permute(0, 1, 3, 4, 2).numpy()
+
+
 class Augment:
     """Plausible other recordings of the same motions.
 
-    Takes flow pairs (n, 2, 28, 28, 3) once; a call gives those asked for, changed, 0..255. The zero
-    of a channel is unknown after min-max scaling; its median stands for it.
+    Takes flow pairs (n, 2, 28, 28, 3) once; a call gives those asked for, changed, 0..255.
     """
 
     def __init__(self, pairs: Tensor, recipe: Recipe, random: torch.Generator) -> None:
         self.recipe = recipe
         self.random = random
-        x = pairs.float().permute(0, 1, 4, 2, 3)  # n, image, (strain, v, u), row, column
-        motion = x[:, :, 1:] - x[:, :, 1:].flatten(3).median(-1).values[..., None, None]
-        self.motion = motion / (motion.flatten(3).std(-1) + 1)[..., None, None]
-        self.strain = x[:, :, :1] / 255
+        self.motion, self.strain = motions_of(pairs)
 
     def _chance(self, n: int, probability: float) -> Tensor:
         return (torch.rand(n, generator=self.random) < probability).reshape(n, 1, 1, 1, 1)
@@ -79,7 +119,8 @@ class Augment:
         strain = torch.where(back, strain.flip(1), strain)
 
         wrong = self._chance(n, recipe.key_frames)
-        motion_wrong, strain_wrong = self._shift_apex(motion, strain)
+        error = _uniform((n, 1, 1, 1, 1), 0, recipe.key_frame_error, self.random)
+        motion_wrong, strain_wrong = mix_key_frames(motion, strain, error, self._chance(n, 0.5))
         motion = torch.where(wrong, motion_wrong, motion)
         strain = torch.where(wrong, strain_wrong, strain)
 
@@ -90,19 +131,6 @@ class Augment:
             motion = motion + self._false_motion(n) * recipe.noise
             strain = strain + self._smooth_noise((n, 2, 1)).abs() * 0.08 * recipe.noise
         return self._to_bytes(torch.cat([strain, motion], dim=2)).permute(0, 1, 3, 4, 2)
-
-    def _shift_apex(self, motion: Tensor, strain: Tensor) -> tuple[Tensor, Tensor]:
-        """An apex late by r: (A + rB, (1 - r)B); early by r: ((1 - r)A, rA + B)."""
-        n = len(motion)
-        r = _uniform((n, 1, 1, 1, 1), 0, self.recipe.key_frame_error, self.random)
-        late = self._chance(n, 0.5)
-        a, b = motion[:, :1], motion[:, 1:]
-        first = torch.where(late, a + r * b, a)
-        second = torch.where(late, b, b + r * a)
-        sa, sb = strain[:, :1], strain[:, 1:]
-        strain_first = torch.where(late, (sa + r * sb) / (1 + r), sa)
-        strain_second = torch.where(late, sb, (sb + r * sa) / (1 + r))
-        return torch.cat([first, second], 1), torch.cat([strain_first, strain_second], 1)
 
     def _register(self, images: Tensor, amount: float) -> Tensor:
         """A slightly other registration of the face: turned, scaled and shifted."""

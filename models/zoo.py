@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from models.ablations import WithoutCAB, WithoutCMPLM, WithoutDirections, WithStrain
 from models.causalnet import CausalNet
 from models.htnet import HTNet
 from models.off_apexnet import OffApexNet
@@ -23,4 +24,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "off-tanet": OffTANet,
     "ststnet": STSTNet,
     "off-apexnet": OffApexNet,
+    # What a part of the compact CausalNet is worth.
+    "compact-without-cmplm": WithoutCMPLM,
+    "compact-without-cab": WithoutCAB,
+    "compact-without-directions": WithoutDirections,
+    "compact-with-strain": WithStrain,
 }

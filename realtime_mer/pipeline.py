@@ -55,7 +55,7 @@ _BRIDGE_FRAMES = 2.5
 # freed.
 _FORGET_S = 1.5
 # Signs in the face or the head that make motion hard to read; shown to the operator.
-_BLINK = 0.5
+_BLINK = 0.4
 _TURN_PX_S = 60.0
 _SPEECH = 0.2
 

@@ -7,10 +7,10 @@ micro-expression looks the same.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 
 import numpy as np
-from scipy.signal import lfilter
 
 from realtime_mer.motion import REGIONS, Motion
 
@@ -85,12 +85,14 @@ class EvenClock:
         return list(zip(grid.tolist(), rows, strict=True))
 
 
-def _baseline(values: np.ndarray) -> np.ndarray:
-    """Causal exponential mean over the second to last axis, started at its first value."""
+@functools.lru_cache(maxsize=4)
+def _baseline_weights(steps: int) -> np.ndarray:
+    """(steps, steps): the causal exponential mean as a matrix, started at the first value."""
     keep = float(np.exp(-STEP_S / _BASELINE_S))
-    first = values[..., :1, :]
-    mean, _ = lfilter([1 - keep], [1, -keep], values, axis=-2, zi=keep * first)
-    return mean
+    age = np.subtract.outer(np.arange(steps), np.arange(steps))
+    weights = np.where(age >= 0, (1 - keep) * keep ** np.maximum(age, 0), 0)
+    weights[:, 0] = keep ** np.arange(steps)
+    return weights.astype(np.float32)
 
 
 def features(rows: np.ndarray) -> np.ndarray:
@@ -114,7 +116,7 @@ def features(rows: np.ndarray) -> np.ndarray:
         [
             np.arcsinh(speed / _SPEED_PX),
             np.arcsinh(shift / _SHIFT_PX),
-            np.log(_baseline(size) + 0.01) + 3,
+            np.log(_baseline_weights(size.shape[-2]) @ size + 0.01) + 3,
             trust / 8,
             np.arcsinh(change(head, 1) / 0.1),
             np.arcsinh(change(place, 1) / 0.2),

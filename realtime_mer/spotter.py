@@ -15,13 +15,14 @@ import numpy as np
 
 from realtime_mer.event import InputError, Interval
 from realtime_mer.motion import Motion
-from realtime_mer.signals import ROW, STEP_S, EvenClock, features
+from realtime_mer.signals import CHANNELS, ROW, STEP_S, EvenClock, features
 from realtime_mer.weights import load_weights, open_session
 
 # Rows behind the signals' baseline, as in training (tools/spotting_data.py), and the last of them
 # that the network looks back on (models/spotter.py).
 _STEPS = 160
 _RECEPTIVE_STEPS = 77
+_OUTPUTS = 5
 # Before this a stream has no baseline.
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
@@ -67,6 +68,11 @@ class SpotterModel:
             ) from error
         self._session = open_session(loaded, ["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+        shapes = self._session.get_inputs()[0].shape[1:], self._session.get_outputs()[0].shape[1:]
+        if shapes != ([_RECEPTIVE_STEPS, CHANNELS], [_OUTPUTS]):
+            raise InputError(
+                f"weights {weights} are not a spotter's: give what tools/train_spotter.py made"
+            )
 
     def __call__(self, signals: np.ndarray) -> np.ndarray:
         """(OUTPUTS,) of the last step: end and inside probability, since, length, apex."""

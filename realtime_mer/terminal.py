@@ -188,9 +188,9 @@ class Terminal:
             encoding = getattr(file, "encoding", None) or "utf-8"
             file.write((head + text).encode(encoding, "replace").decode(encoding) + "\n")
             file.flush()
-        except BrokenPipeError:
-            # `| head` has seen enough; logs and analysis go on, and the interpreter's own flush
-            # at exit must find an open file.
+        except OSError:
+            # `| head` has seen enough, or the disk behind the output is full. Logs and analysis go
+            # on, and the interpreter's own flush at exit must find an open file.
             self._gone = True
             with contextlib.suppress(OSError):
                 null = os.open(os.devnull, os.O_WRONLY)

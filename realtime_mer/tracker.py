@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
-from scipy.optimize import linear_sum_assignment
 
 from realtime_mer.event import InputError
 from realtime_mer.frame import Frame
@@ -136,6 +135,9 @@ class FaceTracker:
         """
         if self._faces == 1:
             return [0] * len(faces)
+        # Half a second to import, which a single face need not wait for.
+        from scipy.optimize import linear_sum_assignment
+
         for identity in [i for i, (_, seen) in self._known.items() if time_s - seen > _FORGET_S]:
             del self._known[identity]
         known = list(self._known)

@@ -7,6 +7,9 @@ a network is trained on the others, and its answers to the left-out clips are po
 go `predictions.csv`, `summary.json` and `confusion.png`. A run that was stopped goes on where it
 was; the same seed gives the same answers, with one job or several.
 
+With several seeds the summary also holds `ensemble`: the answers of the mean of their logits, which
+is what tools/train.py deploys with as many --members. --card writes the figures into a model card.
+
 Figures are honest by default: the schedule is fixed, and nothing is chosen on the left-out
 subjects. --test-selected is the protocol of the released code instead: after every epoch the
 left-out subject is looked at, and the best epoch counts. It is only good for comparing with print.
@@ -46,8 +49,10 @@ from models.metrics import (
 from models.training import Recipe, fit, predict
 from models.zoo import NETWORKS
 from realtime_mer.event import InputError
+from tools.export_onnx import write_card
 
 HONEST, TEST_SELECTED = "honest", "test-selected"
+AUGMENTATIONS = ("mirror", "reverse", "key_frames", "jitter", "noise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,48 @@ def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[s
         for z in logits.values()
     ]
     summary["calibration_error"] = round(float(np.mean(errors)), 4)
+    if len(logits) > 1:
+        together = np.mean(list(logits.values()), axis=0)
+        error = expected_calibration_error(cross_calibrated(together, clips), clips.labels)
+        summary["ensemble"] = {
+            "members": len(logits) * plan.members,
+            **{g: _figures(clips.labels[i], together[i]) for g, i in groups.items()},
+            "calibration_error": round(error, 4),
+        }
     return summary
+
+
+def _figures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    return {k: round(v, 4) for k, v in scores(labels, logits.argmax(1)).items()}
+
+
+def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a model card tells of a summary; `InputError` where it is no honest measurement."""
+    if summary["protocol"] != HONEST:
+        raise InputError(f"a card takes honest figures only, these are {summary['protocol']}")
+    keys = ("protocol", "split", "seeds", "composite", *SETS, "spread", "calibration_error")
+    figures = {key: summary[key] for key in keys}
+    if "ensemble" in summary:
+        figures["ensemble"] = summary["ensemble"]
+    return figures
+
+
+def write_into_card(path: Path, summary: dict[str, Any]) -> None:
+    """Write the figures into the card of weights of the same network."""
+    remedy = "give the card of weights that tools/train.py made"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        name = card["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no model card: {remedy}") from error
+    if name != summary["model"]:
+        raise InputError(f"{path} is the card of {name}, not of {summary['model']}: {remedy}")
+    half = path.with_suffix(".part.json")
+    try:
+        write_card(half, {**card, "loso": figures_for_card(summary)})
+        os.replace(half, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
 
 
 def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -> None:
@@ -199,6 +245,13 @@ def show(console: Console, summary: dict[str, Any]) -> None:
         f"mean ± spread of {summary['seeds']} seed(s); calibration error "
         f"{summary['calibration_error']:.3f}"
     )
+    if "ensemble" in summary:
+        together = summary["ensemble"]
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in together["composite"].items())
+        console.print(
+            f"mean of the {together['members']} networks' logits: {figures}; calibration error "
+            f"{together['calibration_error']:.3f}"
+        )
     if summary["protocol"] == TEST_SELECTED:
         console.print("TEST-SELECTED: the epoch was chosen on the test subjects. No honest figure.")
 
@@ -266,6 +319,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--members", type=int, default=1, help="networks averaged for an answer")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=AUGMENTATIONS,
+        metavar="A",
+        help=f"train without these augmentations: {', '.join(AUGMENTATIONS)}",
+    )
+    parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
     parser.add_argument("--test-selected", action="store_true", help="the released code's protocol")
     options = parser.parse_args(arguments)
     console = Console()
@@ -279,10 +341,17 @@ def main(arguments: list[str] | None = None) -> int:
             protocol=TEST_SELECTED if options.test_selected else HONEST,
             folds=options.folds,
             members=options.members,
-            recipe=replace(Recipe(), epochs=options.epochs),
+            recipe=replace(Recipe(), epochs=options.epochs, **dict.fromkeys(options.without, 0.0)),
         )
+        if options.card and (options.folds or options.test_selected or options.without):
+            raise InputError(
+                "--card takes honest figures of the deployed training, leaving one subject out: "
+                "give it without --folds, --test-selected and --without"
+            )
         clips = read_release(options.data)
         summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)
+        if options.card:
+            write_into_card(options.card, summary)
     except InputError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2

@@ -9,8 +9,10 @@ logits are averaged. Beside the file goes the model card, the same name with .js
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -49,6 +51,8 @@ def export(networks: list[nn.Module], temperature: float, out: Path, card: dict[
     """Write `out` and its card; `card` gets the parameters, the temperature and the SHA-256."""
     deployed = Deployed(networks, temperature).eval()
     example = torch.zeros(2, 2, FLOW_SIZE, FLOW_SIZE, 3, dtype=torch.uint8)
+    card_path = out.with_suffix(".json")
+    half, half_card = out.with_suffix(".part.onnx"), out.with_suffix(".part.json")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(), torch.no_grad():
@@ -57,23 +61,34 @@ def export(networks: list[nn.Module], temperature: float, out: Path, card: dict[
             torch.onnx.export(
                 deployed,
                 (example,),
-                str(out),
+                str(half),
                 dynamo=False,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
                 opset_version=OPSET,
             )
+        card = {
+            **card,
+            "parameters": sum(p.numel() for p in deployed.parameters()),
+            "temperature": round(temperature, 4),
+            "sha256": hashlib.sha256(half.read_bytes()).hexdigest(),
+        }
+        write_card(half_card, card)
+        # Someone may be using the files that were there: they change at the last moment.
+        os.replace(half, out)
+        os.replace(half_card, card_path)
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}): give another --out") from error
-    card = {
-        **card,
-        "parameters": sum(p.numel() for p in deployed.parameters()),
-        "temperature": round(temperature, 4),
-        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
-    }
+    finally:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+            half_card.unlink(missing_ok=True)
+
+
+def write_card(path: Path, card: dict[str, Any]) -> None:
     text = json.dumps(card, indent=2, ensure_ascii=False)
-    out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from models.causalnet import CausalNet
 from models.data import read_release
 from models.ststnet import STSTNet
-from models.training import Augment, Recipe, class_weights, fit, predict
+from models.training import Augment, Recipe, class_weights, fit, predict, wrong_apex
 from tests.tiny_release import write_release
 
 STILL = replace(Recipe(), mirror=0, reverse=0, key_frames=0, key_frame_error=0, jitter=0, noise=0)
@@ -58,6 +58,19 @@ def test_a_wrong_apex_mixes_one_motion_into_the_other(clips):
     )
     assert kept.max(1).values.min() > 0.98
     assert kept.min(1).values.min() < 0.9
+
+
+def test_an_apex_without_error_changes_nothing(clips):
+    same = wrong_apex(clips.pairs, 0.0).astype(int)
+    assert np.abs(same - clips.pairs).max() <= 1
+
+
+@pytest.mark.parametrize(("error", "kept", "mixed"), [(0.4, 1, 0), (-0.4, 0, 1)])
+def test_a_late_apex_spoils_the_rise_and_an_early_one_the_fall(clips, error, kept, mixed):
+    wrong = wrong_apex(clips.pairs, error)
+    assert (wrong.shape, wrong.dtype) == (clips.pairs.shape, np.uint8)
+    changed = np.abs(wrong.astype(int) - clips.pairs)[..., 1:].mean((0, 2, 3, 4))
+    assert changed[kept] < 1 < changed[mixed]
 
 
 @pytest.mark.parametrize("change", ["jitter", "noise"])

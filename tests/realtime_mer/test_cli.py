@@ -186,13 +186,15 @@ def test_broken_picture_in_a_folder_ends_the_run_with_whole_logs(tmp_path, capfd
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_full_disk_is_told_and_the_other_outputs_are_whole(tmp_path, faceless, capfd):
+def test_full_disk_is_told_in_one_line_and_no_other_output_is_begun(tmp_path, faceless, capfd):
     table, stats = tmp_path / "log.csv", tmp_path / "stats.json"
     arguments = [faceless, "--headless", "--csv", table, "--stats", stats, "--log", "/dev/full"]
     assert main([str(a) for a in arguments]) == 2
     err = capfd.readouterr().err
     assert "/dev/full cannot be written: No space left" in err
     assert err.count("\n") == 1
+    assert not table.exists()
+    assert not stats.exists()
 
 
 # The demo

@@ -174,6 +174,19 @@ def test_peak_of_the_end_probability_is_proposed_once(ends, proposals):
     assert len(decide(Script(ends))) == proposals
 
 
+def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
+    script = Script([0.1, 0.6, 0.7, 0.9, 0.8, 0.1])
+    spotter = Spotter(script)
+    for motion in motions(length_s=3.0):
+        script.rest = (0.01 * script.steps, 0.3, 0.5)
+        if found := spotter(motion).found:
+            break
+    assert script.steps == 5  # the step after the peak, the fourth
+    (interval,) = found
+    # Grid times lie half a step after the frames: the fourth step has since = 0.03.
+    assert interval.offset_s == pytest.approx((30 - 1 + 3 + 0.5) / 30 - 0.03, abs=1e-3)
+
+
 def test_proposals_do_not_overlap():
     found = decide(Script([0.1, 0.9] * 20, length=0.2))
     assert len(found) >= 3

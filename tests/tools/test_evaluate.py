@@ -3,8 +3,10 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
+from models.data import LABELS
 from tests.tiny_release import write_release
 from tools import evaluate
 
@@ -54,6 +56,58 @@ def test_the_summary_is_that_of_the_answers(loso):
     samm = [row["answer"] == row["label"] for row in rows if row["set"] == "samm"]
     assert summary["samm"]["ACC"] == pytest.approx(sum(samm) / len(samm), abs=1e-4)
     assert cv2.imread(str(loso / "confusion.png")) is not None
+
+
+def test_several_seeds_are_also_measured_together(loso):
+    logits = [
+        np.concatenate([np.load(loso / f"folds/{seed}-{k}.npy") for k in range(6)])
+        for seed in range(2)
+    ]
+    labels = [row["label"] for row in answers(loso)[:18]]  # in order of subjects, as the folds
+    right = [
+        LABELS[i] == label for i, label in zip(np.mean(logits, 0).argmax(1), labels, strict=True)
+    ]
+    together = json.loads((loso / "summary.json").read_text())["ensemble"]
+    assert together["members"] == 2
+    assert together["composite"]["ACC"] == pytest.approx(np.mean(right), abs=1e-4)
+    assert set(together) >= {"casme2", "smic", "samm", "calibration_error"}
+
+
+def card_of(path: Path, name: str = "ststnet") -> Path:
+    path.write_text(json.dumps({"name": name, "temperature": 1.5}))
+    return path
+
+
+def test_the_figures_go_into_a_card(loso, release, tmp_path):
+    card = card_of(tmp_path / "w.json")
+    assert measure(release, loso, "--seeds", "2", "--card", str(card)) == 0
+    written = json.loads(card.read_text())
+    summary = json.loads((loso / "summary.json").read_text())
+    assert written["temperature"] == 1.5
+    assert written["loso"]["protocol"] == "honest"
+    assert written["loso"]["seeds"] == 2
+    for group in ("composite", "casme2", "smic", "samm", "ensemble"):
+        assert written["loso"][group] == summary[group]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("ststnet", ["--folds", "2"]), ("ststnet", ["--test-selected"]), ("htnet", [])],
+)
+def test_other_figures_do_not_go_into_a_card(release, tmp_path, name, change, capsys):
+    card = card_of(tmp_path / "w.json", name)
+    before = card.read_text()
+    out = tmp_path / "out"
+    assert measure(release, out, "--card", str(card), *change) == 2
+    assert card.read_text() == before
+    assert "card" in capsys.readouterr().err
+
+
+def test_an_augmentation_can_be_left_away(release, tmp_path):
+    assert measure(release, tmp_path, "--folds", "2", "--without", "mirror", "noise") == 0
+    recipe = json.loads((tmp_path / "summary.json").read_text())["recipe"]
+    assert (recipe["mirror"], recipe["noise"]) == (0, 0)
+    assert recipe["jitter"] > 0
 
 
 def test_a_stopped_run_goes_on_where_it_was(loso, release, capsys):

@@ -15,7 +15,7 @@ from tools.synthesize import depth_map, follow, main, sway
 @pytest.fixture(scope="module")
 def swayed(astronaut, landmark_model) -> list[Frame]:
     """The first frames under the camera of one seed."""
-    return list(islice(sway(astronaut, landmark_model, np.random.default_rng(3)), 24))
+    return list(islice(sway(astronaut, landmark_model, np.random.default_rng(3), 30.0), 24))
 
 
 def test_a_photo_under_a_swaying_camera_is_a_video_of_a_face(swayed, landmark_model):
@@ -29,7 +29,7 @@ def test_a_photo_under_a_swaying_camera_is_a_video_of_a_face(swayed, landmark_mo
         faces = [tracker.track(f) for f in swayed[:10]]
     assert all(len(f) == 1 for f in faces)
     width = np.ptp(faces[0][0].landmarks[:, 0])
-    assert 80 < width < 280
+    assert 60 < width < 280
 
 
 def test_frames_differ_by_noise_and_motion(swayed):
@@ -39,15 +39,15 @@ def test_frames_differ_by_noise_and_motion(swayed):
 
 
 def test_the_same_seed_gives_the_same_frames(astronaut, landmark_model, swayed):
-    again = next(iter(sway(astronaut, landmark_model, np.random.default_rng(3))))
-    other = next(iter(sway(astronaut, landmark_model, np.random.default_rng(4))))
+    again = next(iter(sway(astronaut, landmark_model, np.random.default_rng(3), 30.0)))
+    other = next(iter(sway(astronaut, landmark_model, np.random.default_rng(4), 30.0)))
     np.testing.assert_array_equal(again.image, swayed[0].image)
     assert other.image.shape != again.image.shape or (other.image != again.image).any()
 
 
 def test_a_photo_without_a_face_gives_no_frames(landmark_model):
     empty = np.full((200, 200, 3), 90, np.uint8)
-    assert list(sway(empty, landmark_model, np.random.default_rng(0))) == []
+    assert list(sway(empty, landmark_model, np.random.default_rng(0), 30.0)) == []
 
 
 def test_depth_is_nearest_at_the_nose(astronaut, astronaut_tracked):
@@ -115,3 +115,12 @@ def test_a_folder_without_media_is_bad_usage(tmp_path, capsys, exists):
     assert main(["--media", str(media), "--out", str(tmp_path / "out")]) == 2
     assert str(media) in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_codec_keeps_order_and_times_and_loses_detail(astronaut, landmark_model):
+    frames = list(islice(sway(astronaut, landmark_model, np.random.default_rng(3), 30.0), 12))
+    coded = list(synthesize.through_codec(iter(frames), 30.0, 32))
+    assert [(f.index, f.time_s) for f in coded] == [(f.index, f.time_s) for f in frames]
+    height, width = coded[5].image.shape[:2]
+    lost = np.abs(coded[5].image.astype(int) - frames[5].image[:height, :width]).mean()
+    assert 0.5 < lost < 20

@@ -86,6 +86,8 @@ def test_figures_go_into_the_card_if_they_are_honest(release, tmp_path):
         "members": 1,
         "seeds": 3,
         **dict.fromkeys(("composite", "casme2", "smic", "samm"), group),
+        "spread": {},
+        "calibration_error": 0.05,
     }
     figures, out = tmp_path / "summary.json", tmp_path / "w.onnx"
     fast = ["--epochs", "1", "--folds", "2", "--members", "1", "--figures", str(figures)]
