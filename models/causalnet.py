@@ -392,7 +392,7 @@ class CompactCausalNet(CausalNet):
 
     def __init__(
         self,
-        dim: int = 64,
+        dim: int = 32,
         width: int = 16,
         heads: int = 4,
         depth: int = 1,

@@ -33,7 +33,7 @@ class Recipe:
     label_smoothing: float = 0.1
     average: float = 0.98
     mirror: float = 0.5
-    reverse: float = 0.3
+    reverse: float = 0.0  # measured: it costs more than it brings
     key_frames: float = 0.5
     key_frame_error: float = 0.5
     jitter: float = 1.0
@@ -208,6 +208,7 @@ def fit(
         ],
         lr=recipe.learning_rate,
         betas=(0.9, 0.99),
+        fused=True,
     )
     steps_an_epoch = max(len(pairs) // recipe.batch, 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -640,7 +640,8 @@ class Capture:
                 while self._state is State.NEW and time.monotonic() < deadline:
                     # Short waits, so that Ctrl-C is noticed on every platform.
                     self._changed.wait(0.2)
-                if self._error is not None:
+                # Good frames come before an error that followed them: `read` raises it in turn.
+                if self._error is not None and not self._frames:
                     error, self._error = self._error, None
                     raise error
                 if self._state is State.NEW:

@@ -52,7 +52,6 @@ from realtime_mer.event import InputError
 from tools.export_onnx import write_card
 
 HONEST, TEST_SELECTED = "honest", "test-selected"
-AUGMENTATIONS = ("mirror", "reverse", "key_frames", "jitter", "noise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +306,22 @@ def run(plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, consol
     return summary
 
 
+def changes_of(arguments: list[str]) -> dict[str, float | int]:
+    """Fields of the recipe from NAME=VALUE."""
+    fields = asdict(Recipe())
+    changes = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        try:
+            changes[name] = type(fields[name])(value)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"--recipe {argument} is not NAME=VALUE with a number for one of "
+                f"{', '.join(fields)}"
+            ) from error
+    return changes
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -317,15 +332,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=0, help="default: leave one subject out")
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
     parser.add_argument("--members", type=int, default=1, help="networks averaged for an answer")
-    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument(
-        "--without",
+        "--recipe",
         nargs="+",
         default=[],
-        choices=AUGMENTATIONS,
-        metavar="A",
-        help=f"train without these augmentations: {', '.join(AUGMENTATIONS)}",
+        metavar="NAME=VALUE",
+        help="train otherwise than the deployed weights: "
+        + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
     )
     parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
     parser.add_argument("--test-selected", action="store_true", help="the released code's protocol")
@@ -334,19 +348,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.folds == 1 or options.folds < 0:
             raise InputError("--folds is at least 2, or left away for leave one subject out")
-        if min(options.seeds, options.members, options.epochs, options.jobs) < 1:
-            raise InputError("--seeds, --members, --epochs and --jobs are at least 1")
+        if min(options.seeds, options.members, options.jobs) < 1:
+            raise InputError("--seeds, --members and --jobs are at least 1")
         plan = Plan(
             model=options.model,
             protocol=TEST_SELECTED if options.test_selected else HONEST,
             folds=options.folds,
             members=options.members,
-            recipe=replace(Recipe(), epochs=options.epochs, **dict.fromkeys(options.without, 0.0)),
+            recipe=replace(Recipe(), **changes_of(options.recipe)),
         )
-        if options.card and (options.folds or options.test_selected or options.without):
+        if options.card and (options.folds or options.test_selected or options.recipe):
             raise InputError(
                 "--card takes honest figures of the deployed training, leaving one subject out: "
-                "give it without --folds, --test-selected and --without"
+                "give it without --folds, --test-selected and --recipe"
             )
         clips = read_release(options.data)
         summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--members", type=int, default=5, help="networks averaged in the file")
+    parser.add_argument("--members", type=int, default=3, help="networks averaged in the file")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--folds", type=int, default=4, help="of subjects, for the temperature")
     parser.add_argument("--figures", type=Path, help="summary of tools/evaluate.py, for the card")

@@ -24,7 +24,7 @@ def photo() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def landmarks(photo) -> np.ndarray:
-    return demo.detect_face_mesh(photo, find_landmark_model(download=False))
+    return demo.detect_face_mesh(photo, find_landmark_model(download=False))[:, :2]
 
 
 def crowd(patch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.data import LABELS
+from models.training import Recipe
 from tests.tiny_release import write_release
 from tools import evaluate
 
@@ -18,7 +20,8 @@ def release(tmp_path_factory) -> Path:
 
 def measure(release: Path, out: Path, *more: str) -> int:
     # STSTNet, because it is the smallest; an epoch, because nothing need be learned.
-    fast = ["--model", "ststnet", "--epochs", "1"]
+    # A card takes no figures of another recipe.
+    fast = ["--model", "ststnet", *([] if "--card" in more else ["--recipe", "epochs=1"])]
     return evaluate.main(["--data", str(release), "--out", str(out), *fast, *more])
 
 
@@ -78,7 +81,8 @@ def card_of(path: Path, name: str = "ststnet") -> Path:
     return path
 
 
-def test_the_figures_go_into_a_card(loso, release, tmp_path):
+def test_the_figures_go_into_a_card(loso, release, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "Recipe", lambda: replace(Recipe(), epochs=1))
     card = card_of(tmp_path / "w.json")
     assert measure(release, loso, "--seeds", "2", "--card", str(card)) == 0
     written = json.loads(card.read_text())
@@ -94,7 +98,8 @@ def test_the_figures_go_into_a_card(loso, release, tmp_path):
     ("name", "change"),
     [("ststnet", ["--folds", "2"]), ("ststnet", ["--test-selected"]), ("htnet", [])],
 )
-def test_other_figures_do_not_go_into_a_card(release, tmp_path, name, change, capsys):
+def test_other_figures_do_not_go_into_a_card(release, tmp_path, name, change, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "Recipe", lambda: replace(Recipe(), epochs=1))
     card = card_of(tmp_path / "w.json", name)
     before = card.read_text()
     out = tmp_path / "out"
@@ -104,9 +109,10 @@ def test_other_figures_do_not_go_into_a_card(release, tmp_path, name, change, ca
 
 
 def test_an_augmentation_can_be_left_away(release, tmp_path):
-    assert measure(release, tmp_path, "--folds", "2", "--without", "mirror", "noise") == 0
+    changes = ["--recipe", "epochs=1", "mirror=0", "noise=0"]
+    assert measure(release, tmp_path, "--folds", "2", *changes) == 0
     recipe = json.loads((tmp_path / "summary.json").read_text())["recipe"]
-    assert (recipe["mirror"], recipe["noise"]) == (0, 0)
+    assert (recipe["epochs"], recipe["mirror"], recipe["noise"]) == (1, 0, 0)
     assert recipe["jitter"] > 0
 
 
@@ -143,7 +149,16 @@ def test_test_selected_figures_are_labelled(release, tmp_path, capsys):
     assert "No honest figure" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", [["--folds", "1"], ["--seeds", "0"], ["--data", "absent"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--folds", "1"],
+        ["--seeds", "0"],
+        ["--data", "absent"],
+        ["--recipe", "mirror"],
+        ["--recipe", "luck=1"],
+    ],
+)
 def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change):
     assert measure(release, tmp_path, *change) == 2
     assert change[0] in capsys.readouterr().err

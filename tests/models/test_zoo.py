@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from models.ablations import WithoutCAB, WithoutDirections, WithStrain
+from models.causalnet import CausalNet
+from models.zoo import NETWORKS
+
+# 212 and 277 million parameters; their parts are tested elsewhere.
+LARGE = {"htnet", "causalnet-released"}
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - LARGE))
+def test_every_network_gives_three_finite_logits(name):
+    network = NETWORKS[name]().eval()
+    logits = network(torch.rand(2, 4, 3, 28, 28) * 255)
+    assert logits.shape == (2, 3)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("ststnet", 162_051), ("off-tanet", 59_403), ("off-apexnet", 2.66e6)]
+)
+def test_sizes_are_those_in_print(name, printed):
+    size = sum(p.numel() for p in NETWORKS[name]().parameters())
+    assert size == pytest.approx(printed, rel=0.02)
+
+
+def change(network: torch.nn.Module, image: slice, channel: slice) -> float:
+    """How much the answer changes when some channels of some images do."""
+    torch.manual_seed(0)
+    x = torch.rand(1, 4, 3, 28, 28) * 255
+    other = x.clone()
+    other[:, image, channel] = torch.rand(other[:, image, channel].shape) * 255
+    with torch.no_grad():
+        return (network.eval()(other) - network(x)).abs().max().item()
+
+
+def test_what_an_ablation_takes_away_is_gone():
+    flows, directions, strain, everything = slice(0, 2), slice(2, 4), slice(0, 1), slice(None)
+    assert change(CausalNet.compact(), flows, strain) == 0
+    assert change(WithStrain(), flows, strain) > 1e-4
+    assert change(CausalNet.compact(), directions, everything) > 1e-4
+    assert change(WithoutDirections(), directions, everything) == 0
+    assert change(WithoutCAB(), directions, everything) > 1e-4
