@@ -1,5 +1,6 @@
 """What many tests look at: a real photo of a face, and what the real tracker says about it."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,18 @@ from realtime_mer.frame import Frame
 from realtime_mer.landmark_model import find_landmark_model
 from realtime_mer.registration import CanonicalFace, Registration
 from realtime_mer.tracker import FaceTracker, TrackedFace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal():
+    """Whoever starts the tests in the background may ignore signals, which children inherit."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):
+        wanted[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
