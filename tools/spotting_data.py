@@ -267,8 +267,7 @@ class WindowMaker:
             kind = rng.choice(["micro", "macro", "step", "none"], p=[0.6, 0.15, 0.1, 0.15])
             index = rng.integers(len(background.rise))
             rise, fall = background.rise[index], background.fall[index]
-            # Flow shrinks small motions, by region and by face: compared with warped clips, the
-            # fields keep 0.4 to 0.9 of their size and their pattern to a correlation of 0.8.
+            # Flow shrinks small motions, differently by region and by face.
             gain = rng.uniform(0.35, 0.95) * np.exp(rng.normal(0, 0.25, (COUNT, 1)))
             if rng.uniform() < 0.3:
                 fall = -rise * rng.uniform(0.7, 1.0)
