@@ -54,6 +54,8 @@ _BRIDGE_FRAMES = 2.5
 # Of several faces, one that was lost for so long has been given up by the tracker: its memory is
 # freed.
 _FORGET_S = 1.5
+# No head moves or grows by so much of its size within a bridged loss.
+_JUMP = 0.5
 # Signs in the face or the head that make motion hard to read; shown to the operator.
 _BLINK = 0.4
 _TURN_PX_S = 60.0
@@ -81,6 +83,12 @@ class FacePair:
         return flow_pair(rise, fall), intensity
 
 
+def _corners(face: TrackedFace) -> np.ndarray:
+    """Upper left and lower right corner (2, 2) of a face, in pixels of the frame."""
+    points = face.landmarks[:, :2]
+    return np.array([points.min(0), points.max(0)])
+
+
 class FaceChain:
     """Everything that is remembered about one face."""
 
@@ -92,7 +100,7 @@ class FaceChain:
         self._ring = RingBuffer(int(_RING_S * _RING_FPS))
         self._pair = FacePair()
         self._seen_s = -math.inf
-        self._corners: tuple[np.ndarray, np.ndarray] | None = None
+        self._corners: np.ndarray | None = None
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_RING_FPS // 5)
         self._start()
 
@@ -103,19 +111,29 @@ class FaceChain:
         self._ring.clear()
         self._places.clear()
 
-    def gap(self, time_s: float, frame_before_s: float, bridge_s: float) -> Gap | None:
+    def gap(
+        self, time_s: float, tracked: TrackedFace, frame_before_s: float, bridge_s: float
+    ) -> Gap | None:
         """The gap that ends with a sighting at `time_s`, if one does; the face starts afresh.
 
         Args:
             time_s: Time of this frame.
+            tracked: The face in it.
             frame_before_s: Time of the frame before it, with the face or without.
             bridge_s: How long the face may have been away without a gap.
         """
         before, self._seen_s = self._seen_s, time_s
-        if not math.isfinite(before) or time_s - before <= bridge_s:
+        last, self._corners = self._corners, _corners(tracked)
+        if last is None:
             return None
+        if time_s - before <= bridge_s:
+            if np.abs(self._corners - last).max() <= _JUMP * np.ptp(last, axis=0).max():
+                return None
+            # The tracker has gone over to someone else, or to something that looks like a face.
+            reason = "face jumped"
+        else:
+            reason = "no frames" if before == frame_before_s else "face lost"
         self._start()
-        reason = "no frames" if before == frame_before_s else "face lost"
         return Gap(self._identity, before, time_s, reason)
 
     def given_up(self, time_s: float) -> Gap | None:
@@ -314,7 +332,7 @@ class Recognizer:
                 chain = self._chains[face.identity] = FaceChain(
                     face.identity, self._spotter, self._classifier, self.stats
                 )
-            if gap := chain.gap(frame.time_s, before_s, bridge_s):
+            if gap := chain.gap(frame.time_s, face, before_s, bridge_s):
                 gaps.append(gap)
             state, found = chain.step(frame, face)
             states.append(state)

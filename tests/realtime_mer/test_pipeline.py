@@ -181,6 +181,18 @@ def test_lost_face_leaves_a_gap_and_starts_afresh(astronaut, tmp_path):
     assert math.isfinite(score[86])
 
 
+def test_tracker_that_goes_over_to_another_face_ends_the_window(astronaut, tmp_path):
+    height, width = astronaut.shape[:2]
+    left, right = (np.zeros((height, 2 * width, 3), np.uint8) for _ in range(2))
+    left[:, :width], right[:, width:] = astronaut, astronaut
+    path = write_video(tmp_path / "jump.avi", [left] * 20 + [right] * 30)
+    analyses = analyses_of(path)
+    jumps = [gap for gap in gaps_of(analyses) if gap.reason == "face jumped"]
+    assert len(jumps) + sum(gap.reason == "face lost" for gap in gaps_of(analyses)) == 1
+    after = [a.faces[0].score for a in analyses if a.faces and a.frame.index >= 22]
+    assert np.isnan(after).all()  # warming up anew: what was seen of the other face is forgotten
+
+
 def test_loss_shorter_than_100_ms_is_bridged(astronaut, tmp_path):
     path = coming_and_going(tmp_path / "flicker.avi", astronaut, [(36, 1), (6, 2), (6, 0)])
     analyses = analyses_of(path)
