@@ -101,7 +101,8 @@ class Analysis:
         faces: The faces in it.
         events: Micro-expressions emitted at this frame.
         gaps: Gaps that ended at this frame.
-        latency_s: Seconds from capture to the end of the analysis.
+        latency_s: Seconds to the end of the analysis, from the capture of a live source's frame;
+            of a recording, which is read ahead, from when the frame was taken up.
         fps: Frames analysed a second of wall clock, over the last second or so.
         dropped: Frames of the source that were not analysed, so far.
     """

@@ -621,10 +621,6 @@ class Overlay:
             return
         self._scene.add(analysis)
 
-    @property
-    def has_picture(self) -> bool:
-        return self._scene is not None
-
     @staticmethod
     def size_for(frame_size: tuple[int, int]) -> tuple[int, int]:
         """Returns (width, height) of the pictures for frames of (width, height)."""

@@ -125,7 +125,7 @@ class Stats:
         """Counts an analysed frame.
 
         Args:
-            latency_s: From its capture to the end of its analysis.
+            latency_s: As in `Analysis`.
         """
         with self._lock:
             self._start(latency_s)

@@ -56,7 +56,7 @@ def load_weights(path: Path) -> Weights:
     return Weights(path, content, card)
 
 
-def open_session(weights: Weights, providers: list[str], threads: int = 1) -> ort.InferenceSession:
+def open_session(weights: Weights, providers: list[str]) -> ort.InferenceSession:
     """An ONNX Runtime session of checked weights.
 
     Raises:
@@ -64,7 +64,7 @@ def open_session(weights: Weights, providers: list[str], threads: int = 1) -> or
     """
     options = ort.SessionOptions()
     # The networks are small: more threads cost more than they bring, and they would spin.
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
