@@ -35,6 +35,22 @@ class Interval:
         return self.offset_s - self.onset_s
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EventPicture:
+    """What a micro-expression looked like, for people. Nothing in it is ever changed.
+
+    Attributes:
+        onset: (224, 224) uint8, the canonical face at the onset.
+        apex: The same at the apex.
+        flow: (28, 28, 2) float32, displacement from onset to apex, freed of the head's motion:
+            means over cells of 8 x 8 pixels, in pixels of the canonical face.
+    """
+
+    onset: np.ndarray
+    apex: np.ndarray
+    flow: np.ndarray
+
+
 @dataclass(frozen=True, slots=True)
 class MicroExpression:
     """A spotted and classified micro-expression.
@@ -46,6 +62,7 @@ class MicroExpression:
         intensity_px: 99th percentile displacement from onset to apex, in pixels of the canonical
             224 x 224 face (eye centres 95 px apart).
         reported_s: Time of the newest frame that had been captured when the event was emitted.
+        picture: Onset, apex and flow to show; None where nobody made one.
     """
 
     face: int
@@ -53,6 +70,7 @@ class MicroExpression:
     probabilities: Mapping[str, float]
     intensity_px: float
     reported_s: float
+    picture: EventPicture | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -83,6 +101,11 @@ class FaceState:
         score: The spotter's score; 1 is the threshold. NaN while it warms up.
         window: The motion that is under way or was last proposed, if any.
         nuisances: What keeps the spotter from reporting now ("blink", "head motion", "speech").
+        motion: (16, 2) float32, how far each expressive region (the first 16 of
+            `motion.REGIONS`) has moved within the last 0.2 s, freed of the head's motion, in
+            pixels of the canonical face; None while that is not known.
+        quality: How well the face can be read, 0 to 1: size, pose, sharpness, light, nearness to
+            the picture's edge. 1 is as good as it gets.
     """
 
     face: int
@@ -90,6 +113,8 @@ class FaceState:
     score: float
     window: Interval | None = None
     nuisances: tuple[str, ...] = ()
+    motion: np.ndarray | None = None
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +130,11 @@ class Analysis:
             of a recording, which is read ahead, from when the frame was taken up.
         fps: Frames analysed a second of wall clock, over the last second or so.
         dropped: Frames of the source that were not analysed, so far.
+        source_fps: Frames a second that the source gives, measured from their times; 0 until known.
+        sensitivity: Expected false reports a minute at which the spotter works now; None where
+            its card tells no curve.
+        alerts: What is wrong with the source now, a few words each ("picture frozen", "too dark",
+            "18 fps: below 25"); empty when all is well.
     """
 
     frame: Frame
@@ -114,6 +144,9 @@ class Analysis:
     latency_s: float = 0.0
     fps: float = 0.0
     dropped: int = 0
+    source_fps: float = 0.0
+    sensitivity: float | None = None
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
