@@ -184,10 +184,10 @@ def make_demo_clip(
         raise ValueError(f"the demo clip is a motion JPEG in an .avi file, got {path.name}")
     rng = np.random.default_rng(seed)
     truth = _plan(rng)
-    photo = _photo()
+    photo = demo_photo()
     face = PhotoFace(photo, detect_face_mesh(photo, landmark_model or find_landmark_model()))
     fields = [face.field(expression(e.action_units, rng, e.peak_px)) for e in truth.events]
-    camera = _Camera(rng)
+    camera = SwayingCamera(rng)
     noise = rng.normal(0, _NOISE_SIGMA, (2 * SIZE[1], 2 * SIZE[0], 3)).round().astype(np.int16)
 
     part = path.with_name(f"{path.stem}.part{path.suffix}")
@@ -252,7 +252,7 @@ def _plan(rng: np.random.Generator) -> DemoTruth:
     return DemoTruth(tuple(events), blinks, FPS, round(LENGTH_S * FPS))
 
 
-def _photo() -> np.ndarray:
+def demo_photo() -> np.ndarray:
     """The enlarged photo, BGR, the face in its middle and `_MARGIN` wider than the clip."""
     width, height = SIZE[0] + 2 * _MARGIN, SIZE[1] + 2 * _MARGIN
     place = np.array(
@@ -363,7 +363,7 @@ def _closed(start_s: float, time_s: float) -> float:
     return min(_ramp(since / closing), 1 - _ramp((since - closing - shut) / opening))
 
 
-class _Camera:
+class SwayingCamera:
     """A hand-held camera: it drifts by some pixels, tilts and zooms a little, slowly."""
 
     def __init__(self, rng: np.random.Generator) -> None:

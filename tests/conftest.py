@@ -33,7 +33,7 @@ def landmark_model() -> Path:
 @pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     """(544, 704, 3) BGR, a face of about 200 px in its middle; not writeable."""
-    photo = demo._photo()
+    photo = demo.demo_photo()
     photo.setflags(write=False)
     return photo
 

@@ -19,7 +19,7 @@ from realtime_mer.registration import LAYOUT, crop, five_points, similarity
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    return demo._photo()
+    return demo.demo_photo()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_frames_of_the_clip_move_at_the_hidden_times_and_only_there(clip, landma
 def test_optical_flow_finds_the_hidden_field_again(photo, landmarks, names):
     face = demo.PhotoFace(photo, landmarks)
     hidden = expression(names, np.random.default_rng(5), 2.5)
-    camera = demo._Camera(np.random.default_rng(5))
+    camera = demo.SwayingCamera(np.random.default_rng(5))
     matrix = similarity(five_points(landmarks).astype(float), LAYOUT.astype(float))
     before = camera.picture(photo, None, 0.0)
     after = camera.picture(photo, face.backwards(face.field(hidden)), 0.0)
@@ -131,7 +131,7 @@ def test_optical_flow_finds_the_hidden_field_again(photo, landmarks, names):
     assert 0.75 < ratio < 1.1  # DIS smooths small regions
 
 
-def _camera_matrix(camera: demo._Camera) -> np.ndarray:
+def _camera_matrix(camera: demo.SwayingCamera) -> np.ndarray:
     """Frame to photo at time 0, found from a picture of coordinates."""
     rows, columns = np.mgrid[0 : 480 + 64, 0 : 640 + 64].astype(np.float32)
     seen = camera.picture(np.dstack([columns, rows]), None, 0.0)
