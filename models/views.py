@@ -14,10 +14,20 @@ from realtime_mer.flow import CROPS, direction_image
 
 
 def _direction_table() -> Tensor:
-    """(65536, 3) BGR of the direction image for every pair of channel 1 and channel 2."""
+    """(65536, 3) uint8, BGR of the direction image for every pair of channel 1 and channel 2."""
     one, two = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
     image = np.dstack([np.zeros_like(one), one, two]).astype(np.uint8)
-    return torch.from_numpy(direction_image(image).reshape(-1, 3).astype(np.float32))
+    return torch.from_numpy(direction_image(image).reshape(-1, 3))
+
+
+def mirrored(pairs: Tensor) -> Tensor:
+    """Flow pairs (..., 28, 28, 3), 0..255, of the same motions in a mirror.
+
+    Left and right change places and u, channel 2, changes its sign: of a channel that is min-max
+    scaled to bytes, that is 255 - u.
+    """
+    flipped = pairs.flip(-2)
+    return torch.cat([flipped[..., :2], 255 - flipped[..., 2:]], dim=-1)
 
 
 def crop(images: Tensor) -> Tensor:
@@ -40,6 +50,6 @@ class Views(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         v, u = pairs[..., 1].long(), pairs[..., 2].long()
-        images = torch.cat([pairs.float(), self.directions[v * 256 + u]], dim=1)
+        images = torch.cat([pairs.float(), self.directions[v * 256 + u].float()], dim=1)
         images = images.permute(0, 1, 4, 2, 3)
         return crop(images) if self.composites else images

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,20 +59,36 @@ def load_weights(path: Path) -> Weights:
     return Weights(path, content, card)
 
 
-def open_session(weights: Weights, providers: list[str]) -> ort.InferenceSession:
+def open_session(
+    weights: Weights, providers: Sequence[str | tuple[str, dict[str, Any]]]
+) -> ort.InferenceSession:
     """An ONNX Runtime session of checked weights.
 
+    A provider that cannot be loaded is left out, or ends in an error: see what the session got.
+
     Raises:
-        InputError: ONNX Runtime cannot use the file.
+        InputError: ONNX Runtime cannot use the file, or the file wants others to be read.
     """
     options = ort.SessionOptions()
     # The networks are small: more threads cost more than they bring, and they would spin.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # The card vouches for one file. Tensors in other files would be looked for in the folder that
+    # the program was started in; below something that is no folder, there are none.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", os.devnull
+    )
     try:
-        return ort.InferenceSession(weights.content, options, providers=providers)
+        return ort.InferenceSession(
+            weights.content, options, providers=providers, enable_fallback=False
+        )
     except Exception as error:  # ONNX Runtime raises many kinds, few of them public
+        if re.search("external data|in-memory address", str(error), re.IGNORECASE):
+            raise InputError(
+                f"weights {weights.path} keep tensors outside their file, which are not read: "
+                "make them anew with the tools that train"
+            ) from error
         raise InputError(
             f"weights {weights.path} cannot be used by ONNX Runtime: make them anew with the tools "
             "that train"

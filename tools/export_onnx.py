@@ -3,7 +3,8 @@
     python tools/export_onnx.py models/weights/causalnet.pt --out models/weights/causalnet.onnx
 
 The checkpoint is what `tools/train.py --checkpoint` keeps. Several networks become one: their
-logits are averaged. Beside the file goes the model card, the same name with .json.
+logits are averaged, on request over each flow pair and its mirror image. Beside the file goes the
+model card, the same name with .json.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.causalnet import CausalNet
-from models.views import Views
+from models.ensemble import Ensemble
+from models.views import Views, mirrored
 from realtime_mer.event import InputError
 from realtime_mer.flow import FLOW_SIZE
 
@@ -33,23 +35,43 @@ OPSET = 18
 
 
 class Deployed(nn.Module):
-    """Networks as they are deployed: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities."""
+    """Networks as they are deployed: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities (n, 3).
 
-    def __init__(self, networks: list[nn.Module], temperature: float) -> None:
+    Args:
+        networks: One network of any kind, or compact ones of one configuration.
+        temperature: By which the mean of the logits is divided.
+        mirror: Average over each flow pair and its mirror image.
+
+    Raises:
+        ValueError: The networks cannot be one ensemble.
+    """
+
+    def __init__(self, networks: list[nn.Module], temperature: float, mirror: bool = False) -> None:
         super().__init__()
         self.views = Views(composites=getattr(networks[0], "composites", True))
-        self.networks = nn.ModuleList(networks)
+        self.network = networks[0] if len(networks) == 1 else Ensemble(networks)
         self.temperature = temperature
+        self.mirror = mirror
 
     def forward(self, pairs: Tensor) -> Tensor:
-        views = self.views(pairs)
-        logits = torch.stack([network(views) for network in self.networks]).mean(0)
+        pairs = pairs.float()
+        if self.mirror:
+            pairs = torch.cat([pairs, mirrored(pairs)])
+        logits = self.network(self.views(pairs))
+        if self.mirror:
+            logits = logits.reshape(2, -1, logits.shape[-1]).mean(0)
         return (logits / self.temperature).softmax(-1)
 
 
-def export(networks: list[nn.Module], temperature: float, out: Path, card: dict[str, Any]) -> None:
-    """Write `out` and its card; `card` gets the parameters, the temperature and the SHA-256."""
-    deployed = Deployed(networks, temperature).eval()
+def export(
+    networks: list[nn.Module],
+    temperature: float,
+    out: Path,
+    card: dict[str, Any],
+    mirror: bool = False,
+) -> None:
+    """Write `out` and its card, which gets what is known only now, such as the SHA-256."""
+    deployed = Deployed(networks, temperature, mirror).eval()
     example = torch.zeros(2, 2, FLOW_SIZE, FLOW_SIZE, 3, dtype=torch.uint8)
     card_path = out.with_suffix(".json")
     half, half_card = out.with_suffix(".part.onnx"), out.with_suffix(".part.json")
@@ -72,6 +94,7 @@ def export(networks: list[nn.Module], temperature: float, out: Path, card: dict[
             **card,
             "parameters": sum(p.numel() for p in deployed.parameters()),
             "temperature": round(temperature, 4),
+            "mirrored_view": mirror,
             "sha256": hashlib.sha256(half.read_bytes()).hexdigest(),
         }
         write_card(half_card, card)
@@ -111,6 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, help="kept by tools/train.py --checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--mirror", action="store_true", help="average over each flow pair and its mirror image"
+    )
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
@@ -119,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
             network = CausalNet.compact()
             network.load_state_dict(state)
             networks.append(network)
-        export(networks, checkpoint["temperature"], options.out, checkpoint["card"])
+        temperature, card = checkpoint["temperature"], checkpoint["card"]
+        export(networks, temperature, options.out, card, options.mirror)
     except InputError as error:
         print(f"export_onnx: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from models.views import Views
-from realtime_mer.flow import composites, direction_image
+from models.views import Views, mirrored
+from realtime_mer.flow import composites, direction_image, flow_pair
 
 
 @pytest.fixture
@@ -30,3 +31,23 @@ def test_floats_that_hold_bytes_are_welcome(pairs):
     # Training augments in float and rounds.
     as_bytes = Views()(torch.from_numpy(pairs))
     torch.testing.assert_close(Views()(torch.from_numpy(pairs).float()), as_bytes)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_the_mirror_image_of_the_mirror_image_is_the_pair(pairs, kind):
+    given = torch.from_numpy(pairs).to(kind)
+    seen = mirrored(given)
+    assert seen.dtype == kind
+    assert not torch.equal(seen, given)
+    assert torch.equal(mirrored(seen), given)
+
+
+def test_a_mirrored_pair_is_the_pair_of_the_mirrored_face():
+    random = np.random.default_rng(5)
+    rise, fall = (cv2.GaussianBlur(f, (0, 0), 15) for f in random.normal(0, 9, (2, 224, 224, 2)))
+    in_the_mirror = [flow[:, ::-1] * (-1, 1) for flow in (rise, fall)]
+    expected = flow_pair(*in_the_mirror).astype(int)
+    seen = mirrored(torch.from_numpy(flow_pair(rise, fall))).numpy().astype(int)
+    # A value half-way between two bytes is rounded up in one and down in the other.
+    assert np.abs(seen - expected).max() <= 1
+    assert (seen == expected).mean() > 0.99

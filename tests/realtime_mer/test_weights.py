@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from realtime_mer.event import InputError
 from realtime_mer.pipeline import SPOTTER
@@ -100,4 +103,51 @@ def test_matching_card_does_not_make_a_network_of_any_file(tmp_path, capfd):
     loaded = load_weights(path)
     with pytest.raises(InputError, match=r"text\.onnx cannot be used by ONNX Runtime: make"):
         open_session(loaded, ["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+
+
+def network_with_a_tensor_elsewhere(location: str, offset: int = 0) -> bytes:
+    """An ONNX file that looks rows up in a table, which lies at `location`."""
+    table = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[64, 64])
+    table.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", 4 * 64 * 64)):
+        table.external_data.add(key=key, value=str(value))
+    row = helper.make_tensor_value_info("row", TensorProto.INT64, [1])
+    read = helper.make_tensor_value_info("read", TensorProto.FLOAT, [1, 64])
+    node = helper.make_node("Gather", ["table", "row"], ["read"])
+    graph = helper.make_graph([node], "reader", [row], [read], [table])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("where", ["beside", "below", "above", "absolute", "link", "memory"])
+def test_no_other_file_is_read_however_the_weights_ask_for_it(tmp_path, monkeypatch, capfd, where):
+    home = tmp_path / "home"
+    (home / "folder").mkdir(parents=True)
+    private = np.arange(64 * 64, dtype=np.float32)
+    for place in (tmp_path, home, home / "folder"):
+        private.tofile(place / "private.bin")
+    (home / "link.bin").symlink_to(tmp_path / "private.bin")
+    location = {
+        "beside": "private.bin",
+        "below": "folder/private.bin",
+        "above": "../private.bin",
+        "absolute": str(tmp_path / "private.bin"),
+        "link": "link.bin",
+        "memory": "*/_ORT_MEM_ADDR_/*",  # by which ONNX Runtime marks what lies in its own memory
+    }[where]
+    offset = private.ctypes.data if where == "memory" else 0
+    content = network_with_a_tensor_elsewhere(location, offset)
+    path = home / "net.onnx"
+    path.write_bytes(content)
+    card = {"sha256": hashlib.sha256(content).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    monkeypatch.chdir(home)
+    if where in ("beside", "below"):
+        # Left to itself, ONNX Runtime reads it.
+        plain = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+        (read,) = plain.run(None, {"row": np.array([1])})
+        assert read[0, 0] == 64
+    with pytest.raises(InputError, match=r"net\.onnx keep tensors outside their file.*: make"):
+        open_session(load_weights(path), ["CPUExecutionProvider"])
     assert capfd.readouterr() == ("", "")
