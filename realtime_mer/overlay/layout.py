@@ -1,0 +1,91 @@
+"""Where everything stands in the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Sizes below are in units: 1 at 640 x 480, and growing with the frame.
+_BASE = 480
+_PANEL = 264
+_MARGIN = 12
+# Width of the heat map's legend, at the right end of the row that tells of the tracking.
+LEGEND = 112
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of the canvas, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def of(self, canvas: np.ndarray) -> np.ndarray:
+        return canvas[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything stands, for one size of frame.
+
+    Attributes:
+        unit: Pixels a unit of length; text of 12 units is readable.
+        scale: Size of the video in the picture against that of the frame.
+        panel: All that stands beside the video, and all that follows lies in it.
+    """
+
+    unit: float
+    scale: float
+    size: tuple[int, int]
+    video: Box
+    panel: Box
+    status: Box
+    tracking: Box
+    curve: Box
+    history: Box
+    events: Box
+    footer: Box
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Layout:
+        """Returns the layout for frames of a size. Small frames are shown enlarged."""
+        wanted = _BASE / min(0.75 * width, height)
+        # A frame like a ribbon must not become a giant.
+        scale = min(max(1.0, wanted), max(1.0, 3 * _BASE / max(width, height)))
+        # Even sizes, as most video codecs want them.
+        video = Box(0, 0, _even(width * scale), _even(height * scale))
+        unit = max(1.0, min(0.75 * video.width, video.height) / _BASE)
+        rows = max(video.height, _even(_BASE * unit))
+        panel = _even(_PANEL * unit)
+
+        def box(top: float, bottom: float) -> Box:
+            margin = _MARGIN * unit
+            y = round(top * unit)
+            return Box(
+                round(video.width + margin),
+                y,
+                round(panel - 2 * margin),
+                max(1, round(bottom * unit) - y),
+            )
+
+        end = rows / unit
+        return cls(
+            unit=unit,
+            scale=scale,
+            size=(video.width + panel, rows),
+            video=Box(0, (rows - video.height) // 2, video.width, video.height),
+            panel=Box(video.width, 0, panel, rows),
+            status=box(10, 64),
+            tracking=box(68, 86),
+            curve=box(92, 194),
+            history=box(200, 238),
+            events=box(244, end - 26),
+            footer=box(end - 24, end - 4),
+        )
+
+
+def _even(value: float) -> int:
+    return 2 * max(1, round(value / 2))
