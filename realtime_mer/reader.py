@@ -254,8 +254,8 @@ class CameraReader(_VideoReader):
 
     It is asked for a size, a rate and a format, in this order of what the others depend on: format,
     size, rate. One that gives no picture that way (USB bandwidth, a mode that it only claims) is
-    opened as it comes. OpenCV's buffer stays at its four pictures: with one, the driver has none to
-    fill while we hold it, and loses every other frame.
+    opened as it comes. OpenCV's buffer stays at its four pictures: with one, the driver would have
+    none to fill while we hold it. Reading never pauses, so four are not old either.
     """
 
     # Who unplugs a camera plugs it in again, sooner or later.
@@ -361,7 +361,7 @@ class CameraReader(_VideoReader):
             self.notes.append(
                 f"{self.name} is set to expose for {exposure_s * 1000:.0f} ms, and motion of less "
                 f"than that is blurred: set it below {_LONGEST_EXPOSURE_S * 1000:.0f} ms or to "
-                "automatic (v4l2-ctl -c auto_exposure=3), and give the face more light"
+                "automatic (see `v4l2-ctl --list-ctrls`), and give the face more light"
             )
 
     def _path(self) -> str:

@@ -314,12 +314,12 @@ def test_slow_consumer_of_a_live_source_gets_the_newest_frame():
         seen = []
         for frame in itertools.islice(capture, 5):
             seen.append(frame)
-            time.sleep(0.06)
+            time.sleep(0.2)  # more than frames may wait
             # What comes next was captured while we slept, at its very end.
         age = time.monotonic() - capture.read().captured_at
     gaps = np.diff([f.index for f in seen])
     assert (gaps > 3).all()
-    assert age < 0.04
+    assert age < 0.1
     assert capture.frames_dropped > 20
     assert capture.frames_read == 6 + capture.frames_dropped
 
