@@ -5,6 +5,8 @@ import http.server
 import itertools
 import math
 import os
+import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.capture import Capture, Grab, State, _Clock, reader_for, redacted
+from realtime_mer import capture as capture_module
+from realtime_mer.capture import Capture, Grab, Outage, State, _Clock, reader_for, redacted
 from realtime_mer.event import InputError
 
 SIZE = (64, 48)
@@ -175,7 +178,8 @@ def test_broken_frames_print_nothing(tmp_path):
         (folder / f"x{suffix}").write_bytes(data[: len(data) // 2])
     code = (
         "import pathlib, sys\n"
-        "from realtime_mer.capture import Capture, _decode\n"
+        "from realtime_mer.capture import Capture\n"
+        "from realtime_mer.reader import _decode\n"
         "with Capture(sys.argv[1]) as capture: list(capture)\n"
         "for path in pathlib.Path(sys.argv[2]).iterdir(): _decode(path)\n"
     )
@@ -310,14 +314,137 @@ def test_slow_consumer_of_a_live_source_gets_the_newest_frame():
         seen = []
         for frame in itertools.islice(capture, 5):
             seen.append(frame)
-            time.sleep(0.06)
+            time.sleep(0.2)  # more than frames may wait
             # What comes next was captured while we slept, at its very end.
         age = time.monotonic() - capture.read().captured_at
     gaps = np.diff([f.index for f in seen])
     assert (gaps > 3).all()
-    assert age < 0.04
+    assert age < 0.1
     assert capture.frames_dropped > 20
     assert capture.frames_read == 6 + capture.frames_dropped
+
+
+class ScriptedReader:
+    """A camera whose frames come when, and bear the times that, the test says."""
+
+    name = "scripted"
+    live = True
+    fps = 30.0
+    frame_count = 0
+
+    def __init__(self):
+        self.notes = []
+        self.script = queue.Queue()
+        self.zero = time.monotonic()
+
+    def give(self, time_s):
+        image = np.random.default_rng().integers(0, 255, (48, 64, 3), np.uint8)
+        self.script.put(Grab(image, None, self.zero + time_s))
+
+    def open(self):
+        pass
+
+    def read(self):
+        return self.script.get()
+
+    def empty(self):
+        return InputError("empty. Mend it.")
+
+    def close(self):
+        pass
+
+
+@contextlib.contextmanager
+def scripted():
+    reader = ScriptedReader()
+    reader.give(0)
+    with Capture(reader) as capture:
+        capture.read()
+        yield reader, capture
+        reader.script.put(None)
+
+
+def give(reader, capture, *times):
+    count = capture.frames_read + len(times)
+    for time_s in times:
+        reader.give(time_s)
+    wait_for(lambda: capture.frames_read >= count)
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def waiting(capture):
+    indices = []
+    while (frame := capture.read(timeout_s=0)) is not None:
+        indices.append(frame.index)
+    return indices
+
+
+def test_hiccup_of_the_consumer_loses_no_frame():
+    with scripted() as (reader, capture):
+        # 130 ms at 30 fps, and at 60.
+        give(reader, capture, *(k / 30 for k in range(1, 5)))
+        assert waiting(capture) == [1, 2, 3, 4]
+        give(reader, capture, *(1 + k / 60 for k in range(8)))
+        assert waiting(capture) == list(range(5, 13))
+        assert capture.frames_dropped == 0
+
+
+def test_frames_that_have_grown_old_give_way_to_the_newest():
+    with scripted() as (reader, capture):
+        give(reader, capture, 1.0, 1.05, 1.1, 1.2)
+        assert waiting(capture) == [4]
+        assert capture.frames_dropped == 3
+
+
+def test_waiting_frames_are_bounded_in_number():
+    with scripted() as (reader, capture):
+        give(reader, capture, *(k / 1000 for k in range(1, 1000)))
+        assert len(capture._frames) <= 8
+        assert len(waiting(capture)) + capture.frames_dropped == 999
+
+
+def test_consumer_that_stays_behind_gets_the_newest_at_even_distances():
+    with scripted() as (reader, capture):
+        give(reader, capture, *(k / 30 for k in range(1, 9)))
+        for k in range(9, 30, 3):
+            # Three frames come while it is busy, and the newest of them is what it gets.
+            give(reader, capture, k / 30, (k + 1) / 30, (k + 2) / 30)
+            assert capture.read(timeout_s=0).index == k + 2
+        # Once it waits for the source, frames may wait for it again.
+        assert capture.read(timeout_s=0) is None
+        give(reader, capture, 1.0, 1.03, 1.06)
+        assert len(waiting(capture)) == 3
+
+
+def test_live_times_always_rise():
+    with scripted() as (reader, capture):
+        give(reader, capture, 0.03, 0.03, 0.02, 0.06)
+        times = [capture.read().time_s for _ in range(4)]
+    assert np.diff([0, *times]).min() > 0
+    assert times[-1] == pytest.approx(0.06)
+
+
+def test_what_is_wrong_with_a_source_is_told_while_it_holds(monkeypatch):
+    monkeypatch.setattr(capture_module, "_SILENT_S", 0.05)
+    with scripted() as (reader, capture):
+        still = np.full((48, 64, 3), 120, np.uint8)
+        for k in range(1, 50):
+            reader.script.put(Grab(still, None, reader.zero + k / 30))
+        wait_for(lambda: capture.frames_read == 50)
+        capture._arrived_at = time.monotonic() + 60  # not silent
+        assert capture.alerts == ("picture frozen",)
+        give(reader, capture, 2.0)
+        (outage,) = capture.take_outages()
+        assert outage.end_s == pytest.approx(2.0)
+        wait_for(lambda: capture.alerts == ("no picture",))
+    assert capture.alerts == ()
+    assert capture.over
 
 
 def test_live_times_are_those_of_capture():
@@ -440,24 +567,35 @@ class StreamHandler(http.server.BaseHTTPRequestHandler):
                 if k == 15 and "stall" in self.path:
                     self.server.over.wait(10)
                     return
+                if self.server.over.is_set():
+                    return
                 data = cv2.imencode(".jpg", picture(k % 256))[1].tobytes()
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 self.wfile.write(head.encode() + data + b"\r\n")
                 time.sleep(0.02)
 
 
+class StreamServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port=0, file=None):
+        super().__init__(("127.0.0.1", port), StreamHandler)
+        self.over = threading.Event()
+        self.file = file
+        self.url = f"http://admin:hunter2@127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
+
+    def stop(self):
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
 @pytest.fixture
 def server(tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StreamHandler)
-    server.daemon_threads = True
-    server.over = threading.Event()
-    server.file = tmp_path / "clip.avi"
-    server.url = f"http://admin:hunter2@127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = StreamServer(file=tmp_path / "clip.avi")
     yield server
-    server.over.set()
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 def test_stream_is_live_and_timed_by_its_frames(server):
@@ -465,25 +603,169 @@ def test_stream_is_live_and_timed_by_its_frames(server):
         assert capture.live
         assert (capture.size, capture.frame_count) == (SIZE, 0)
         assert capture.source == f"http://***@127.0.0.1:{server.server_port}/live?token=***"
-        frames = list(itertools.islice(capture, 30))
-    # The header of such a stream says 25 fps; 50 are sent.
-    rate = 20 / (frames[-1].time_s - frames[-21].time_s)
-    assert 35 < rate < 55
+        assert len(list(itertools.islice(capture, 30))) == 30
+        rate = capture.measured_fps
+    # FFmpeg says 25 fps of such a stream; 50 are sent.
+    assert capture.fps == 0
+    assert rate == pytest.approx(50, rel=0.3)
 
 
 def test_stream_that_ends_ends(server):
-    with Capture(f"{server.url}/finish") as capture:
+    with Capture(f"{server.url}/finish", reconnect=False) as capture:
         assert len(list(capture)) >= 5
         assert (capture.state, capture.notes) == (State.ENDED, ())
+        assert capture.over
 
 
 def test_stalled_stream_ends_in_bounded_time(server):
-    with Capture(f"{server.url}/stall", stall_timeout_s=0.5) as capture:
+    with Capture(f"{server.url}/stall", stall_timeout_s=0.5, reconnect=False) as capture:
         started = time.monotonic()
         assert len(list(capture)) >= 5
         assert time.monotonic() - started < 3
         assert capture.state is State.STALLED
         assert "hunter2" not in capture.notes[0]
+
+
+def take(capture, count):
+    return [capture.read() for _ in range(count)]
+
+
+def test_stream_that_is_cut_goes_on_when_its_server_is_back(server):
+    with Capture(f"{server.url}/live?token=s3cr3t") as capture:
+        before = take(capture, 3)
+        server.stop()
+        while capture.state is State.RUNNING:
+            before += filter(None, [capture.read(timeout_s=0.02)])
+        before += filter(None, [capture.read(timeout_s=0)])
+        assert capture.state is State.RECONNECTING
+        assert capture.alerts == ("reconnecting",)
+        assert not capture.over
+        again = StreamServer(server.server_port)
+        after = take(capture, 3)
+        assert (capture.state, capture.alerts) == (State.RUNNING, ())
+    again.stop()
+    frames = before + after
+    assert [f.index for f in frames] == list(range(len(frames)))
+    for a, b in itertools.pairwise(frames):
+        assert b.time_s - a.time_s == pytest.approx(b.captured_at - a.captured_at)
+    assert after[0].time_s - before[-1].time_s > 0.4  # the first pause
+    (outage,) = capture.take_outages()
+    assert outage == Outage(before[-1].time_s, after[0].time_s, "source lost")
+    lost, back = capture.notes
+    assert "is lost at" in lost
+    assert "is back after" in back
+    for secret in ("admin", "hunter2", "s3cr3t"):
+        assert secret not in lost + back
+
+
+def test_stalled_stream_is_opened_again(server):
+    with Capture(f"{server.url}/stall", stall_timeout_s=0.3) as capture:
+        frames = take(capture, 30)
+        assert capture.state is State.RUNNING
+    assert np.diff([f.time_s for f in frames]).max() > 0.7
+    assert len(capture.take_outages()) >= 1
+
+
+def test_stream_that_does_not_come_back_ends_after_a_while(server):
+    with Capture(f"{server.url}/live", patience_s=1.0) as capture:
+        (last,) = take(capture, 1)
+        server.stop()
+        for last in capture:  # noqa: B007
+            pass
+        assert capture.state is State.ENDED
+        assert capture.over
+    (outage,) = capture.take_outages()
+    assert outage.start_s == last.time_s
+    assert outage.end_s >= outage.start_s + 1.0
+    assert "did not come back within 1" in capture.notes[-1]
+
+
+def test_close_while_a_source_is_away_is_quick_and_records_the_outage(server):
+    with Capture(f"{server.url}/live") as capture:
+        take(capture, 2)
+        server.stop()
+        wait_for(lambda: capture.state is State.RECONNECTING)
+        started = time.monotonic()
+        capture.close()
+        assert time.monotonic() - started < 1.0
+        assert capture.state is State.CLOSED
+    assert [o.reason for o in capture.take_outages()] == ["source lost"]
+
+
+def test_close_does_not_wait_for_a_server_that_accepts_and_is_silent(server):
+    with Capture(f"{server.url}/live") as capture:
+        take(capture, 2)
+        server.stop()
+        with socket.create_server(("127.0.0.1", server.server_port)) as silent:
+            peer, _ = silent.accept()  # the capture is inside its opening now
+            started = time.monotonic()
+            capture.close()
+            assert time.monotonic() - started < 1.0
+            peer.close()
+
+
+def test_source_that_comes_and_goes_is_not_told_for_ever():
+    class Flapping(PacedReader):
+        patience_s = math.inf
+
+        def read(self):
+            grab = super().read()
+            return grab if grab.image[0, 0, 0] % 3 != 2 else None
+
+    reader = Flapping(period_s=0.001)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture_module, "_REOPEN_S", (0.001, 0.002))
+        with Capture(reader) as capture:
+            wait_for(lambda: len(capture.take_outages()) > 0 and capture.frames_read > 60)
+            assert 5 < len(capture.notes) < 15
+
+
+def test_reader_that_breaks_while_it_is_lost_is_opened_again():
+    class Unreliable(PacedReader):
+        patience_s = math.inf
+        troubles = iter([InputError("no. Mend it."), OSError("bus"), cv2.error("driver")])
+
+        def open(self):
+            if capture.frames_read and (trouble := next(self.troubles, None)):
+                raise trouble
+
+        def read(self):
+            grab = super().read()
+            if grab.image[0, 0, 0] == 5:
+                raise OSError("unplugged")
+            return grab
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture_module, "_REOPEN_S", (0.001, 0.002))
+        capture = Capture(Unreliable(period_s=0.001))
+        with capture:
+            wait_for(lambda: capture.frames_read > 20)
+        assert next(Unreliable.troubles, None) is None
+
+
+def test_reopening_prints_nothing(server):
+    code = (
+        "import sys\n"
+        "from realtime_mer.capture import Capture\n"
+        "with Capture(sys.argv[1]) as capture:\n"
+        "    print('running', flush=True)\n"
+        "    while not capture.take_outages(): capture.read(0.05)\n"
+        "print(*capture.notes, sep='\\n')\n"
+    )
+    command = [sys.executable, "-c", code, f"{server.url}/live?token=s3cr3t"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "running\n"
+        server.stop()
+        time.sleep(0.7)  # one attempt is refused
+        again = StreamServer(server.server_port)
+        out, err = process.communicate(timeout=30)
+        again.stop()
+    assert (process.returncode, err) == (0, "")
+    assert len(out.splitlines()) == 2
+    for secret in ("admin", "hunter2", "s3cr3t"):
+        assert secret not in out
 
 
 def test_recording_behind_an_address_loses_no_frame(server):
@@ -495,8 +777,7 @@ def test_recording_behind_an_address_loses_no_frame(server):
 
 def test_refused_address_is_named_without_its_credentials(server):
     url = server.url
-    server.shutdown()
-    server.server_close()
+    server.stop()
     with pytest.raises(InputError) as raised, Capture(f"{url}/live?token=s3cr3t"):
         pass
     message = str(raised.value)
