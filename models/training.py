@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import LABELS, Clips
-from models.views import Views
+from models.views import Views, mirrored
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,6 @@ class Recipe:
     key_frame_error: float = 0.5
     jitter: float = 1.0
     noise: float = 1.0
-    mixup: float = 0.0
     balance: float = 0.5
 
 
@@ -242,7 +241,13 @@ def fit(
 
 @torch.no_grad()
 def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
-    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3)."""
+    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3), as the deployed weights give them.
+
+    They are the mean over a pair and its mirror image: both halves of a face say the same, and
+    what a network sees differently in the two is noise.
+    """
     device = next(network.parameters()).device
     views = Views(composites=getattr(network, "composites", True)).to(device)
-    return network.eval()(views(torch.from_numpy(pairs).to(device))).cpu().numpy()
+    seen = torch.from_numpy(pairs).to(device)
+    network.eval()
+    return ((network(views(seen)) + network(views(mirrored(seen)))) / 2).cpu().numpy()

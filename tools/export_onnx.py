@@ -3,8 +3,8 @@
     python tools/export_onnx.py models/weights/causalnet.pt --out models/weights/causalnet.onnx
 
 The checkpoint is what `tools/train.py --checkpoint` keeps. Several networks become one: their
-logits are averaged, on request over each flow pair and its mirror image. Beside the file goes the
-model card, the same name with .json.
+logits are averaged, over each flow pair and its mirror image, as `models.training.predict` does.
+Beside the file goes the model card, the same name with .json.
 """
 
 from __future__ import annotations
@@ -134,9 +134,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, help="kept by tools/train.py --checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
-    parser.add_argument(
-        "--mirror", action="store_true", help="average over each flow pair and its mirror image"
-    )
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
@@ -146,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             network.load_state_dict(state)
             networks.append(network)
         temperature, card = checkpoint["temperature"], checkpoint["card"]
-        export(networks, temperature, options.out, card, options.mirror)
+        export(networks, temperature, options.out, card, mirror=True)
     except InputError as error:
         print(f"export_onnx: {error}", file=sys.stderr)
         return 2

@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         if loso:
             card["loso"] = loso
-        export(members, temperature, options.out, card)
+        export(members, temperature, options.out, card, mirror=True)
         if options.checkpoint:
             states = [member.state_dict() for member in members]
             kept = {"states": states, "temperature": temperature, "card": card}
