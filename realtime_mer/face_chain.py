@@ -193,7 +193,7 @@ class FaceChain:
             spotting = self._spotter(motion)
         self._places.append((frame.time_s, motion.place))
         height, width = frame.image.shape[:2]
-        quality = face_quality(tracked.landmarks, (width, height), face, motion)
+        quality = face_quality(corners(tracked), (width, height), face, motion)
         self._last = spotting, self._recent(motion), quality
         return self._state(tracked, *self._last), spotting.found
 

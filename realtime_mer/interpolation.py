@@ -7,6 +7,7 @@ for is measured on the picture of every frame.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ TRACK_FPS = 60.0
 
 # No head moves or grows by so much of its size within the time that is bridged.
 _JUMP = 0.5
-# Of so many frames the usual distance is taken; before the least of them, every frame is tracked.
-_RATE_FRAMES = 32
-_LEAST_FRAMES = 9
+# The usual distance of two frames is the median of so many; before the least of them are known,
+# every frame is tracked.
+_RATE_PERIODS = 31
+_LEAST_PERIODS = 8
 # Frames that wait for the next tracked one are kept in memory.
 _MOST_WAITING = 15
 # A frame that comes later than so many frame periods is another moment: nothing leads up to it.
@@ -61,21 +63,21 @@ class SourceRate:
     """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[int, float]] = deque(maxlen=_RATE_FRAMES)
-        self._rate = 0.0
+        self._last: tuple[int, float] | None = None
+        self._periods: deque[float] = deque(maxlen=_RATE_PERIODS)
 
     def __call__(self, frame: Frame) -> float:
         """The rate with this frame; 0 before the second."""
-        self._seen.append((frame.index, frame.time_s))
-        if len(self._seen) > 1:
-            indices, times = np.array(self._seen).T
-            period = float(np.median(np.diff(times) / np.maximum(np.diff(indices), 1)))
-            self._rate = 1 / period if period > 0 else 0.0
-        return self._rate
+        if self._last is not None:
+            index, time_s = self._last
+            self._periods.append((frame.time_s - time_s) / max(1, frame.index - index))
+        self._last = frame.index, frame.time_s
+        period = statistics.median(self._periods) if self._periods else 0.0
+        return 1 / period if period > 0 else 0.0
 
     @property
     def is_settled(self) -> bool:
-        return len(self._seen) >= _LEAST_FRAMES
+        return len(self._periods) >= _LEAST_PERIODS
 
 
 def corners(face: TrackedFace) -> np.ndarray:

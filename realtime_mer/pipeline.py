@@ -22,9 +22,11 @@ import dataclasses
 import functools
 import math
 import os
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -211,12 +213,12 @@ class Recognizer:
     def close(self) -> None:
         """Stops all threads, then the tracker. May be called at any moment, by any thread."""
         self._closed = True
-        atexit.unregister(self.close)
         # What has been analysed is not lost: it stays in the last channel, for `leftover`.
         self._tracked.close()
         self._shown.open_up()
         self._stop_capture_and_tracker()
         self._shown.end()
+        atexit.unregister(self.close)
 
     def _stop_capture_and_tracker(self) -> None:
         try:
@@ -455,7 +457,8 @@ class Recognizer:
 
     def _bridge_s(self) -> float:
         """How long a face may be away without a gap, at the rate at which frames come."""
-        usual_s = float(np.median(np.diff(self._times))) if len(self._times) > 1 else 0.0
+        periods = [later - earlier for earlier, later in pairwise(self._times)]
+        usual_s = statistics.median(periods) if periods else 0.0
         least, most = _BRIDGE_S
         return min(max(least, _BRIDGE_FRAMES * usual_s), most)
 

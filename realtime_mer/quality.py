@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from realtime_mer.motion import EXPRESSIVE, Motion
@@ -41,25 +43,25 @@ def turned_deg(landmarks: np.ndarray) -> float:
     """
     across = landmarks[_RIGHT] - landmarks[_LEFT]
     down = landmarks[_CHIN] - landmarks[_TOP]
-    yaw = np.degrees(np.arctan2(across[2], across[0]))
-    pitch = np.degrees(np.arctan2(down[2], down[1])) - _LEVEL_DEG
-    return float(max(abs(yaw), abs(pitch)))
+    yaw = math.degrees(math.atan2(across[2], across[0]))
+    pitch = math.degrees(math.atan2(down[2], down[1])) - _LEVEL_DEG
+    return max(abs(yaw), abs(pitch))
 
 
 def face_quality(
-    landmarks: np.ndarray, size: tuple[int, int], face: CanonicalFace, motion: Motion
+    corners: np.ndarray, size: tuple[int, int], face: CanonicalFace, motion: Motion
 ) -> float:
     """How well a face can be read, 0 to 1. The worst of its sides decides: mend that one.
 
     Args:
-        landmarks: (478, 2 or more), pixels of the frame.
+        corners: Upper left and lower right corner (2, 2) of the face, pixels of the frame.
         size: (width, height) of the frame.
         face: The same face, registered.
         motion: What was measured on it.
     """
-    least, most = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
-    width = max(float(most[0] - least[0]), 1e-6)
-    to_edge = min(*least, *(size - most)) / width
+    (left, top), (right, bottom) = corners.tolist()
+    width = max(right - left, 1e-6)
+    to_edge = min(left, top, size[0] - right, size[1] - bottom) / width
     # Every eighth pixel of the middle tells the light as well as all of them.
     light = float(face.grey[56:200:8, 56:168:8].mean())
     return min(
@@ -68,6 +70,6 @@ def face_quality(
         float(motion.trust[:EXPRESSIVE].mean()) / _TRUST,
         _share(light, _LIGHT[0], _LIGHT[1]),
         _share(light, _LIGHT[3], _LIGHT[2]),
-        _share(float(to_edge), *_EDGE),
+        _share(to_edge, *_EDGE),
         1.0,
     )

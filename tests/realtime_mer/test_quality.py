@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.frame import Frame
+from realtime_mer.interpolation import corners
 from realtime_mer.motion import RegionalMotion
 from realtime_mer.quality import face_quality, turned_deg
 from realtime_mer.registration import CanonicalFace, Registration
@@ -19,7 +20,7 @@ def quality_of(landmark_model):
         face = Registration()(picture, tracked.landmarks, 0.0)
         motion = RegionalMotion()(face, 0.0, tracked.blink, tracked.jaw_open)
         size = picture.shape[1], picture.shape[0]
-        return face_quality(tracked.landmarks, size, face, motion)
+        return face_quality(corners(tracked), size, face, motion)
 
     return quality
 
@@ -60,7 +61,7 @@ def test_turned_head_lowers_it(astronaut_face, astronaut_tracked, astronaut, axi
         return CanonicalFace(astronaut_face.grey, points, astronaut_face.matrix)
 
     def quality(degrees: float) -> float:
-        return face_quality(astronaut_tracked.landmarks, size, turned(degrees), motion)
+        return face_quality(corners(astronaut_tracked), size, turned(degrees), motion)
 
     assert turned_deg(turned(0).landmarks) < 10
     assert quality(0) == 1
