@@ -1,41 +1,57 @@
 """The way of the data, from a frame to a named micro-expression.
 
-Capture -> FaceTracker -> (a face:) Registration -> RingBuffer, RegionalMotion -> Spotter
-        -> flow pair -> Classifier -> MicroExpression -> sinks
+    thread "capture"  Capture: the source's frames
+          |           live: the newest frame wins, the others are dropped and counted
+    thread "track"    PacedTracker: the faces in each frame (MediaPipe)
+          |           a channel; the writer waits
+    thread "spot"     FaceChain, one a face: Registration -> RingBuffer, RegionalMotion -> Spotter
+          |             and of an interval: FacePair -> Classifier -> MicroExpression
+          |           a channel; live: what was not taken in time merges into the next
+    the caller        `Recognizer.analyses()`, an Analysis a frame -> sinks
+
+Nothing of a recording is dropped: each stage waits for the next, and reads a few frames ahead. A
+live source waits for nobody: what is too slow to analyse is dropped at the capture, what is too
+slow to show loses its picture, never its events.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import dataclasses
+import functools
 import math
 import os
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
 
-from realtime_mer.capture import Capture
+from realtime_mer.capture import Capture, Reader, State
+from realtime_mer.channel import Channel
 from realtime_mer.classifier import Classifier
 from realtime_mer.event import (
     Analysis,
-    FaceState,
     Gap,
+    InputError,
     Interval,
     MicroExpression,
     Session,
     Summary,
 )
-from realtime_mer.flow import DenseFlow, flow_pair
+from realtime_mer.face_chain import FaceChain
 from realtime_mer.frame import Frame
+from realtime_mer.interpolation import TRACK_FPS, PacedTracker, TrackedFrame
 from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.motion import RegionalMotion, face_mask, without_head
-from realtime_mer.registration import Registration
-from realtime_mer.ring import RingBuffer
 from realtime_mer.sink import Sink
-from realtime_mer.spotter import Spotter, SpotterModel, Spotting
+from realtime_mer.spotter import SpotterModel
+from realtime_mer.stage import Stage
 from realtime_mer.stats import Stats
 from realtime_mer.tracker import FaceTracker, TrackedFace
 from realtime_mer.window import Window
@@ -44,178 +60,88 @@ _WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "weights"
 CLASSIFIER = _WEIGHTS / "causalnet.onnx"
 SPOTTER = _WEIGHTS / "spotter.onnx"
 
-# Pictures kept of each face: the longest micro-expression and the time until it is reported.
-_RING_S = 1.5
-_RING_FPS = 200
+# Frames between two stages: enough for one to catch its breath while the other names an event
+# (15 ms); at 4K a frame is 25 MB.
+_QUEUED = 3
+# Analyses that a live source keeps for its caller: a newer one merges with the one that waits.
+_LIVE_SHOWN = 1
+# A live source that sends nothing for so long is not waited for to interpolate faces.
+_FLUSH_S = 0.1
+# A thread may be in a native call, which takes milliseconds; a machine may be busy.
+_JOIN_S = 5.0
 # A shorter loss of the face is bridged; a longer one ends the window and is logged. Two or three
 # frames of a slow source take longer, but not more than the second; times are in whole ms.
 _BRIDGE_S = (0.101, 1.0)
 _BRIDGE_FRAMES = 2.5
-# Of several faces, one that was lost for so long has been given up by the tracker: its memory is
-# freed.
-_FORGET_S = 1.5
-# No head moves or grows by so much of its size within a bridged loss.
-_JUMP = 0.5
-# Signs in the face or the head that make motion hard to read; shown to the operator.
-_BLINK = 0.4
-_TURN_PX_S = 60.0
-_SPEECH = 0.2
+# Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
+# the canonical face, a fraction of a pixel there; above the second it is large enough again.
+_SMALL_PX = (60.0, 66.0)
 
 
-class FacePair:
-    """Makes the flow pair of an interval from the pictures of a ring."""
+def merged(earlier: Analysis, later: Analysis) -> Analysis:
+    """Two analyses in one: the picture and the faces of the later, events and gaps of both."""
+    return dataclasses.replace(
+        later, events=earlier.events + later.events, gaps=earlier.gaps + later.gaps
+    )
+
+
+class _SizeAlert:
+    """Says when the face that is known longest is too small, without flickering."""
 
     def __init__(self) -> None:
-        self._flow = DenseFlow()
+        self._is_small = False
 
-    def __call__(self, ring: RingBuffer, interval: Interval) -> tuple[np.ndarray, float]:
-        """The flow pair (2, 28, 28, 3) uint8 and the motion's intensity in pixels.
-
-        The intensity is the 99th percentile of the displacement from onset to apex in the face.
-        """
-        onset, apex, offset = (
-            ring.at(t) for t in (interval.onset_s, interval.apex_s, interval.offset_s)
-        )
-        rise = without_head(self._flow(onset.grey, apex.grey), apex)
-        fall = without_head(self._flow(apex.grey, offset.grey), apex)
-        size = np.linalg.norm(rise, axis=-1)[face_mask(apex.landmarks)]
-        intensity = float(np.percentile(size, 99)) if size.size else 0.0
-        return flow_pair(rise, fall), intensity
-
-
-def _corners(face: TrackedFace) -> np.ndarray:
-    """Upper left and lower right corner (2, 2) of a face, in pixels of the frame."""
-    points = face.landmarks[:, :2]
-    return np.array([points.min(0), points.max(0)])
-
-
-class FaceChain:
-    """Everything that is remembered about one face."""
-
-    def __init__(
-        self, identity: int, model: SpotterModel, classifier: Classifier, stats: Stats
-    ) -> None:
-        self._identity = identity
-        self._model, self._classifier, self._stats = model, classifier, stats
-        self._ring = RingBuffer(int(_RING_S * _RING_FPS))
-        self._pair = FacePair()
-        self._seen_s = -math.inf
-        self._corners: np.ndarray | None = None
-        self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_RING_FPS // 5)
-        self._start()
-
-    def _start(self) -> None:
-        self._registration = Registration()
-        self._motion = RegionalMotion()
-        self._spotter = Spotter(self._model)
-        self._ring.clear()
-        self._places.clear()
-
-    def gap(
-        self, time_s: float, tracked: TrackedFace, frame_before_s: float, bridge_s: float
-    ) -> Gap | None:
-        """The gap that ends with a sighting at `time_s`, if one does; the face starts afresh.
-
-        Args:
-            time_s: Time of this frame.
-            tracked: The face in it.
-            frame_before_s: Time of the frame before it, with the face or without.
-            bridge_s: How long the face may have been away without a gap.
-        """
-        before, self._seen_s = self._seen_s, time_s
-        last, self._corners = self._corners, _corners(tracked)
-        if last is None:
-            return None
-        if time_s - before <= bridge_s:
-            if np.abs(self._corners - last).max() <= _JUMP * np.ptp(last, axis=0).max():
-                return None
-            # The tracker has gone over to someone else, or to something that looks like a face.
-            reason = "face jumped"
-        else:
-            reason = "no frames" if before == frame_before_s else "face lost"
-        self._start()
-        return Gap(self._identity, before, time_s, reason)
-
-    def given_up(self, time_s: float) -> Gap | None:
-        """The last gap of a face that will come back as another one; None while it may return."""
-        if time_s - self._seen_s <= _FORGET_S:
-            return None
-        return Gap(self._identity, self._seen_s, time_s, "face lost")
-
-    def step(self, frame: Frame, tracked: TrackedFace) -> tuple[FaceState, list[Interval]]:
-        """The state of the face in this frame, and the intervals that the spotter proposes."""
-        with self._stats.stage("register"):
-            face = self._registration(frame.image, tracked.landmarks, frame.time_s)
-            self._ring.append(frame.time_s, face)
-        with self._stats.stage("flow"):
-            motion = self._motion(face, frame.time_s, tracked.blink, tracked.jaw_open)
-        with self._stats.stage("spot"):
-            spotting = self._spotter(motion)
-        self._places.append((frame.time_s, motion.place))
-        return self._state(tracked, spotting), list(spotting.found)
-
-    def _state(self, tracked: TrackedFace, spotting: Spotting) -> FaceState:
-        nuisances = []
-        if tracked.blink > _BLINK:
-            nuisances.append("blink")
-        (start_s, start), (end_s, end) = self._places[0], self._places[-1]
-        for time_s, place in self._places:
-            if end_s - time_s <= 0.15:
-                start_s, start = time_s, place
-                break
-        if end_s > start_s and np.linalg.norm(end - start) / (end_s - start_s) > _TURN_PX_S:
-            nuisances.append("head motion")
-        if tracked.jaw_open > _SPEECH:
-            nuisances.append("speech")
-        return FaceState(
-            self._identity,
-            np.ascontiguousarray(tracked.landmarks[:, :2]),
-            spotting.score,
-            spotting.window,
-            tuple(nuisances),
-        )
-
-    def classify(self, interval: Interval, now_s: Callable[[], float]) -> MicroExpression:
-        """The event of an interval that lies in the ring, reported when it has been named."""
-        with self._stats.stage("classify"):
-            pair, intensity = self._pair(self._ring, interval)
-            probabilities = self._classifier.classify(pair[None])[0]
-        return MicroExpression(
-            self._identity,
-            interval,
-            dict(zip(self._classifier.labels, map(float, probabilities), strict=True)),
-            intensity,
-            now_s(),
-        )
+    def __call__(self, faces: Sequence[TrackedFace]) -> tuple[str, ...]:
+        if not faces:
+            self._is_small = False
+            return ()
+        width = float(np.ptp(min(faces, key=lambda face: face.identity).landmarks[:, 0]))
+        self._is_small = width < _SMALL_PX[self._is_small]
+        return (f"face too small: {width:.0f} px wide",) if self._is_small else ()
 
 
 class Recognizer:
     """Micro-expressions of a source, as they happen.
 
-    Use as a context manager, and iterate: over itself for events, over `analyses` for frames.
+    Iterate: over itself for events, over `analyses` for frames; or hand over functions to `run`.
+    It closes itself when the source ends, on errors and when the iteration is given up, unless it
+    is used as a context manager, which closes it at the end of the block.
 
     Args:
-        source: Camera number, path of a video or a folder of frames, or address.
+        source: Camera number, path of a video or a folder of frames, or address; or a reader of
+            one's own (`capture.Reader`).
         faces: How many faces to follow at most.
         weights: The classifier, ONNX, with its card beside it.
         spotter: The spotter, likewise.
         landmarks: The face landmarker's model; None to look for it.
         providers: Where the classifier runs: "auto", "cpu" or "cuda".
         fps: Frame rate of a folder of frames.
+        sensitivity: As the property; None for what the spotter's card recommends.
+        track_fps: Of a source that gives many more frames a second than this, about so many are
+            tracked, and the faces between are interpolated. All frames are analysed.
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
-        ValueError: `faces` or `providers` is none of those.
+        ValueError: `faces`, `providers`, `sensitivity` or `track_fps` is none of those.
 
     Example:
-        with Recognizer("clip.mp4") as recognizer:
-            for event in recognizer:
-                print(event.interval.onset_s, event.label, event.confidence)
+        >>> for event in Recognizer("clip.avi"):
+        ...     print(f"{event.interval.onset_s:.1f} s: {event.label}")
+        1.8 s: surprise
+
+        It may be stopped and taken up again, and told to be more or less strict on the way:
+
+        >>> with Recognizer("clip.avi", sensitivity=0.5) as recognizer:
+        ...     first = next(iter(recognizer))
+        ...     recognizer.sensitivity = 2.0
+        ...     frames = sum(1 for analysis in recognizer.analyses())
+        >>> first.label
+        'surprise'
     """
 
     def __init__(
         self,
-        source: str | int | os.PathLike[str],
+        source: str | int | os.PathLike[str] | Reader,
         *,
         faces: int = 1,
         weights: Path = CLASSIFIER,
@@ -223,30 +149,57 @@ class Recognizer:
         landmarks: Path | None = None,
         providers: str = "auto",
         fps: float | None = None,
+        sensitivity: float | None = None,
+        track_fps: float = TRACK_FPS,
     ) -> None:
         if faces < 1:
             raise ValueError(f"faces is 1 or more, got {faces}")
+        if not track_fps > 0:
+            raise ValueError(f"track_fps is above 0, got {track_fps}")
         self.stats = Stats()
         self._faces = faces
         self._chains: dict[int, FaceChain] = {}
         self._with_face = 0
         self._events = 0
+        self._taken = 0
+        self._counted: Frame | None = None
+        self._stages: tuple[Stage, ...] = ()
         # Of the last frames, from which their usual distance is taken.
         self._times: deque[float] = deque(maxlen=16)
-        # MediaPipe and the capture have threads of their own; OpenCV's would only get in their way.
+        self._size_alert = _SizeAlert()
+        self._held = self._started = self._closed = False
+        # The stages have threads of their own; OpenCV's would only get in their way.
         cv2.setNumThreads(1)
         # What may fail quickly comes first; the native graph last.
         self._capture = Capture(source, fps)
         self._classifier = Classifier(weights, providers)
         self._spotter = SpotterModel(spotter)
+        if sensitivity is not None:
+            self.sensitivity = sensitivity
         self._tracker = FaceTracker(find_landmark_model(landmarks), faces)
+        self._paced = PacedTracker(self._tracker, track_fps)
         try:
             self._capture.open()
         except BaseException:
-            self.close()
+            self._stop_capture_and_tracker()
             raise
+        self._tracked: Channel[TrackedFrame] = Channel(
+            _QUEUED, waited=functools.partial(self.stats.record, "spot_wait")
+        )
+        self._shown: Channel[Analysis] = Channel(
+            _LIVE_SHOWN if self._capture.live else _QUEUED,
+            merge=merged if self._capture.live else None,
+            waited=functools.partial(self.stats.record, "show_wait"),
+        )
+        self._stages = (
+            Stage("track", self._track, self._tracked),
+            Stage("spot", self._spot, self._shown, source=self._tracked),
+        )
+        # A landmarker that is never closed can hang the interpreter's exit.
+        atexit.register(self.close)
 
     def __enter__(self) -> Recognizer:
+        self._held = True
         return self
 
     def __exit__(
@@ -258,11 +211,23 @@ class Recognizer:
         self.close()
 
     def close(self) -> None:
-        """Stops the capture, then the tracker. May be called twice."""
+        """Stops all threads, then the tracker. May be called at any moment, by any thread."""
+        self._closed = True
+        # What has been analysed is not lost: it stays in the last channel, for `leftover`.
+        self._tracked.close()
+        self._shown.open_up()
+        self._stop_capture_and_tracker()
+        self._shown.end()
+        atexit.unregister(self.close)
+
+    def _stop_capture_and_tracker(self) -> None:
         try:
             self._capture.close()
         finally:
-            self._tracker.close()
+            # In use, it must not be closed; a thread that hangs is worse off, but is no reason
+            # to hang here.
+            if all(stage.join(_JOIN_S) for stage in self._stages):
+                self._tracker.close()
 
     @property
     def session(self) -> Session:
@@ -289,78 +254,211 @@ class Recognizer:
         """Why the source gives no more frames."""
         return self._capture.state.value
 
+    @property
+    def sensitivity(self) -> float | None:
+        """False reports a minute to be expected, on restless heads; more find more.
+
+        It may be set at any time, by any thread, and holds from the next frame on; what lies
+        outside the curve on the spotter's card becomes its end. None where the card has no curve.
+
+        Raises:
+            ValueError: It is set to 0 or less, or the spotter's card has no curve.
+        """
+        if not self._spotter.has_curve:
+            return None
+        return self._spotter.expected_false_per_minute(self._spotter.threshold)
+
+    @sensitivity.setter
+    def sensitivity(self, false_per_minute: float) -> None:
+        self._spotter.threshold = self._spotter.threshold_at(false_per_minute)
+
     def summary(self, reason: str) -> Summary:
         """The figures so far."""
+        analysed = self.stats.frames_analysed
         read, dropped = self._capture.frames_read, self._capture.frames_dropped
+        drops = {"analysis too slow": dropped, "display too slow": self._shown.merged}
+        if self._closed:
+            # Of a recording they were only read ahead.
+            under_way = max(0, self._taken - analysed)
+            if self._capture.live:
+                drops["stopped"] = under_way
+                dropped += under_way
+            else:
+                read -= under_way
         return Summary(
             reason=reason,
             frames_read=read,
-            frames_analysed=self.stats.frames_analysed,
+            frames_analysed=analysed,
             frames_dropped=dropped,
             frames_with_face=self._with_face,
-            duration_s=self._times[-1] if self._times else 0.0,
+            duration_s=self._counted.time_s if self._counted is not None else 0.0,
             wall_s=self.stats.wall_s,
             events=self._events,
-            stats=self.stats.as_dict(read, dropped),
+            stats=self.stats.as_dict(read, dropped, drops),
         )
 
     def __iter__(self) -> Iterator[MicroExpression]:
-        for analysis in self.analyses():
-            yield from analysis.events
+        with contextlib.closing(self.analyses()) as analyses:
+            for analysis in analyses:
+                yield from analysis.events
 
     def analyses(self) -> Iterator[Analysis]:
-        """What each frame tells, in the order of time, until the source ends."""
-        while True:
-            with self.stats.stage("capture_wait"):
-                frame = self._capture.read()
-            if frame is None:
-                return
-            yield self._analyse(frame)
+        """What each frame tells, in the order of time, until the source ends.
 
-    def _analyse(self, frame: Frame) -> Analysis:
-        # Recordings are read ahead: what a frame waits there is no latency of anyone's.
-        started_at = frame.captured_at if self._capture.live else time.monotonic()
-        with self.stats.stage("track"):
-            tracked = self._tracker.track(frame)
+        The source may go on while this is not asked: see the module. A face that is away when the
+        source ends leaves its gap in one more analysis of the last frame.
+
+        Raises:
+            InputError: The source broke in a way that the user has to mend.
+        """
+        if self._closed:
+            return
+        if not self._started:
+            self._started = True
+            for stage in self._stages:
+                stage.start()
+        try:
+            for analysis in self._shown:
+                yield self._delivered(analysis)
+        finally:
+            if not self._held and not self._closed:
+                self.close()
+
+    def leftover(self) -> Analysis | None:
+        """What had been found and not been asked for when it was closed; None if nothing was."""
+        waiting = list(self._shown)
+        if not any(analysis.events or analysis.gaps for analysis in waiting):
+            return None
+        return functools.reduce(merged, map(self._delivered, waiting))
+
+    def run(
+        self,
+        on_event: Callable[[MicroExpression], None] | None = None,
+        on_analysis: Callable[[Analysis], None] | None = None,
+    ) -> Summary:
+        """Runs to the end of the source, or until Ctrl-C, and closes.
+
+        Args:
+            on_event: Called with each micro-expression.
+            on_analysis: Called with what each frame tells, after its events.
+
+        Returns:
+            The figures, and in `reason` how it ended.
+
+        Example:
+            >>> found = []
+            >>> summary = Recognizer("clip.avi").run(on_event=found.append)
+            >>> summary.events, [event.label for event in found]
+            (1, ['surprise'])
+        """
+        return run(self, [_Callbacks(on_event, on_analysis)])
+
+    # The stages, each in its own thread
+
+    def _track(self) -> None:
+        """Thread "track": frames become frames with faces."""
+        broken: InputError | None = None
+        while True:
+            # Live frames that wait for another one to interpolate faces must not wait long.
+            impatient = self._capture.live and self._paced.is_waiting
+            with self.stats.stage("capture_wait"):
+                try:
+                    frame = self._capture.read(_FLUSH_S if impatient else None)
+                except InputError as error:
+                    frame, broken = None, error
+            for tracked in self._faces_of(frame):
+                if not self._tracked.put(tracked):
+                    return
+            if broken is not None:
+                raise broken
+            if frame is None and not (impatient and self._capture.state is State.RUNNING):
+                return
+
+    def _faces_of(self, frame: Frame | None) -> list[TrackedFrame]:
+        """The frames whose faces are known with this one, or if no other comes now."""
+        started = time.monotonic()
+        if frame is None:
+            done = self._paced.flush()
+        else:
+            self._taken += 1
+            self.stats.record("track_wait", started - frame.captured_at)
+            # Recordings are read ahead: what a frame waits there is no latency of anyone's.
+            done = self._paced(frame, frame.captured_at if self._capture.live else started)
+        if done:  # else it waits for the next one that is tracked
+            self.stats.record("track", time.monotonic() - started)
+        return done
+
+    def _spot(self) -> None:
+        """Thread "spot": frames with faces become analyses."""
+        last: Analysis | None = None
+        try:
+            for tracked in self._tracked:
+                last = self._analyse(tracked)
+                if self._capture.live:
+                    self._count(last)
+                if not self._shown.put(last):
+                    return
+        finally:
+            if last is not None and (gaps := self._open_gaps(last.frame.time_s)):
+                self._shown.put(dataclasses.replace(last, events=(), gaps=gaps, latency_s=0.0))
+
+    def _analyse(self, tracked: TrackedFrame) -> Analysis:
+        frame = tracked.frame
         before_s = self._times[-1] if self._times else -math.inf
         self._times.append(frame.time_s)
         bridge_s = self._bridge_s()
-        states, events, gaps = [], [], []
-        for face in tracked:
+        sensitivity = self.sensitivity
+        states, gaps = [], []
+        found: list[tuple[int, Interval]] = []
+        for face in tracked.faces:
             chain = self._chains.get(face.identity)
             if chain is None:
                 chain = self._chains[face.identity] = FaceChain(
-                    face.identity, self._spotter, self._classifier, self.stats
+                    face.identity, self._spotter, self.stats
                 )
             if gap := chain.gap(frame.time_s, face, before_s, bridge_s):
                 gaps.append(gap)
-            state, found = chain.step(frame, face)
+            state, intervals = chain.step(face, tracked)
             states.append(state)
-            events += [chain.classify(i, lambda: self._now_s(frame)) for i in found]
+            found += [(face.identity, interval) for interval in intervals]
+        events = self._named(found, frame) if found else ()
         gaps += self._forget(frame.time_s)
-        self._with_face += bool(tracked)
-        self._events += len(events)
-        latency_s = time.monotonic() - started_at
-        self.stats.frame_done(latency_s)
         return Analysis(
             frame,
             tuple(states),
-            tuple(events),
+            events,
             tuple(gaps),
-            latency_s,
+            time.monotonic() - tracked.taken_at,
             self.stats.fps,
             self._capture.frames_dropped,
+            tracked.source_fps,
+            sensitivity,
+            self._size_alert(tracked.faces),
         )
 
-    def _now_s(self, frame: Frame) -> float:
-        """The source's time now: a live source has gone on while the frame was analysed."""
-        if not self._capture.live:
-            return frame.time_s
-        return frame.time_s + time.monotonic() - frame.captured_at
+    def _named(
+        self, found: Sequence[tuple[int, Interval]], frame: Frame
+    ) -> tuple[MicroExpression, ...]:
+        """The micro-expressions of (face, interval), classified in one go."""
+        with self.stats.stage("classify"):
+            pairs = [self._chains[identity].pair(interval) for identity, interval in found]
+            probabilities = self._classifier.classify(np.stack([pair.images for pair in pairs]))
+        return tuple(
+            MicroExpression(
+                identity,
+                interval,
+                dict(zip(self._classifier.labels, map(float, row), strict=True)),
+                pair.intensity_px,
+                frame.time_s,
+                pair.picture,
+            )
+            for (identity, interval), pair, row in zip(found, pairs, probabilities, strict=True)
+        )
 
     def _bridge_s(self) -> float:
         """How long a face may be away without a gap, at the rate at which frames come."""
-        usual_s = float(np.median(np.diff(self._times))) if len(self._times) > 1 else 0.0
+        periods = [later - earlier for earlier, later in pairwise(self._times)]
+        usual_s = statistics.median(periods) if periods else 0.0
         least, most = _BRIDGE_S
         return min(max(least, _BRIDGE_FRAMES * usual_s), most)
 
@@ -373,11 +471,64 @@ class Recognizer:
             del self._chains[identity]
         return list(over.values())
 
+    def _open_gaps(self, time_s: float) -> tuple[Gap, ...]:
+        """The gaps of the faces that are away at the end."""
+        bridge_s = self._bridge_s()
+        gaps = (chain.away(time_s, bridge_s) for chain in self._chains.values())
+        return tuple(gap for gap in gaps if gap is not None)
+
+    # What the caller is given
+
+    def _delivered(self, analysis: Analysis) -> Analysis:
+        """An analysis as it leaves: counted, and its events dated."""
+        if not self._capture.live:
+            self._count(analysis)
+            return analysis
+        if not analysis.events:
+            return analysis
+        # The source has gone on while the frame was analysed and while the analysis lay here.
+        now_s = analysis.frame.time_s + time.monotonic() - analysis.frame.captured_at
+        events = tuple(dataclasses.replace(e, reported_s=now_s) for e in analysis.events)
+        return dataclasses.replace(analysis, events=events)
+
+    def _count(self, analysis: Analysis) -> None:
+        """Of a live source, what is analysed counts; of a recording, what is delivered."""
+        self._events += len(analysis.events)
+        if analysis.frame is not self._counted:  # the last gaps come with the last frame again
+            self._counted = analysis.frame
+            self._with_face += bool(analysis.faces)
+            self.stats.frame_done(analysis.latency_s)
+
+
+class _Callbacks:
+    """Functions as a sink."""
+
+    def __init__(
+        self,
+        on_event: Callable[[MicroExpression], None] | None,
+        on_analysis: Callable[[Analysis], None] | None,
+    ) -> None:
+        self._on_event, self._on_analysis = on_event, on_analysis
+
+    def begin(self, session: Session) -> None:
+        pass
+
+    def update(self, analysis: Analysis) -> None:
+        if self._on_event is not None:
+            for event in analysis.events:
+                self._on_event(event)
+        if self._on_analysis is not None:
+            self._on_analysis(analysis)
+
+    def end(self, summary: Summary) -> None:
+        pass
+
 
 def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = None) -> Summary:
     """Runs a recognizer to the end of its source, or until the user stops it.
 
-    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C.
+    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. What had
+    been found when the user stopped it is handed to the sinks before.
 
     Returns:
         The summary that the sinks were given.
@@ -387,35 +538,53 @@ def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = N
     error: BaseException | None = None
     everyone = [*sinks, window] if window is not None else list(sinks)
     try:
-        session = recognizer.session
-        for sink in everyone:
-            begun.append(sink)
-            sink.begin(session)
-        for analysis in recognizer.analyses():
-            with recognizer.stats.stage("show"):
-                for sink in everyone:
-                    sink.update(analysis)
-            if window is not None:
-                window.wait_while_paused()
-                if window.wants_quit:
-                    break
-        else:
-            reason = recognizer.end_reason
+        with recognizer:
+            session = recognizer.session
+            for sink in everyone:
+                begun.append(sink)
+                sink.begin(session)
+            for analysis in recognizer.analyses():
+                with recognizer.stats.stage("show"):
+                    for sink in everyone:
+                        sink.update(analysis)
+                if session.live:
+                    until_shown_s = time.monotonic() - analysis.frame.captured_at
+                    recognizer.stats.record("until_shown", until_shown_s)
+                if window is not None:
+                    window.wait_while_paused()
+                    if window.wants_quit:
+                        break
+            else:
+                reason = recognizer.end_reason
     except KeyboardInterrupt:
         reason = "stopped by user"
     except BaseException as caught:
         reason, error = f"error: {caught}", caught
         raise
     finally:
+        failed: BaseException | None = None
         try:
-            recognizer.close()
+            if error is None:
+                failed = _tell(begun, recognizer.leftover())
         finally:
             summary = recognizer.summary(reason)
-            failed = _end(begun, summary)
+            at_the_end = _end(begun, summary)
+            failed = failed or at_the_end
         # What a sink says at the end must not hide what ended the run.
         if failed is not None and error is None:
             raise failed
     return summary
+
+
+def _tell(sinks: Sequence[Sink], leftover: Analysis | None) -> BaseException | None:
+    """Hands on what was found last, whatever happens; returns the first error."""
+    failed: BaseException | None = None
+    for sink in sinks if leftover is not None else ():
+        try:
+            sink.update(leftover)
+        except BaseException as error:
+            failed = failed or error
+    return failed
 
 
 def _end(begun: list[Sink], summary: Summary) -> BaseException | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +21,9 @@ _COUNT = len(REGIONS)
 ROW = 2 * _COUNT + _COUNT + 3 + 2 + 1 + 1
 # Channels that `features` makes of a row.
 CHANNELS = 2 * _COUNT * 2 + _COUNT * 2 + 10 + 4
+# Where the parts of a row begin and end, and the baseline among the channels.
+_COLUMNS = np.cumsum([0, 2 * _COUNT, _COUNT, 3, 2, 1, 1]).tolist()
+_BASELINE = slice(4 * _COUNT, 5 * _COUNT)
 # Where the interpolated motion is sampled around a grid point, in steps: averaging over a step.
 _WITHIN = (np.arange(4) - 1.5) / 4
 _BASELINE_S = 3.0
@@ -95,38 +99,85 @@ def _baseline_weights(steps: int) -> np.ndarray:
     return weights.astype(np.float32)
 
 
+def _change(rows: np.ndarray, lag: int) -> np.ndarray:
+    """Rows (..., n, ROW) less those `lag` before them; the first one stands for what is missing."""
+    before = np.concatenate([np.repeat(rows[..., :1, :], lag, -2), rows[..., :-lag, :]], axis=-2)
+    return rows - before
+
+
+def _size(step: np.ndarray) -> np.ndarray:
+    """(..., n, regions): how far each region moved in a step (..., n, ROW)."""
+    return np.hypot(step[..., 0 : 2 * _COUNT : 2], step[..., 1 : 2 * _COUNT : 2])
+
+
+def _calm(baseline: np.ndarray) -> np.ndarray:
+    return np.log(baseline + 0.01) + 3
+
+
+def _features(rows: np.ndarray, step: np.ndarray, lagged: np.ndarray) -> np.ndarray:
+    """All features (..., CHANNELS) of rows (..., ROW) by their changes, the baseline left at 0."""
+    regions, trust, head, place, blink, jaw = (slice(*ends) for ends in pairwise(_COLUMNS))
+    return np.concatenate(
+        [
+            np.arcsinh(step[..., regions] / _SPEED_PX),
+            np.arcsinh(lagged[..., regions] / _SHIFT_PX),
+            np.zeros_like(rows[..., trust]),
+            rows[..., trust] / 8,
+            np.arcsinh(step[..., head] / 0.1),
+            np.arcsinh(step[..., place] / 0.2),
+            np.arcsinh(lagged[..., head] / 0.3),
+            np.arcsinh(lagged[..., place] / 0.6),
+            4 * rows[..., blink],
+            10 * step[..., blink],
+            4 * rows[..., jaw],
+            10 * step[..., jaw],
+        ],
+        axis=-1,
+        dtype=np.float32,
+    )
+
+
 def features(rows: np.ndarray) -> np.ndarray:
     """What the network sees, (..., n, CHANNELS) float32, of even rows (..., n, ROW).
 
     Causal: row i depends on rows up to i. The first second of a stream is warm-up.
     """
-    regions, trust, head, place, blink, jaw = np.split(
-        rows, np.cumsum([2 * _COUNT, _COUNT, 3, 2, 1]), axis=-1
-    )
+    step = _change(rows, 1)
+    size = _size(step)
+    found = _features(rows, step, _change(rows, _LAG))
+    found[..., _BASELINE] = _calm(_baseline_weights(size.shape[-2]) @ size)
+    return found
 
-    def change(signal: np.ndarray, lag: int) -> np.ndarray:
-        before = np.concatenate(
-            [np.repeat(signal[..., :1, :], lag, -2), signal[..., :-lag, :]], axis=-2
-        )
-        return signal - before
 
-    speed, shift = change(regions, 1), change(regions, _LAG)
-    size = np.hypot(speed[..., 0::2], speed[..., 1::2])
-    return np.concatenate(
-        [
-            np.arcsinh(speed / _SPEED_PX),
-            np.arcsinh(shift / _SHIFT_PX),
-            np.log(_baseline_weights(size.shape[-2]) @ size + 0.01) + 3,
-            trust / 8,
-            np.arcsinh(change(head, 1) / 0.1),
-            np.arcsinh(change(place, 1) / 0.2),
-            np.arcsinh(change(head, _LAG) / 0.3),
-            np.arcsinh(change(place, _LAG) / 0.6),
-            4 * blink,
-            10 * change(blink, 1),
-            4 * jaw,
-            10 * change(jaw, 1),
-        ],
-        axis=-1,
-        dtype=np.float32,
-    )
+class RunningFeatures:
+    """The end of `features` of the last rows of a stream, with only what is new worked out.
+
+    Args:
+        steps: How many rows `features` would be given; a young stream is preceded by its first.
+        kept: How many of the last features are wanted.
+    """
+
+    def __init__(self, steps: int, kept: int) -> None:
+        self._weights = _baseline_weights(steps)[-kept:]
+        self._sizes = np.zeros((steps, _COUNT), np.float32)
+        self._features = np.empty((kept, CHANNELS), np.float32)
+        self._rows: deque[np.ndarray] = deque(maxlen=_LAG + 1)
+
+    def __call__(self, row: np.ndarray) -> None:
+        """Takes the next row (ROW,)."""
+        self._rows.append(row)
+        step = row - self._rows[max(0, len(self._rows) - 2)]
+        found = _features(row, step, row - self._rows[0])
+        if len(self._rows) == 1:
+            self._features[:] = found
+        self._features[:-1] = self._features[1:]
+        self._features[-1] = found
+        self._sizes[:-1] = self._sizes[1:]
+        self._sizes[-1] = _size(step)
+        # As far as `features` knows, nothing moved before its first row.
+        self._sizes[0] = 0
+
+    def last(self) -> np.ndarray:
+        """(kept, CHANNELS) float32, to be read before the next row."""
+        self._features[:, _BASELINE] = _calm(self._weights @ self._sizes)
+        return self._features

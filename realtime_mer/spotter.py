@@ -7,15 +7,18 @@ than a frame. An interval is proposed at the peak of the first, once.
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from realtime_mer.event import InputError, Interval
 from realtime_mer.motion import Motion
-from realtime_mer.signals import CHANNELS, ROW, STEP_S, EvenClock, features
+from realtime_mer.signals import CHANNELS, STEP_S, EvenClock, RunningFeatures
 from realtime_mer.weights import load_weights, open_session
 
 # Rows behind the signals' baseline, as in training (tools/spotting_data.py), and the last of them
@@ -27,6 +30,8 @@ _OUTPUTS = 5
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
 LENGTH_S = (0.04, 0.55)
+# A curve may end at none at all, of which there is no logarithm: one in 16 hours.
+_LEAST_FALSE_PER_MINUTE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,26 @@ class Spotting:
     window: Interval | None = None
 
 
+def _operating_curve(card: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Thresholds, rising, and logarithms of their false reports a minute; None without a curve."""
+    points = card.get("operating_curve")
+    if not points:
+        return None
+    thresholds = np.array([float(p["threshold"]) for p in points])
+    false = np.array([float(p["false_per_minute"]) for p in points])
+    if not ((np.diff(thresholds) > 0).all() and (np.diff(false) <= 0).all() and (false >= 0).all()):
+        raise ValueError("an operating curve has rising thresholds and falling false reports")
+    return thresholds, np.log(np.maximum(false, _LEAST_FALSE_PER_MINUTE))
+
+
 class SpotterModel:
-    """The network and its threshold; shared by all faces."""
+    """The network and its threshold; shared by all faces.
+
+    Attributes:
+        name: Name of the weights, as their card gives it.
+        threshold: Probability above which an end is believed. It may be changed at any time, by
+            any thread, and holds from the next frame on.
+    """
 
     def __init__(self, weights: Path, threshold: float | None = None) -> None:
         """
@@ -61,6 +84,7 @@ class SpotterModel:
         try:
             self.threshold = float(loaded.card["threshold"] if threshold is None else threshold)
             self.name = str(loaded.card["name"])
+            self._curve = _operating_curve(loaded.card)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{weights.with_suffix('.json')} is not the card of a spotter: "
@@ -74,6 +98,38 @@ class SpotterModel:
                 f"weights {weights} are not a spotter's: give what tools/train_spotter.py made"
             )
 
+    @property
+    def has_curve(self) -> bool:
+        """The card tells how often a threshold reports falsely."""
+        return self._curve is not None
+
+    def threshold_at(self, false_per_minute: float) -> float:
+        """The threshold that reports falsely so often a minute, within the card's curve.
+
+        Raises:
+            ValueError: The number is not above 0, or the card tells no curve.
+        """
+        if not (math.isfinite(false_per_minute) and false_per_minute > 0):
+            raise ValueError(f"false reports a minute are more than 0, got {false_per_minute}")
+        thresholds, logs = self._known_curve()
+        return float(np.interp(math.log(false_per_minute), logs[::-1], thresholds[::-1]))
+
+    def expected_false_per_minute(self, threshold: float) -> float:
+        """False reports a minute of a threshold, on the windows that the card's curve tells of.
+
+        Raises:
+            ValueError: The card tells no curve.
+        """
+        thresholds, logs = self._known_curve()
+        return float(np.exp(np.interp(threshold, thresholds, logs)))
+
+    def _known_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._curve is None:
+            raise ValueError(
+                f"the card of {self.name} tells no operating curve: its threshold is fixed"
+            )
+        return self._curve
+
     def __call__(self, signals: np.ndarray) -> np.ndarray:
         """(OUTPUTS,) of the last step: end and inside probability, since, length, apex."""
         return self._session.run(None, {self._input: signals[None]})[0][0]
@@ -85,7 +141,7 @@ class Spotter:
     def __init__(self, model: SpotterModel) -> None:
         self._model = model
         self._clock = EvenClock()
-        self._rows: deque[np.ndarray] = deque(maxlen=_STEPS)
+        self._features = RunningFeatures(_STEPS, _RECEPTIVE_STEPS)
         self._steps = 0
         self._ends: deque[tuple[float, float, Interval]] = deque(maxlen=3)
         self._reported_until = -np.inf
@@ -100,29 +156,25 @@ class Spotter:
         return Spotting(self._score, tuple(found), self._window)
 
     def _step(self, time_s: float, row: np.ndarray) -> list[Interval]:
-        self._rows.append(row)
+        self._features(row)
         self._steps += 1
         if self._steps < _WARM_UP_STEPS:
             return []
-        rows = np.empty((_STEPS, ROW), np.float32)
-        missing = _STEPS - len(self._rows)
-        rows[:missing] = self._rows[0]
-        rows[missing:] = self._rows
-        end, inside, since, length, apex = map(
-            float, self._model(features(rows)[-_RECEPTIVE_STEPS:])
-        )
+        # It may be changed by another thread: one step goes by one threshold.
+        threshold = self._model.threshold
+        end, inside, since, length, apex = map(float, self._model(self._features.last()))
         # Nothing is reported before it is over.
         offset_s = time_s - max(since, 0.0)
         onset_s = offset_s - max(length, LENGTH_S[0])
         interval = Interval(onset_s, onset_s + apex * (offset_s - onset_s), offset_s)
-        self._score = max(end, min(inside, 0.99 * self._model.threshold)) / self._model.threshold
-        self._window = interval if max(end, inside) > 0.5 * self._model.threshold else None
+        self._score = max(end, min(inside, 0.99 * threshold)) / threshold
+        self._window = interval if max(end, inside) > 0.5 * threshold else None
         self._ends.append((time_s, end, interval))
         if len(self._ends) < 2:
             return []
         # The peak of the end probability has passed: the step before this one was it.
         before, (_, last, interval) = self._ends[0], self._ends[-2]
-        is_peak = last >= self._model.threshold and end < last and last >= before[1]
+        is_peak = last >= threshold and end < last and last >= before[1]
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         if is_peak and fits and interval.onset_s > self._reported_until - STEP_S:
             self._reported_until = interval.offset_s

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from realtime_mer.event import Analysis, InputError, Session, Summary
@@ -22,6 +22,8 @@ _LEAST_S = 1e-6
 _BIN_RATIO = 1.05
 _BINS = 380
 _LOG_RATIO = math.log(_BIN_RATIO)
+# Two bins are written as one: 24 a decade.
+_WRITTEN_TOGETHER = 2
 
 
 class Histogram:
@@ -70,7 +72,19 @@ class Histogram:
                 return min(max(middle, self.least), self.greatest)
         return self.greatest
 
-    def as_dict(self) -> dict[str, float | int]:
+    def bins(self) -> list[list[float | int]]:
+        """The histogram: [upper end in milliseconds, count] of each bin that is not empty.
+
+        Bins are 10 % wide; the last also holds all beyond 100 s.
+        """
+        found: list[list[float | int]] = []
+        for start in range(0, _BINS, _WRITTEN_TOGETHER):
+            end = start + _WRITTEN_TOGETHER
+            if count := sum(self._bins[start:end]):
+                found.append([float(f"{1000 * _LEAST_S * _BIN_RATIO**end:.4g}"), count])
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
         """Milliseconds, as `--stats` writes them."""
         return {
             "count": self.count,
@@ -79,6 +93,7 @@ class Histogram:
             "p95": round(1000 * self.quantile(0.95), 3),
             "p99": round(1000 * self.quantile(0.99), 3),
             "max": round(1000 * self.greatest, 3),
+            "bins": self.bins(),
         }
 
 
@@ -156,29 +171,51 @@ class Stats:
             span = newest - self._recent[0]
             return (len(self._recent) - 1) / span if span > 0 else 0.0
 
-    def as_dict(self, frames_read: int, frames_dropped: int) -> dict[str, Any]:
-        """The object that `--stats` writes. Times are in milliseconds."""
+    def as_dict(
+        self, frames_read: int, frames_dropped: int, drops: Mapping[str, int] | None = None
+    ) -> dict[str, Any]:
+        """The object that `--stats` writes. Times are in milliseconds.
+
+        Args:
+            frames_read: Frames that the source gave.
+            frames_dropped: Those of them that were not analysed.
+            drops: What was not analysed or not shown, by its cause.
+        """
         with self._lock:
             wall_s = self.wall_s
             return {
                 "frames_read": frames_read,
                 "frames_analysed": self.frames_analysed,
                 "frames_dropped": frames_dropped,
+                "drops": dict(drops or {}),
                 "wall_s": round(wall_s, 3),
                 "fps": round(self.frames_analysed / wall_s, 2) if wall_s > 0 else 0.0,
                 "end_to_end_ms": self._end_to_end.as_dict(),
                 "stages_ms": {name: h.as_dict() for name, h in self._stages.items()},
+                "memory_mb": round(memory_mb(), 1),
                 "peak_memory_mb": round(peak_memory_mb(), 1),
             }
+
+
+def _status_mb(key: str) -> float:
+    """A figure of the kernel's about this process, in 2**20 bytes; 0 where it tells none."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith(key):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def memory_mb() -> float:
+    """Physical memory that this process holds now, in 2**20 bytes; 0 where unknown."""
+    return _status_mb("VmRSS:")
 
 
 def peak_memory_mb() -> float:
     """Most physical memory that this process has held, in 2**20 bytes; 0 where unknown."""
     # getrusage's figure also covers what the parent held before exec, so ask the kernel first.
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    if peak := _status_mb("VmHWM:"):
+        return peak
     try:
         import resource
     except ImportError:

@@ -4,12 +4,15 @@
 
 The frames are decoded into memory first. Then the bare landmarker (as MediaPipe sets it up: video
 mode, one face) and the whole chain take turns on blocks of the same frames in the same process, so
-that whatever else the machine does hits both. Times are means in milliseconds a frame:
+that whatever else the machine does hits both; while one works, the other is idle. The chain's
+stages work at the same time: its clock runs from the moment when it may take the first frame of a
+block until the analysis of the last one has come out. Times are means in milliseconds a frame:
 
     tracker_ms   MediaPipe's landmarker alone, BGR to RGB included
-    chain_ms     frame to analysis: tracking, registration, flow, spotting, classification
+    chain_ms     frames to analyses: tracking, registration, flow, spotting, classification
     ratio        chain_ms / tracker_ms
     fps          frames a second of the chain
+    tracker_cpu_ms, chain_cpu_ms    processor time of all threads
     flow_ms      regional motion, part of chain_ms
     spot_ms      the spotter, part of chain_ms
     classify_ms  a window: flow pair and network; null where no face was seen
@@ -22,6 +25,7 @@ import argparse
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,12 +42,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.capture import Capture, Grab, quiet_opencv
 from realtime_mer.classifier import Classifier
-from realtime_mer.event import InputError, Interval
+from realtime_mer.event import Analysis, InputError, Interval
+from realtime_mer.face_chain import FacePair
 from realtime_mer.frame import Frame
+from realtime_mer.interpolation import TRACK_FPS
 from realtime_mer.landmark_model import find_landmark_model
 from realtime_mer.native import silenced_stderr
 from realtime_mer.overlay import Overlay
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER, FacePair, Recognizer
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer
 from realtime_mer.registration import Registration
 from realtime_mer.ring import RingBuffer
 from realtime_mer.tracker import FaceTracker
@@ -56,12 +62,16 @@ _LEAST_FRAMES = 60
 # second, in which it does not ask its network.
 _WARM_UP = 30
 _RING = 30
-_BLOCK = 10
+# Long enough that filling and draining the stages, once a block, hardly counts.
+_BLOCK = 60
 _WINDOWS = 8
 
 
 class MemoryReader:
-    """Frames that lie in memory, as a source of `Capture`."""
+    """Frames that lie in memory, as a source of `Capture`; it gives those that it is told to.
+
+    The first one may be taken at once, so that a capture can open.
+    """
 
     live = False
 
@@ -69,12 +79,25 @@ class MemoryReader:
         self.name, self.fps, self.frame_count = name, fps, len(frames)
         self.notes: list[str] = []
         self._frames = iter(frames)
+        self._allowed = threading.Semaphore(1)
+        self._stopped = False
+
+    def allow(self, count: int) -> None:
+        """Lets `count` more frames be taken."""
+        if count:
+            self._allowed.release(count)
+
+    def stop(self) -> None:
+        """Ends the source, also for one who waits for a frame."""
+        self._stopped = True
+        self._allowed.release()
 
     def open(self) -> None:
         pass
 
     def read(self) -> Grab | None:
-        frame = next(self._frames, None)
+        self._allowed.acquire()
+        frame = None if self._stopped else next(self._frames, None)
         return frame and Grab(frame.image, frame.time_s, time.monotonic())
 
     def empty(self) -> InputError:
@@ -139,6 +162,33 @@ def _blocks(frames: list[Frame]) -> Iterator[tuple[list[Frame], bool]]:
         yield frames[start : start + _BLOCK], True
 
 
+class _Clock:
+    """Wall clock and processor time of this process, a frame."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.frames = 0
+        self._wall_s = self._cpu_s = 0.0
+
+    @contextlib.contextmanager
+    def on(self, frames: int) -> Iterator[None]:
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        yield
+        self._wall_s += time.perf_counter() - wall_s
+        self._cpu_s += time.process_time() - cpu_s
+        self.frames += frames
+
+    @property
+    def wall_ms(self) -> float:
+        return 1000 * self._wall_s / self.frames
+
+    @property
+    def cpu_ms(self) -> float:
+        return 1000 * self._cpu_s / self.frames
+
+
 def classify_ms(frames: list[Frame], model: Path, classifier: Classifier) -> float | None:
     """Mean time of a window from the ring to its probabilities; None without a face."""
     ring, registration = RingBuffer(_RING), Registration()
@@ -158,8 +208,8 @@ def classify_ms(frames: list[Frame], model: Path, classifier: Classifier) -> flo
         start = i % max(1, len(times) - 9)
         window = times[start : start + 9]
         started = time.perf_counter()
-        images, _ = pair(ring, Interval(window[0], window[len(window) // 2], window[-1]))
-        classifier.classify(images[None])
+        seen = pair(ring, Interval(window[0], window[len(window) // 2], window[-1]))
+        classifier.classify(seen.images[None])
         spent.append(time.perf_counter() - started)
     return 1000 * float(np.mean(spent[1:]))
 
@@ -184,47 +234,48 @@ def measure(
         InputError: Weights or the landmark model cannot be used.
     """
     model = find_landmark_model()
-    bare_s, chain_s, draw_s = [], [], []
+    # At a rate where every frame is tracked: the landmarker alone sees every frame too.
+    reader = MemoryReader(name, frames, min(fps, TRACK_FPS))
+    bare_clock, chain_clock, draw_clock = _Clock(), _Clock(), _Clock()
     with_face = 0
     overlay = Overlay()
-    with (
-        # The protocol of `Capture`'s sources, of which the recognizer's signature does not tell.
-        Recognizer(MemoryReader(name, frames, fps), weights=weights, spotter=spotter) as recognizer,
-        contextlib.closing(BareLandmarker(model)) as bare,
-    ):
+    with contextlib.ExitStack() as stack:
+        recognizer = stack.enter_context(Recognizer(reader, weights=weights, spotter=spotter))
+        stack.callback(reader.stop)
+        bare = stack.enter_context(contextlib.closing(BareLandmarker(model)))
         overlay.begin(recognizer.session)
         analyses = recognizer.analyses()
 
-        def run_bare(block: list[Frame], counts: bool) -> None:
-            for frame in block:
-                started = time.perf_counter()
-                bare(frame)
-                if counts:
-                    bare_s.append(time.perf_counter() - started)
+        def run_bare(block: list[Frame]) -> None:
+            with bare_clock.on(len(block)):
+                for frame in block:
+                    bare(frame)
 
-        def run_chain(block: list[Frame], counts: bool) -> None:
+        def run_chain(block: list[Frame]) -> None:
             nonlocal with_face
-            for _ in block:
-                started = time.perf_counter()
-                analysis = next(analyses)
-                done = time.perf_counter()
-                overlay.update(analysis)
-                overlay.picture()
-                if counts:
-                    chain_s.append(done - started)
-                    draw_s.append(time.perf_counter() - done)
-                with_face += bool(analysis.faces)
+            found: list[Analysis] = []
+            with chain_clock.on(len(block)):
+                reader.allow(len(block) - (block[0] is frames[0]))
+                for _ in block:
+                    found.append(next(analyses))
+            with draw_clock.on(len(block)):
+                for analysis in found:
+                    overlay.update(analysis)
+                    overlay.picture()
+            with_face += sum(bool(analysis.faces) for analysis in found)
 
         # Who comes first changes from block to block: neither always finds the other's caches.
         turns, before = [run_bare, run_chain], {}
         for block, counts in _blocks(frames):
             for run in turns:
-                run(block, counts)
+                run(block)
             turns.reverse()
             if not counts:
                 before = _spent_ms(recognizer)
+                for clock in (bare_clock, chain_clock, draw_clock):
+                    clock.reset()
         after = _spent_ms(recognizer)
-    tracker_ms, chain_ms = (1000 * float(np.mean(s)) for s in (bare_s, chain_s))
+    tracker_ms, chain_ms = bare_clock.wall_ms, chain_clock.wall_ms
     window_ms = classify_ms(frames, model, Classifier(weights, "cpu"))
 
     def stage(key: str) -> float | None:
@@ -234,16 +285,18 @@ def measure(
     return {
         "video": name,
         "size": list(frames[0].image.shape[1::-1]),
-        "frames": len(chain_s),
+        "frames": chain_clock.frames,
         "with_face": round(with_face / len(frames), 3),
         "tracker_ms": round(tracker_ms, 3),
         "chain_ms": round(chain_ms, 3),
         "ratio": round(chain_ms / tracker_ms, 4),
         "fps": round(1000 / chain_ms, 2),
+        "tracker_cpu_ms": round(bare_clock.cpu_ms, 3),
+        "chain_cpu_ms": round(chain_clock.cpu_ms, 3),
         "flow_ms": stage("flow"),
         "spot_ms": stage("spot"),
         "classify_ms": None if window_ms is None else round(window_ms, 3),
-        "draw_ms": round(1000 * float(np.mean(draw_s)), 3),
+        "draw_ms": round(draw_clock.wall_ms, 3),
     }
 
 
@@ -256,6 +309,8 @@ def table(result: dict[str, Any]) -> Table:
     rows = {
         "landmarker alone": ("tracker_ms", "ms a frame"),
         "whole chain": ("chain_ms", "ms a frame"),
+        "landmarker alone, processor": ("tracker_cpu_ms", "ms a frame"),
+        "whole chain, processor": ("chain_cpu_ms", "ms a frame"),
         "chain / landmarker": ("ratio", ""),
         "chain": ("fps", "frames a second"),
         "regional motion": ("flow_ms", "ms a frame"),

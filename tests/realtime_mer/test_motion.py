@@ -12,6 +12,7 @@ from realtime_mer.motion import (
     Motion,
     RegionalMotion,
     RigidMotion,
+    _median,
     face_mask,
     region_windows,
     texture_trust,
@@ -279,3 +280,9 @@ def test_cells_are_means_of_eight_by_eight_pixels():
     image = rng.normal(size=(224, 224, 2)).astype(np.float32)
     expected = image.reshape(28, 8, 28, 8, 2).mean((1, 3))
     np.testing.assert_allclose(to_cells(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 501])
+def test_median_is_that_of_numpy(count):
+    values = np.random.default_rng(count).normal(size=count)
+    assert _median(values) == pytest.approx(np.median(values))

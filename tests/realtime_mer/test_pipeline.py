@@ -1,9 +1,15 @@
 """The whole chain in one process: real tracker, real weights, clips whose truth is known."""
 
+import contextlib
 import dataclasses
+import doctest
 import json
 import math
+import re
+import subprocess
+import sys
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +17,16 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer import demo
+import realtime_mer
+from realtime_mer import channel, demo, pipeline
 from realtime_mer.capture import Grab
-from realtime_mer.classifier import Classifier
 from realtime_mer.demo import DemoTruth, HiddenEvent, make_demo_clip, overlap
 from realtime_mer.event import InputError, Interval
+from realtime_mer.face_chain import FaceChain
 from realtime_mer.frame import Frame
+from realtime_mer.interpolation import TrackedFrame
 from realtime_mer.log import CsvLog, JsonLinesLog
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER, FaceChain, Recognizer, run
+from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer, run
 from realtime_mer.spotter import SpotterModel
 from realtime_mer.stats import Stats
 
@@ -61,6 +69,10 @@ def analyses_of(source, **options) -> list:
     """What the chain says about each frame; the pictures are let go."""
     with Recognizer(source, **options) as recognizer:
         return list(recognizer.analyses())
+
+
+def no_stage_runs() -> bool:
+    return not {"capture", "track", "spot"} & {t.name for t in threading.enumerate()}
 
 
 def events_of(analyses) -> list:
@@ -221,6 +233,26 @@ def test_one_of_several_faces_that_does_not_come_back_leaves_a_gap(astronaut, tm
     assert [f.face for f in analyses[-1].faces] == [1]
 
 
+@pytest.mark.parametrize("faces", [1, 2])
+def test_face_that_is_away_at_the_end_leaves_a_gap(astronaut, tmp_path, faces):
+    path = coming_and_going(tmp_path / "left.avi", astronaut, [(20, 12)])
+    with Recognizer(path, faces=faces) as recognizer:
+        analyses = list(recognizer.analyses())
+        summary = recognizer.summary("")
+    (gap,) = gaps_of(analyses)
+    assert (gap.face, gap.reason) == (0, "face lost")
+    assert (gap.start_s, gap.end_s) == pytest.approx((19 / FPS, 31 / FPS), abs=0.001)
+    # It comes with the last frame, which counts once.
+    assert [a.frame.index for a in analyses] == [*range(32), 31]
+    assert (summary.frames_read, summary.frames_analysed, summary.frames_with_face) == (32, 32, 20)
+
+
+def test_face_that_is_away_for_a_moment_at_the_end_leaves_none(astronaut, tmp_path):
+    analyses = analyses_of(coming_and_going(tmp_path / "blip.avi", astronaut, [(20, 3)]))
+    assert gaps_of(analyses) == []
+    assert [a.frame.index for a in analyses] == list(range(23))
+
+
 class Stuttering:
     """A live camera that shows a face, with a hole of half a second after the twelfth frame."""
 
@@ -272,31 +304,137 @@ def test_hole_in_a_live_source_is_told_from_a_lost_face(astronaut):
 def test_what_makes_motion_hard_to_read_is_told(astronaut, astronaut_tracked, changes, nuisances):
     changes = dict(changes)
     step = np.array([changes.pop("shift_px", 0.0), 0, 0], np.float32)
-    chain = FaceChain(0, SpotterModel(SPOTTER), Classifier(CLASSIFIER, "cpu"), Stats())
+    chain = FaceChain(0, SpotterModel(SPOTTER), Stats())
     for index in range(4):
         landmarks = astronaut_tracked.landmarks + index * step
         face = dataclasses.replace(astronaut_tracked, landmarks=landmarks, **changes)
-        state, _ = chain.step(Frame(index, index / FPS, astronaut, 0.0), face)
+        frame = Frame(index, index / FPS, astronaut, 0.0)
+        state, _ = chain.step(face, TrackedFrame(frame, (face,), 0.0, FPS))
     assert state.nuisances == nuisances
+
+
+# What a face state and an event show
+
+
+def test_motion_of_the_last_fifth_of_a_second_is_told(eventful):
+    assert all(a.faces[0].motion is None for a in eventful if a.frame.time_s < 0.19)
+    later = [(a.frame.time_s, a.faces[0].motion) for a in eventful if a.frame.time_s > 0.21]
+    assert all(m.shape == (16, 2) and m.dtype == np.float32 for _, m in later)
+    largest = {t: float(np.linalg.norm(m, axis=1).max()) for t, m in later}
+    # At the apex of the raised brows a region has moved; before them hardly any has.
+    surprise = EVENTS[0].interval
+    raised = max(s for t, s in largest.items() if abs(t - surprise.apex_s) < 0.1)
+    calm = np.median([s for t, s in largest.items() if 1 < t < surprise.onset_s])
+    assert raised > max(0.5, 3 * calm)
+    brows = next(m for t, m in later if t > surprise.apex_s)[:4]
+    assert (brows[:2, 1] < -0.3).all()  # upwards
+
+
+def test_motion_is_unknown_again_after_a_gap(astronaut, tmp_path):
+    path = coming_and_going(tmp_path / "lost.avi", astronaut, [(12, 10), (12, 0)])
+    analyses = analyses_of(path)
+    (gap,) = gaps_of(analyses)
+    known = {a.frame.time_s - gap.end_s: a.faces[0].motion for a in analyses if a.faces}
+    assert all(motion is None for t, motion in known.items() if 0 <= t < 0.19)
+    assert any(motion is not None for t, motion in known.items() if t > 0.21)
+
+
+def test_event_carries_its_picture(eventful):
+    for event in events_of(eventful):
+        picture = event.picture
+        assert picture.onset.shape == picture.apex.shape == (224, 224)
+        assert picture.flow.shape == (28, 28, 2)
+        assert picture.flow.dtype == np.float32
+        assert not any(a.flags.writeable for a in (picture.onset, picture.apex, picture.flow))
+        assert (picture.onset != picture.apex).any()
+        size = np.linalg.norm(picture.flow[5:24, 5:24], axis=-1)
+        assert event.intensity_px / 2 < size.max() < 1.5 * event.intensity_px
+
+
+def test_state_of_face_and_source_is_told(eventful):
+    last = eventful[-1]
+    assert last.source_fps == pytest.approx(FPS, abs=0.2)
+    assert last.faces[0].quality > 0.8
+    assert last.alerts == ()
+    card = json.loads(SPOTTER.with_suffix(".json").read_text())
+    (recommended,) = [
+        p["false_per_minute"]
+        for p in card["operating_curve"]
+        if p["threshold"] == card["threshold"]
+    ]
+    assert last.sensitivity == pytest.approx(recommended)
+
+
+def test_face_that_is_too_small_is_told_without_flickering(astronaut, tmp_path):
+    face_px = 204
+
+    def of_width(width: float) -> np.ndarray:
+        small = cv2.resize(
+            astronaut, None, fx=width / face_px, fy=width / face_px, interpolation=cv2.INTER_AREA
+        )
+        frame = np.full((300, 300, 3), 90, np.uint8)
+        frame[20 : 20 + small.shape[0], 20 : 20 + small.shape[1]] = small
+        return frame
+
+    widths = [80] * 5 + [50] * 5 + [62] * 5 + [78] * 5
+    analyses = analyses_of(write_video(tmp_path / "far.avi", [of_width(w) for w in widths]))
+    told = [a.alerts for a in analyses]
+    assert told[4] == ()
+    assert re.fullmatch(r"face too small: [45]\d px wide", *told[9])
+    assert re.fullmatch(r"face too small: 6\d px wide", *told[14])
+    assert told[19] == ()
+    before = analyses_of(write_video(tmp_path / "first.avi", [of_width(63)] * 5))
+    assert before[-1].alerts == ()
+
+
+# Fast sources
+
+
+def test_source_of_200_fps_is_analysed_whole_with_fewer_frames_tracked(astronaut, tmp_path):
+    count, fps = 60, 200
+    frames = [
+        np.roll(astronaut[:480, 60:640], (0, round(12 * math.sin(i / 12))), (0, 1))
+        for i in range(count)
+    ]
+    path = write_video(tmp_path / "fast.avi", frames, fps)
+    with Recognizer(path) as recognizer:
+        found = list(recognizer.analyses())
+        tracked = recognizer.summary("").stats["stages_ms"]["track"]["count"]
+        moved = recognizer.summary("").stats["stages_ms"]["flow"]["count"]
+    every = analyses_of(path, track_fps=1000.0)
+    assert [a.frame.index for a in found] == list(range(count))
+    assert 9 + 50 // 3 <= tracked <= 9 + 54 // 3
+    assert count / 2 <= moved <= count / 2 + 9
+    assert found[-1].source_fps == pytest.approx(fps, rel=0.05)
+    assert all(len(a.faces) == 1 for a in found)
+    for sparse, dense in zip(found, every, strict=True):
+        apart = sparse.faces[0].landmarks - dense.faces[0].landmarks
+        assert np.abs(apart.mean(0)).max() < 1.5  # the face goes up to 1 px a frame
+    assert gaps_of(found) == []
+
+
+# Sensitivity
+
+
+def test_sensitivity_moves_the_threshold_while_it_runs(clip):
+    with Recognizer(clip, sensitivity=0.1) as recognizer:
+        assert recognizer.sensitivity == pytest.approx(0.1)
+        analyses = recognizer.analyses()
+        strict = next(analyses)
+        recognizer.sensitivity = 3.0
+        for _ in range(8):  # those that were read ahead
+            later = next(analyses)
+    assert strict.sensitivity == pytest.approx(0.1)
+    assert later.sensitivity == pytest.approx(3.0)
 
 
 # The recognizer as an object
 
 
-def test_iteration_gives_the_events(clip, eventful, monkeypatch):
-    order = []
+def test_iteration_gives_the_events(clip, eventful):
     with Recognizer(clip) as recognizer:
-        classify, now_s = recognizer._classifier.classify, recognizer._now_s
-        monkeypatch.setattr(
-            recognizer._classifier, "classify", lambda p: (order.append("named"), classify(p))[1]
-        )
-        monkeypatch.setattr(
-            recognizer, "_now_s", lambda frame: (order.append("dated"), now_s(frame))[1]
-        )
         first = next(iter(recognizer))
         assert first.interval == events_of(eventful)[0].interval
-        # A live source goes on while an event is named: it is dated after that.
-        assert order == ["named", "dated"]
         # It stops where the event was told, and can be taken up there.
         assert recognizer.summary("so far").events == 1
         assert next(recognizer.analyses()).frame.time_s > first.reported_s
@@ -309,7 +447,212 @@ def test_recognizer_may_be_closed_twice_and_gives_nothing_after(faceless):
         assert next(recognizer.analyses()).faces == ()
     recognizer.close()
     assert list(recognizer) == []
-    assert "capture" not in {t.name for t in threading.enumerate()}
+    assert no_stage_runs()
+
+
+def test_iteration_without_a_block_closes_at_the_end(faceless):
+    recognizer = Recognizer(faceless)
+    assert list(recognizer) == []
+    assert no_stage_runs()
+    assert list(recognizer.analyses()) == []
+
+
+def test_iteration_without_a_block_closes_when_it_is_given_up(clip):
+    for _ in Recognizer(clip):
+        break
+    assert no_stage_runs()
+
+
+def test_functions_are_called_and_the_summary_comes_back(faceless):
+    seen = []
+    summary = Recognizer(faceless).run(on_analysis=lambda a: seen.append(a.frame.index))
+    assert seen == list(range(30))
+    assert (summary.reason, summary.frames_analysed) == ("end of source", 30)
+    assert no_stage_runs()
+
+
+@pytest.mark.parametrize("module", [realtime_mer, pipeline, channel])
+def test_examples_in_docstrings_run(module, clip, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.avi", frames_of(clip)[: round(2.9 * FPS)])
+    monkeypatch.chdir(tmp_path)
+    done = doctest.testmod(module)
+    assert done.failed == 0
+    assert done.attempted > 0
+
+
+def test_package_gives_its_names_without_loading_before_they_are_asked_for():
+    code = (
+        "import sys, realtime_mer; before = set(sys.modules)\n"
+        "assert not {'cv2', 'mediapipe', 'numpy'} & before, before\n"
+        "assert set(realtime_mer.__all__) <= set(dir(realtime_mer))\n"
+        "from realtime_mer import InputError, Interval, MicroExpression, Recognizer, run\n"
+        "assert Recognizer.__module__ == 'realtime_mer.pipeline'\n"
+        "assert 'torch' not in sys.modules\n"
+        "realtime_mer.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip().endswith("has no attribute 'nothing'")
+
+
+def test_program_that_closes_nothing_ends_all_the_same(clip):
+    code = (
+        "import sys; from realtime_mer import Recognizer\n"
+        "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
+        "print(next(analyses).frame.index)"
+    )
+    command = [sys.executable, "-c", code, str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+# Threads: errors, closing, and callers that are slow
+
+
+class Film:
+    """A recording in memory that breaks where it is told to."""
+
+    name, live, fps = "film", False, 30.0
+
+    def __init__(self, pictures, error: BaseException | None = None) -> None:
+        self.frame_count = len(pictures)
+        self.notes: list[str] = []
+        self._pictures, self._error = iter(pictures), error
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def empty(self) -> InputError:
+        return InputError("empty")
+
+    def read(self) -> Grab | None:
+        picture = next(self._pictures, None)
+        if picture is None and self._error is not None:
+            raise self._error
+        return picture if picture is None else Grab(picture.copy(), None, time.monotonic())
+
+
+class Camera(Film):
+    """The same live: each picture comes when the one before it has been analysed."""
+
+    live = True
+    recognizer: Recognizer | None = None
+    _given = 0
+    _started_at = time.monotonic()
+
+    def read(self) -> Grab | None:
+        while self._given and (
+            self.recognizer is None or self.recognizer.stats.frames_analysed < self._given
+        ):
+            time.sleep(0.001)
+        self._given += 1
+        grab = super().read()
+        # All of them lie in the past, a period apart.
+        return grab and grab._replace(captured_at=self._started_at - 100 + self._given / FPS)
+
+
+NOISE = list(np.random.default_rng(0).integers(0, 255, (25, 48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["with", "without"])
+def test_source_that_breaks_is_analysed_up_to_there(held):
+    recognizer = Recognizer(Film(NOISE, InputError("frame 25 is torn")))
+    seen = []
+    with (
+        pytest.raises(InputError, match="frame 25 is torn"),
+        recognizer if held else contextlib.nullcontext(),
+    ):
+        seen.extend(a.frame.index for a in recognizer.analyses())
+    assert seen == list(range(25))
+    assert no_stage_runs()
+
+
+@pytest.mark.parametrize("place", ["track", "spot"])
+def test_error_in_a_thread_reaches_the_caller_after_what_was_analysed(place, monkeypatch):
+    recognizer = Recognizer(Film(NOISE))
+    owner, name = {
+        "track": (recognizer._tracker, "track"),
+        "spot": (recognizer, "_analyse"),
+    }[place]
+    work, calls = getattr(owner, name), []
+
+    def failing(item):
+        calls.append(item)
+        if len(calls) == 11:
+            raise RuntimeError("out of order")
+        return work(item)
+
+    monkeypatch.setattr(owner, name, failing)
+    seen = []
+    with pytest.raises(RuntimeError, match="out of order"):
+        seen.extend(a.frame.index for a in recognizer.analyses())
+    assert no_stage_runs()
+    # extend takes what came before the error
+    assert seen == list(range(10))
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.02, 0.3])
+def test_closing_from_another_thread_ends_the_iteration(clip, wait_s):
+    recognizer = Recognizer(clip)
+    closer = threading.Timer(wait_s, recognizer.close)
+    closer.start()
+    seen = [a.frame.index for a in recognizer.analyses()]
+    closer.join(5)
+    assert seen == list(range(len(seen)))
+    assert len(seen) < round(4.8 * FPS)
+    assert no_stage_runs()
+
+
+def test_slow_caller_of_a_recording_gets_every_frame_and_little_is_read_ahead(faceless):
+    with Recognizer(faceless) as recognizer:
+        analyses = recognizer.analyses()
+        seen = [next(analyses).frame.index]
+        time.sleep(0.3)
+        assert recognizer.summary("so far").frames_read < 20
+        seen += [a.frame.index for a in analyses]
+        summary = recognizer.summary("")
+    assert seen == list(range(30))
+    assert summary.stats["drops"] == {"analysis too slow": 0, "display too slow": 0}
+
+
+def test_slow_caller_of_a_live_source_loses_pictures_and_no_event(clip):
+    camera = Camera(frames_of(clip)[: round(2.9 * FPS)])
+    with Recognizer(camera) as recognizer:
+        camera.recognizer = recognizer
+        analyses = recognizer.analyses()
+        first = next(analyses)
+        while recognizer.stats.frames_analysed < 87:  # nobody waits for the caller
+            time.sleep(0.01)
+        (last,) = analyses
+        summary = recognizer.summary(recognizer.end_reason)
+    assert (first.frame.index, last.frame.index) == (0, 86)
+    (event,) = last.events
+    assert overlap(event.interval, EVENTS[0].interval) > 0
+    # It is dated when it is told.
+    assert event.reported_s >= last.frame.time_s
+    assert (summary.frames_analysed, summary.events, summary.frames_with_face) == (87, 1, 87)
+    assert summary.stats["drops"] == {"analysis too slow": 0, "display too slow": 85}
+
+
+def test_event_found_but_not_shown_before_ctrl_c_is_told(clip, eventful):
+    told_at = next(a.frame.index for a in eventful if a.events)
+
+    class Pressing(Recorder):
+        pressed = False
+        events = ()
+
+        def update(self, analysis) -> None:
+            self.events += analysis.events
+            if analysis.frame.index == told_at - 1 and not self.pressed:
+                self.pressed = True
+                time.sleep(0.5)  # what comes next is analysed meanwhile
+                raise KeyboardInterrupt
+
+    sink = Pressing("a", [])
+    summary = run(Recognizer(clip), [sink])
+    assert [e.interval for e in sink.events] == [e.interval for e in events_of(eventful)[:1]]
+    assert (summary.reason, summary.events) == ("stopped by user", 1)
+    assert summary.frames_read == summary.frames_analysed
 
 
 def test_video_without_a_face_has_a_session_and_a_summary(faceless):
@@ -327,10 +670,15 @@ def test_video_without_a_face_has_a_session_and_a_summary(faceless):
     assert summary.stats["stages_ms"]["track"]["count"] == 30
 
 
-@pytest.mark.parametrize("option", [{"faces": 0}, {"providers": "abacus"}])
+@pytest.mark.parametrize(
+    "option",
+    [{"faces": 0}, {"providers": "abacus"}, {"track_fps": 0.0}, {"sensitivity": -1.0}],
+)
 def test_wrong_arguments_are_the_callers_fault(faceless, option):
-    with pytest.raises(ValueError, match=next(iter(option))):
+    about = {"sensitivity": "false reports"}.get(name := next(iter(option)), name)
+    with pytest.raises(ValueError, match=about):
         Recognizer(faceless, **option)
+    assert no_stage_runs()
 
 
 @pytest.mark.parametrize(
@@ -403,7 +751,7 @@ def test_failing_sink_ends_all_others_with_whole_logs(faceless, tmp_path):
     assert [r["type"] for r in records(tmp_path / "log.jsonl")] == ["session", "summary"]
     assert records(tmp_path / "log.jsonl")[-1]["reason"] == "error: sink on fire"
     assert (tmp_path / "log.csv").read_text().count("\n") == 1
-    assert "capture" not in {t.name for t in threading.enumerate()}
+    assert no_stage_runs()
 
 
 def test_sinks_after_one_that_cannot_begin_are_left_alone(faceless, tmp_path):

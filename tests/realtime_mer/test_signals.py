@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from realtime_mer.motion import REGIONS, Motion
-from realtime_mer.signals import CHANNELS, ROW, STEP_S, EvenClock, as_row, features, resample
+from realtime_mer.signals import (
+    CHANNELS,
+    ROW,
+    STEP_S,
+    EvenClock,
+    RunningFeatures,
+    as_row,
+    features,
+    resample,
+)
 
 COUNT = len(REGIONS)
 _RNG = np.random.default_rng(0)
@@ -227,3 +236,15 @@ def test_a_still_face_has_quiet_features():
     seen = features(rows)
     motion = np.r_[0 : 4 * COUNT, 6 * COUNT : CHANNELS - 4]
     assert not seen[:, motion].any()
+
+
+def test_running_features_are_the_end_of_the_features_of_the_last_rows():
+    steps, kept = 40, 12
+    rows = random_rows(90)
+    running = RunningFeatures(steps, kept)
+    for count in range(1, len(rows) + 1):
+        running(rows[count - 1])
+        # A young stream is preceded by its first row.
+        seen = rows[max(0, count - steps) : count]
+        seen = np.concatenate([np.repeat(seen[:1], steps - len(seen), 0), seen])
+        np.testing.assert_allclose(running.last(), features(seen)[-kept:], rtol=1e-5, atol=1e-5)

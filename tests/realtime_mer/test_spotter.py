@@ -237,3 +237,91 @@ def test_card_without_a_number_for_a_threshold_is_refused(tmp_path, threshold):
     (tmp_path / "net.json").write_text(json.dumps({**card, "threshold": threshold}))
     with pytest.raises(InputError, match="not the card of a spotter"):
         SpotterModel(tmp_path / "net.onnx")
+
+
+# The operating curve
+
+
+def model_with(tmp_path, **changes) -> SpotterModel:
+    """The delivered network with changes on its card; None takes an entry away."""
+    path = tmp_path / "spotter.onnx"
+    shutil.copy(SPOTTER, path)
+    card = json.loads(SPOTTER.with_suffix(".json").read_text()) | changes
+    card = {key: value for key, value in card.items() if value is not None}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return SpotterModel(path)
+
+
+CURVE = [
+    {"threshold": 0.3, "recall": 0.6, "false_per_minute": 4.0, "F1": 0.6},
+    {"threshold": 0.5, "recall": 0.5, "false_per_minute": 1.0, "F1": 0.6},
+    {"threshold": 0.9, "recall": 0.4, "false_per_minute": 0.01, "F1": 0.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("false_per_minute", "threshold"),
+    [
+        (4.0, 0.3),
+        (1.0, 0.5),
+        (2.0, 0.4),  # half way in the logarithm
+        (0.1, 0.7),
+        (60.0, 0.3),  # beyond the curve: its end
+        (1e-9, 0.9),
+    ],
+)
+def test_threshold_follows_the_curve(tmp_path, false_per_minute, threshold):
+    model = model_with(tmp_path, operating_curve=CURVE)
+    assert model.has_curve
+    assert model.threshold_at(false_per_minute) == pytest.approx(threshold)
+    expected = min(max(false_per_minute, 0.01), 4.0)
+    assert model.expected_false_per_minute(threshold) == pytest.approx(expected)
+
+
+def test_curve_may_end_without_any_false_report(tmp_path):
+    curve = [*CURVE, {"threshold": 0.95, "false_per_minute": 0.0}]
+    model = model_with(tmp_path, operating_curve=curve)
+    assert model.threshold_at(1e-6) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("false_per_minute", [0.0, -1.0, math.nan, math.inf])
+def test_number_of_false_reports_must_be_one(model, false_per_minute):
+    with pytest.raises(ValueError, match="more than 0"):
+        model.threshold_at(false_per_minute)
+
+
+def test_card_without_a_curve_has_a_fixed_threshold(tmp_path):
+    model = model_with(tmp_path, operating_curve=None)
+    assert not model.has_curve
+    with pytest.raises(ValueError, match="no operating curve"):
+        model.threshold_at(1.0)
+    with pytest.raises(ValueError, match="no operating curve"):
+        model.expected_false_per_minute(0.5)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        CURVE[::-1],
+        [{"threshold": 0.3}],
+        [{"threshold": "low", "false_per_minute": 1.0}],
+        [{"threshold": 0.3, "false_per_minute": -1.0}],
+        "steep",
+    ],
+    ids=["falling", "half", "word", "negative", "no list"],
+)
+def test_card_with_a_broken_curve_is_refused(tmp_path, curve):
+    with pytest.raises(InputError, match="not the card of a spotter"):
+        model_with(tmp_path, operating_curve=curve)
+
+
+def test_changed_threshold_holds_from_the_next_frame_on(tmp_path):
+    model = model_with(tmp_path)
+    spotter, scores = Spotter(model), []
+    for motion in motions(HIDDEN):
+        # More lenient as soon as the motion is over: the score is relative to the threshold.
+        model.threshold = 0.95 if motion.time_s < 4.3 else 0.25
+        scores.append((motion.time_s, spotter(motion).score))
+    strict = max(score for time_s, score in scores if 1.1 < time_s < 4.3)
+    assert strict < 1
+    assert max(score for time_s, score in scores if time_s >= 4.3) > 1 / 0.4

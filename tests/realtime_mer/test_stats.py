@@ -33,9 +33,37 @@ def test_durations_beyond_the_bins_are_kept(seconds):
 
 
 def test_empty_histogram_is_zero():
-    assert Histogram().as_dict() == dict.fromkeys(
-        ("count", "mean", "median", "p95", "p99", "max"), 0
-    )
+    names = ("count", "mean", "median", "p95", "p99", "max")
+    assert Histogram().as_dict() == {**dict.fromkeys(names, 0), "bins": []}
+
+
+def test_bins_hold_every_duration_below_their_upper_end():
+    times = 8e-3 * np.random.default_rng(2).lognormal(0, 0.5, 500)
+    histogram = Histogram()
+    for t in times:
+        histogram.add(t)
+    bins = histogram.bins()
+    assert sum(count for _, count in bins) == 500
+    assert all(count > 0 for _, count in bins)
+    uppers = [upper for upper, _ in bins]
+    assert uppers == sorted(uppers)
+    below = 0
+    for upper, count in bins:
+        below += count
+        # The ends are written with four digits.
+        assert below == pytest.approx((1000 * times < upper).sum(), abs=1)
+    # About 20 to a decade, all of one ratio.
+    assert uppers[1] / uppers[0] == pytest.approx(10 ** (1 / 24), rel=0.02)
+    for far in (1e-9, 1e9):
+        histogram.add(far)
+    assert sum(count for _, count in histogram.bins()) == 502
+
+
+def test_drops_are_told_by_cause_and_memory_now_and_at_its_peak():
+    report = Stats().as_dict(12, 3, {"analysis too slow": 3, "display too slow": 1})
+    assert report["drops"] == {"analysis too slow": 3, "display too slow": 1}
+    assert 10 < report["memory_mb"] <= report["peak_memory_mb"]
+    assert Stats().as_dict(0, 0)["drops"] == {}
 
 
 def test_memory_does_not_grow_with_frames():

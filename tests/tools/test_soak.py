@@ -1,0 +1,90 @@
+"""The soak test's own short run: a real camera process, a real run.py, a real Ctrl-C."""
+
+import json
+import multiprocessing
+
+import cv2
+import numpy as np
+import pytest
+
+from tools.soak import main, memory, pictures_of
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory, astronaut):
+    """A second of a face that moves a little."""
+    small = cv2.resize(astronaut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    path = tmp_path_factory.mktemp("soak") / "face.avi"
+    size = small.shape[1], small.shape[0]
+    codec = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, codec, 30, size)
+    for i in range(30):
+        writer.write(np.roll(small, (i // 9, i // 5), axis=(0, 1)))
+    writer.release()
+    return path
+
+
+def test_short_session_is_counted_and_ended(video, capsys):
+    assert (
+        main([str(video), "--minutes", "0.05", "--fps", "12", "--size", "320x240", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert (found["exit_status"], found["said"]) == (0, [])
+    assert found["sent"] >= found["read"] == found["analysed"] + found["dropped"]
+    # A decoder may keep the first second to itself.
+    assert found["analysed"] > 8
+    assert set(found["drops"]) == {"analysis too slow", "display too slow", "stopped"}
+    assert 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p99"]
+    assert found["latency_ms"]["median"] <= found["shown_ms"]["max"]
+    assert 50 < found["memory"]["first"] < 1000
+    assert found["memory"]["most"] >= found["memory"]["end"] > 50
+    assert 0 < found["seconds_to_end"] < 10
+    assert found["cpus"] > 0
+    assert not multiprocessing.active_children()
+
+
+def test_run_that_fails_is_told_with_what_it_said(video, capsys):
+    assert main([str(video), "--minutes", "0.05", "--", "--landmarks", str(video)]) == 1
+    said = capsys.readouterr().out
+    assert "landmark" in said
+    assert "exit status" in said
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("content", [None, b"no video"], ids=["gone", "text"])
+def test_what_cannot_be_played_is_bad_usage(tmp_path, capsys, content):
+    path = tmp_path / "clip.avi"
+    if content is not None:
+        path.write_bytes(content)
+    assert main([str(path), "--minutes", "0.01"]) == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "clip.avi" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("option", [["--size", "big"], ["--fps", "0"], ["--minutes", "-1"]])
+def test_wrong_numbers_are_refused(video, option):
+    with pytest.raises(SystemExit) as ended:
+        main([str(video), *option])
+    assert ended.value.code == 2
+
+
+def test_video_is_played_there_and_back_again(video):
+    jpegs = pictures_of(str(video), None)
+    assert len(jpegs) == 30 + 28
+    assert jpegs[30] == jpegs[28]
+    assert jpegs[-1] == jpegs[1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first", "growth"),
+    [
+        ([100.0, 200.0, 210.0, 220.0, 210.0, 231.0], 210.0, 10.0),
+        ([100.0] * 30 + [200.0] * 200, 200.0, 0.0),
+        ([], None, None),
+    ],
+)
+def test_growth_counts_from_the_first_minute(sizes, first, growth):
+    found = memory(sizes)
+    assert (found["first"], found["growth_percent"]) == (first, growth)
