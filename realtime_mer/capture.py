@@ -41,7 +41,7 @@ from realtime_mer.reader import (
     reader_for,
 )
 from realtime_mer.redaction import redacted
-from realtime_mer.source_health import Outage, Outages, SourceHealth
+from realtime_mer.source_health import LOST, Outage, Outages, SourceHealth
 
 __all__ = [
     "Capture",
@@ -504,7 +504,7 @@ class Capture:
         """The source is back with this frame. Holds the lock."""
         self._state = State.RUNNING
         away_s = frame.time_s - self._last_time_s
-        self._outages.add(self._last_time_s, frame.time_s, "source lost")
+        self._outages.add(self._last_time_s, frame.time_s, LOST)
         self._tell_loss(f"{self.source} is back after {away_s:.1f} s")
 
     def _tell_loss(self, text: str) -> None:
@@ -537,7 +537,7 @@ class Capture:
         """Ends the capture, if it has not ended. Holds the lock."""
         if self._state is State.RECONNECTING:
             now_s = time.monotonic() - self._first_at
-            self._outages.add(self._last_time_s, max(now_s, self._last_time_s), "source lost")
+            self._outages.add(self._last_time_s, max(now_s, self._last_time_s), LOST)
         if self._state in (State.NEW, *_RUNNING):
             self._state = state
         self._changed.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -78,13 +79,14 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
             return True
 
-    def get(self) -> Item:
-        """The oldest item, as soon as there is one.
+    def get(self, timeout_s: float | None = None) -> Item | None:
+        """The oldest item, as soon as there is one; None if none has come in `timeout_s`.
 
         Raises:
             Ended: There is none and there will be none.
             BaseException: What broke the writer, once all that it wrote before has been taken.
         """
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not self._items:
                 if self._error is not None:
@@ -92,7 +94,10 @@ class Channel(Generic[Item]):
                     raise error
                 if self._ended or self._closed:
                     raise Ended
-                self._changed.wait(_WAIT_S)
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self._changed.wait(min(_WAIT_S, left_s))
             item, since = self._items.popleft()
             self._changed.notify_all()
         self._waited(time.monotonic() - since)
@@ -100,9 +105,13 @@ class Channel(Generic[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         """All items until the end."""
+        return self.items(None)
+
+    def items(self, timeout_s: float | None) -> Iterator[Item | None]:
+        """All items until the end, and None whenever no other has come in `timeout_s`."""
         while True:
             try:
-                item = self.get()
+                item = self.get(timeout_s)
             except Ended:
                 return
             yield item

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import dataclasses
+import math
 import re
 import signal
 import sys
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from realtime_mer import __version__
 from realtime_mer.capture import quiet_opencv, redacted
+from realtime_mer.classifier import PROVIDERS
 from realtime_mer.demo import Comparison, DemoTruth, compare, make_demo_clip
 from realtime_mer.event import Analysis, InputError, MicroExpression, Session, Summary
 from realtime_mer.landmark_model import find_landmark_model
@@ -73,9 +75,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--providers",
-        choices=("auto", "cpu", "cuda"),
+        choices=PROVIDERS,
         default="auto",
-        help="where the classifier runs (default auto: CUDA where there is one)",
+        help="where the classifier runs (default auto: CUDA where there is a GPU)",
+    )
+    p.add_argument(
+        "--least-confidence",
+        type=_probability,
+        default=0.0,
+        metavar="P",
+        help='label events with less "uncertain"; they keep their probabilities (default 0)',
     )
     p.add_argument(
         "--weights", type=Path, default=CLASSIFIER, metavar="FILE.onnx", help="the classifier"
@@ -90,6 +99,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"realtime_mer {__version__}")
     return p
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability: give 0 to 1")
+    return value
 
 
 def _faces(text: str) -> int:
@@ -209,6 +228,7 @@ def _recognize(
         spotter=options.spotter,
         landmarks=options.landmarks,
         providers=options.providers,
+        least_confidence=options.least_confidence,
         fps=options.fps,
     ) as recognizer:
         window = None if options.headless else Window(outputs.overlay, note=terminal.note)

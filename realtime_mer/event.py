@@ -10,6 +10,9 @@ import numpy as np
 
 from realtime_mer.frame import Frame
 
+# The label of a micro-expression that no class is confident enough for.
+UNCERTAIN = "uncertain"
+
 
 class InputError(Exception):
     """Something that was handed to us cannot be used. The message names it and the remedy.
@@ -63,6 +66,7 @@ class MicroExpression:
             224 x 224 face (eye centres 95 px apart).
         reported_s: Time of the newest frame that had been captured when the event was emitted.
         picture: Onset, apex and flow to show; None where nobody made one.
+        least_confidence: With less, the label is UNCERTAIN.
     """
 
     face: int
@@ -71,14 +75,21 @@ class MicroExpression:
     intensity_px: float
     reported_s: float
     picture: EventPicture | None = field(default=None, compare=False, repr=False)
+    least_confidence: float = 0.0
 
     @property
     def label(self) -> str:
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+        """The most probable label, or UNCERTAIN."""
+        return UNCERTAIN if self.confidence < self.least_confidence else self._most_probable
 
     @property
     def confidence(self) -> float:
-        return self.probabilities[self.label]
+        """The greatest of the probabilities, whatever the label."""
+        return self.probabilities[self._most_probable]
+
+    @property
+    def _most_probable(self) -> str:
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)

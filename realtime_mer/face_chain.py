@@ -123,9 +123,10 @@ class FaceChain:
         self._corners: np.ndarray | None = None
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_RING_FPS // 5)
         self._recent = _Recent()
-        self._start()
+        self.restart()
 
-    def _start(self) -> None:
+    def restart(self) -> None:
+        """Forgets what was seen: what comes next does not go on from it."""
         self._registration = Registration()
         self._motion = RegionalMotion()
         self._spotter = Spotter(self._model)
@@ -157,7 +158,7 @@ class FaceChain:
             reason = "face jumped"
         else:
             reason = "no frames" if before == frame_before_s else "face lost"
-        self._start()
+        self.restart()
         return Gap(self._identity, before, time_s, reason)
 
     def given_up(self, time_s: float) -> Gap | None:

@@ -33,7 +33,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from realtime_mer.capture import Capture, Reader, State
+from realtime_mer.capture import Capture, Reader
 from realtime_mer.channel import Channel
 from realtime_mer.classifier import Classifier
 from realtime_mer.event import (
@@ -49,7 +49,9 @@ from realtime_mer.face_chain import FaceChain
 from realtime_mer.frame import Frame
 from realtime_mer.interpolation import TRACK_FPS, PacedTracker, TrackedFrame
 from realtime_mer.landmark_model import find_landmark_model
+from realtime_mer.reader import CameraRequest
 from realtime_mer.sink import Sink
+from realtime_mer.source_health import LOST, Outage
 from realtime_mer.spotter import SpotterModel
 from realtime_mer.stage import Stage
 from realtime_mer.stats import Stats
@@ -114,15 +116,20 @@ class Recognizer:
         weights: The classifier, ONNX, with its card beside it.
         spotter: The spotter, likewise.
         landmarks: The face landmarker's model; None to look for it.
-        providers: Where the classifier runs: "auto", "cpu" or "cuda".
+        providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
+        least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
+            probabilities.
         fps: Frame rate of a folder of frames.
+        reconnect: Whether a camera or stream that is lost is opened again.
+        camera: What a camera is asked for; None for 1280 x 720, MJPG, 30 a second.
         sensitivity: As the property; None for what the spotter's card recommends.
         track_fps: Of a source that gives many more frames a second than this, about so many are
             tracked, and the faces between are interpolated. All frames are analysed.
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
-        ValueError: `faces`, `providers`, `sensitivity` or `track_fps` is none of those.
+        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity` or `track_fps` is none
+            of those.
 
     Example:
         >>> for event in Recognizer("clip.avi"):
@@ -148,7 +155,10 @@ class Recognizer:
         spotter: Path = SPOTTER,
         landmarks: Path | None = None,
         providers: str = "auto",
+        least_confidence: float = 0.0,
         fps: float | None = None,
+        reconnect: bool = True,
+        camera: CameraRequest | None = None,
         sensitivity: float | None = None,
         track_fps: float = TRACK_FPS,
     ) -> None:
@@ -167,12 +177,22 @@ class Recognizer:
         # Of the last frames, from which their usual distance is taken.
         self._times: deque[float] = deque(maxlen=16)
         self._size_alert = _SizeAlert()
+        # Of the source, until the frames after them are analysed.
+        self._outages: list[Outage] = []
         self._held = self._started = self._closed = False
         # The stages have threads of their own; OpenCV's would only get in their way.
         cv2.setNumThreads(1)
         # What may fail quickly comes first; the native graph last.
-        self._capture = Capture(source, fps)
-        self._classifier = Classifier(weights, providers)
+        camera = camera or CameraRequest()
+        self._capture = Capture(
+            source,
+            fps,
+            size=camera.size,
+            rate=camera.rate,
+            pixel_format=camera.pixel_format,
+            reconnect=reconnect,
+        )
+        self._classifier = Classifier(weights, providers, least_confidence)
         self._spotter = SpotterModel(spotter)
         if sensitivity is not None:
             self.sensitivity = sensitivity
@@ -302,11 +322,15 @@ class Recognizer:
             for analysis in analyses:
                 yield from analysis.events
 
-    def analyses(self) -> Iterator[Analysis]:
+    def analyses(self, idle_s: float | None = None) -> Iterator[Analysis]:
         """What each frame tells, in the order of time, until the source ends.
 
         The source may go on while this is not asked: see the module. A face that is away when the
         source ends leaves its gap in one more analysis of the last frame.
+
+        Args:
+            idle_s: Of a live source that sends nothing for so long, the last analysis is given
+                again without its events, with the alerts of the moment; None to wait.
 
         Raises:
             InputError: The source broke in a way that the user has to mend.
@@ -317,9 +341,17 @@ class Recognizer:
             self._started = True
             for stage in self._stages:
                 stage.start()
+        last: Analysis | None = None
         try:
-            for analysis in self._shown:
-                yield self._delivered(analysis)
+            for analysis in self._shown.items(idle_s if self._capture.live else None):
+                if analysis is not None:
+                    last = self._delivered(analysis)
+                elif last is not None:
+                    last = dataclasses.replace(
+                        last, events=(), gaps=(), alerts=self._capture.alerts
+                    )
+                if last is not None:
+                    yield last
         finally:
             if not self._held and not self._closed:
                 self.close()
@@ -371,7 +403,7 @@ class Recognizer:
                     return
             if broken is not None:
                 raise broken
-            if frame is None and not (impatient and self._capture.state is State.RUNNING):
+            if frame is None and (not impatient or self._capture.over):
                 return
 
     def _faces_of(self, frame: Frame | None) -> list[TrackedFrame]:
@@ -423,6 +455,7 @@ class Recognizer:
             found += [(face.identity, interval) for interval in intervals]
         events = self._named(found, frame) if found else ()
         gaps += self._forget(frame.time_s)
+        gaps = self._with_outages(gaps, frame.time_s)
         return Analysis(
             frame,
             tuple(states),
@@ -433,7 +466,7 @@ class Recognizer:
             self._capture.frames_dropped,
             tracked.source_fps,
             sensitivity,
-            self._size_alert(tracked.faces),
+            (*self._capture.alerts, *self._size_alert(tracked.faces)),
         )
 
     def _named(
@@ -451,6 +484,7 @@ class Recognizer:
                 pair.intensity_px,
                 frame.time_s,
                 pair.picture,
+                self._classifier.least_confidence,
             )
             for (identity, interval), pair, row in zip(found, pairs, probabilities, strict=True)
         )
@@ -470,6 +504,29 @@ class Recognizer:
         for identity in over:
             del self._chains[identity]
         return list(over.values())
+
+    def _with_outages(self, gaps: list[Gap], time_s: float) -> list[Gap]:
+        """The gaps up to a frame, with what the source itself knows of them.
+
+        A frozen picture leaves a gap for each face, and what moves when it thaws has moved
+        meanwhile. A source that was lost explains why its faces were.
+        """
+        self._outages += self._capture.take_outages()
+        over = [outage for outage in self._outages if outage.end_s <= time_s]
+        self._outages = [outage for outage in self._outages if outage.end_s > time_s]
+        for outage in over:
+            if outage.reason == LOST:
+                gaps = [
+                    dataclasses.replace(gap, reason=LOST)
+                    if gap.start_s <= outage.start_s and gap.end_s >= outage.end_s
+                    else gap
+                    for gap in gaps
+                ]
+                continue
+            for identity, chain in self._chains.items():
+                gaps.append(Gap(identity, outage.start_s, outage.end_s, outage.reason))
+                chain.restart()
+        return gaps
 
     def _open_gaps(self, time_s: float) -> tuple[Gap, ...]:
         """The gaps of the faces that are away at the end."""

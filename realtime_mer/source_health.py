@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+LOST, FROZEN = "source lost", "picture frozen"
+"""Why a source showed nothing new."""
+
 LEAST_FPS = 25
 """Micro-expressions last 1/25 to 1/2 s: a slower source has no frame of the shortest ones."""
 
@@ -48,7 +51,7 @@ class Outage:
     Attributes:
         start_s: Time of the last good frame.
         end_s: Time of the next good one; where none came, of the end.
-        reason: "source lost" or "picture frozen".
+        reason: `LOST` or `FROZEN`.
     """
 
     start_s: float
@@ -113,7 +116,7 @@ class _Stillness:
 
     def end(self) -> Outage | None:
         """The outage up to the last picture, if there is one."""
-        return Outage(self._first_s, self._last_s, "picture frozen") if self.holds else None
+        return Outage(self._first_s, self._last_s, FROZEN) if self.holds else None
 
 
 class _Light:
@@ -249,7 +252,7 @@ class SourceHealth:
             alerts.append(light)
             self._tell(light, _LIGHT_NOTES[light])
         if self._still.holds:
-            alerts.append("picture frozen")
+            alerts.append(FROZEN)
             self._tell(
                 "picture frozen",
                 "{} sends the same picture over and over: if it stays so, start the camera or its "

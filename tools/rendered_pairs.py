@@ -18,10 +18,10 @@ import numpy as np
 from models.data import Clips
 from realtime_mer.demo import PhotoFace, SwayingCamera, demo_photo, detect_face_mesh
 from realtime_mer.event import Interval
+from realtime_mer.face_chain import FacePair
 from realtime_mer.flow import FLOW_SIZE
 from realtime_mer.frame import Frame
 from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.pipeline import FacePair
 from realtime_mer.registration import Registration
 from realtime_mer.ring import RingBuffer
 from realtime_mer.tracker import FaceTracker
@@ -109,7 +109,7 @@ class Renderer:
                     self._pair(
                         ring,
                         Interval(*(start_s + s * step_s for s in window_off_by(kind, tenth))),
-                    )[0]
+                    ).images
                     for tenth in tenths
                 ]
                 for kind in KINDS

@@ -67,6 +67,7 @@ def test_help_names_every_option(capsys):
         assert option in text
     for option in ("--weights", "--spotter", "--landmarks", "--stats", "--fps", "--version"):
         assert option in text
+    assert "--least-confidence" in text
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,9 @@ def test_help_names_every_option(capsys):
         (["--fps", "nan"], ["--fps", "'nan'"]),
         (["--fps", "inf"], ["--fps", "'inf'"]),
         (["--providers", "tpu"], ["--providers", "'tpu'", "cuda"]),
+        (["--least-confidence", "1.1"], ["--least-confidence", "'1.1'", "0 to 1"]),
+        (["--least-confidence", "nan"], ["--least-confidence", "'nan'", "0 to 1"]),
+        (["--least-confidence", "much"], ["--least-confidence", "'much'", "0 to 1"]),
         (["--no-such-option"], ["--no-such-option", "--help"]),
         (["0", "one too many"], ["one too many", "--help"]),
         (["--log"], ["--log", "--help"]),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realtime_mer.event import Interval, MicroExpression
+from realtime_mer.event import UNCERTAIN, Interval, MicroExpression
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,19 @@ def test_label_and_confidence_are_those_of_the_greatest_probability(label):
     event = MicroExpression(0, Interval(1.0, 1.1, 1.2), probabilities, 2.0, 1.3)
     assert event.label == label
     assert event.confidence == 0.6
+
+
+@pytest.mark.parametrize(
+    ("least", "label"),
+    [(0.0, "positive"), (0.6, "positive"), (0.61, UNCERTAIN), (1.0, UNCERTAIN)],
+)
+def test_less_confidence_than_wanted_makes_the_label_uncertain_and_no_more(least, label):
+    probabilities = {"negative": 0.2, "positive": 0.6, "surprise": 0.2}
+    interval = Interval(1.0, 1.1, 1.2)
+    event = MicroExpression(0, interval, probabilities, 2.0, 1.3, least_confidence=least)
+    assert event.label == label
+    assert event.confidence == 0.6
+    assert event.probabilities == probabilities
 
 
 def test_what_is_known_of_an_event_cannot_be_changed():
