@@ -165,7 +165,7 @@ function alert(text) {
 function showEnd(summary) {
   ended = true;
   const events = summary.events === 1 ? "1 event" : `${summary.events} events`;
-  alert(`The session is over (${summary.reason}) with ${events}. A new one here shows by itself.`);
+  alert(`The session is over: ${summary.reason}, ${events}.`);
   say("session over", "ended");
 }
 

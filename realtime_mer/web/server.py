@@ -332,7 +332,9 @@ class Server:
             await asyncio.wait(tasks)
             self._listening.close()
             serving = list(self._viewers.values())
+            status = _json(self._status())
             for viewer in self._viewers:
+                viewer.tell_status(status)
                 viewer.bid_farewell(self._farewell)
             if serving:
                 await asyncio.wait(serving, timeout=_FAREWELL_S)

@@ -362,7 +362,6 @@ def test_viewers_get_session_pictures_events_gaps_status_and_end():
                 got = await messages_until(live, is_picture)
                 got += await messages_until(live, is_type("status"))
             view.update(analysis(7, [happened], [gap], alerts=("too dark",), sensitivity=0.5))
-            got += await messages_until(live, lambda m: is_type("status")(m) and m["events"])
             ending = asyncio.create_task(asyncio.to_thread(view.end, SUMMARY))
             got += await messages_until(live, is_type("end"))
             assert (await live.receive()).type is aiohttp.WSMsgType.CLOSE
@@ -576,10 +575,8 @@ def test_end_closes_everything_also_with_stuck_and_idle_connections():
     port = int(re.search(r":(\d+)/", view.url)[1])
     slow, idle = raw_viewer(view), socket.create_connection(("127.0.0.1", port))
     thread = view._server._thread
-    for number in (1, 2):
-        wait_for(lambda: view._server.wants_picture)
-        view.update(analysis(number))
-        wait_for(lambda n=number: [v._on_the_way for v in view._server._viewers] == [n])
+    with feeding(view):
+        wait_for(lambda: [v._on_the_way for v in view._server._viewers] == [2])
     view.end(SUMMARY)
     assert not thread.is_alive()
     for raw in (slow, idle):
