@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import dataclasses
+import functools
 import math
 import re
 import signal
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.progress import Progress
@@ -29,14 +30,21 @@ from realtime_mer.landmark_model import find_landmark_model
 from realtime_mer.log import CsvLog, JsonLinesLog
 from realtime_mer.overlay import Overlay
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer, run
+from realtime_mer.reader import CAMERA_RATE, CAMERA_SIZE, CameraRequest
+from realtime_mer.recording import EventRecorder
 from realtime_mer.sink import Sink
 from realtime_mer.stats import StatsFile
 from realtime_mer.terminal import Terminal
 from realtime_mer.video_output import VideoOutput
-from realtime_mer.window import Window
+from realtime_mer.window import Controls, Window
 from realtime_mer.writable import check_distinct
 
+if TYPE_CHECKING:
+    from realtime_mer.web import WebView
+
 USAGE_ERROR = 2
+# Where the key r keeps clips of events if no folder was named.
+RECORDINGS = "recordings"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,10 +76,45 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", metavar="FILE.mp4", help="write the annotated video")
     p.add_argument("--stats", metavar="FILE.json", help="write rates, latencies and memory")
     p.add_argument(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="show overlay and events as a page; without a host, on this computer only",
+    )
+    p.add_argument(
+        "--record-events", metavar="DIR", help="keep a lossless clip of each event in DIR"
+    )
+    p.add_argument(
+        "--sensitivity",
+        type=_rate_of_false_reports,
+        default=None,
+        metavar="N",
+        help="false reports a minute to be expected of a restless head, such as 0.2, 1 or 3; more "
+        "find more (default: what the spotter's card recommends)",
+    )
+    p.add_argument(
         "--faces", type=_faces, default=1, metavar="N", help="faces to follow at most (default 1)"
     )
     p.add_argument(
         "--fps", type=_rate, default=None, help="frame rate of a folder of frames (default 30)"
+    )
+    p.add_argument(
+        "--camera-size",
+        type=_size,
+        default=CAMERA_SIZE,
+        metavar="WxH",
+        help="picture size that a camera is asked for (default 1280x720)",
+    )
+    p.add_argument(
+        "--camera-fps",
+        type=_rate,
+        default=CAMERA_RATE,
+        metavar="N",
+        help="frame rate that a camera is asked for (default 30)",
+    )
+    p.add_argument(
+        "--no-reconnect",
+        action="store_true",
+        help="end when a camera or stream is lost, in place of opening it again",
     )
     p.add_argument(
         "--providers",
@@ -99,6 +142,24 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"realtime_mer {__version__}")
     return p
+
+
+def _rate_of_false_reports(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of false reports a minute: give 0.2, 1 or 3"
+        )
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not (found := re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no picture size: give one like 1280x720")
+    return int(found[1]), int(found[2])
 
 
 def _probability(text: str) -> float:
@@ -198,10 +259,12 @@ def _signals_are_ctrl_c() -> Iterator[None]:
 
 
 class _Outputs:
-    """What the options ask to be written. What cannot be is told before anything is opened."""
+    """What the options ask to be shown and written. What cannot be is told before all else."""
 
     def __init__(self, options: argparse.Namespace, source: str | None) -> None:
         check_distinct(source, [options.log, options.csv, options.output, options.stats])
+        self.terminal = Terminal()
+        note = self.terminal.note
         self.overlay = Overlay()
         self.sinks: list[Sink] = []
         if options.log:
@@ -211,7 +274,52 @@ class _Outputs:
         if options.stats:
             self.sinks.append(StatsFile(options.stats))
         if options.output:
-            self.sinks.append(VideoOutput(options.output, self.overlay))
+            # The view of its own: what the keys hide and mirror is not what is kept.
+            self.sinks.append(VideoOutput(options.output, Overlay()))
+        self.recorder = EventRecorder(
+            options.record_events or RECORDINGS, on=options.record_events is not None, note=note
+        )
+        self.sinks.append(self.recorder)
+        self.web: WebView | None = None
+        if options.serve:
+            # aiohttp takes a third of a second to load.
+            from realtime_mer.web import WebView
+
+            self.web = WebView(options.serve, Overlay(), note=note)
+            self.sinks.append(self.web)
+
+    def close(self) -> None:
+        """Frees what was taken for a session that never began. May be called after one, too."""
+        if self.web is not None:
+            self.web.close()
+
+
+# False reports a minute that the keys + and - go through.
+_SENSITIVITIES = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+def _changed_sensitivity(recognizer: Recognizer, steps: int) -> str:
+    """Makes it more or less sensitive by a step; what to tell of it."""
+    now = recognizer.sensitivity
+    if now is None:
+        return "this spotter's card tells no curve"
+    # The card's curve is coarse: a step is one that is a step away from what is set, too.
+    others = [s for s in _SENSITIVITIES if (s > 1.05 * now if steps > 0 else s < now / 1.05)]
+    if others:
+        recognizer.sensitivity = min(others) if steps > 0 else max(others)
+    return f"sensitivity: {recognizer.sensitivity:.2g} false reports a minute"
+
+
+def _controls(recognizer: Recognizer, recorder: EventRecorder) -> Controls:
+    def toggle() -> str | None:
+        recorder.toggle()
+        return f"each event in {RECORDINGS}/" if recorder.is_on else None
+
+    return Controls(
+        change_sensitivity=functools.partial(_changed_sensitivity, recognizer),
+        toggle_recording=toggle,
+        is_recording=lambda: recorder.is_on,
+    )
 
 
 def _recognize(
@@ -220,25 +328,28 @@ def _recognize(
     outputs: _Outputs,
     extra: Sequence[Sink] = (),
 ) -> Summary:
-    terminal = Terminal()
-    with Recognizer(
-        source,
-        faces=options.faces,
-        weights=options.weights,
-        spotter=options.spotter,
-        landmarks=options.landmarks,
-        providers=options.providers,
-        least_confidence=options.least_confidence,
-        fps=options.fps,
-    ) as recognizer:
-        window = None if options.headless else Window(outputs.overlay, note=terminal.note)
-        told = recognizer.notes
-        for note in told:
-            terminal.note(note)
-        summary = run(recognizer, [*outputs.sinks, *extra, terminal], window)
-        for note in recognizer.notes[len(told) :]:
-            terminal.note(note)
-    return summary
+    try:
+        with Recognizer(
+            source,
+            faces=options.faces,
+            weights=options.weights,
+            spotter=options.spotter,
+            landmarks=options.landmarks,
+            providers=options.providers,
+            least_confidence=options.least_confidence,
+            fps=options.fps,
+            sensitivity=options.sensitivity,
+            reconnect=not options.no_reconnect,
+            camera=CameraRequest(options.camera_size, options.camera_fps),
+        ) as recognizer:
+            window = None
+            if not options.headless:
+                controls = _controls(recognizer, outputs.recorder)
+                window = Window(outputs.overlay, note=outputs.terminal.note, controls=controls)
+            sinks = [*outputs.sinks, *extra, outputs.terminal]
+            return run(recognizer, sinks, window, note=outputs.terminal.note)
+    finally:
+        outputs.close()
 
 
 def _demo(options: argparse.Namespace) -> None:

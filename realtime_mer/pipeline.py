@@ -69,6 +69,8 @@ _QUEUED = 3
 _LIVE_SHOWN = 1
 # A live source that sends nothing for so long is not waited for to interpolate faces.
 _FLUSH_S = 0.1
+# And after so long what is shown is shown anew: windows obey their keys, alerts appear.
+_IDLE_S = 0.1
 # A thread may be in a native call, which takes milliseconds; a machine may be busy.
 _JOIN_S = 5.0
 # A shorter loss of the face is bridged; a longer one ends the window and is logged. Two or three
@@ -195,6 +197,11 @@ class Recognizer:
         self._classifier = Classifier(weights, providers, least_confidence)
         self._spotter = SpotterModel(spotter)
         if sensitivity is not None:
+            if not self._spotter.has_curve:
+                raise InputError(
+                    f"the card of {spotter} tells no curve of false reports, which a sensitivity "
+                    "needs: leave the sensitivity out, or use a spotter of tools/train_spotter.py"
+                )
             self.sensitivity = sensitivity
         self._tracker = FaceTracker(find_landmark_model(landmarks), faces)
         self._paced = PacedTracker(self._tracker, track_fps)
@@ -581,11 +588,22 @@ class _Callbacks:
         pass
 
 
-def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = None) -> Summary:
+def run(
+    recognizer: Recognizer,
+    sinks: Sequence[Sink],
+    window: Window | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Summary:
     """Runs a recognizer to the end of its source, or until the user stops it.
 
     Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. What had
     been found when the user stopped it is handed to the sinks before.
+
+    Args:
+        recognizer: It is closed at the end.
+        sinks: They are given every analysis, in this order.
+        window: Likewise, as the last one.
+        note: Called with each of the recognizer's notes, as soon as there is one.
 
     Returns:
         The summary that the sinks were given.
@@ -594,13 +612,24 @@ def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = N
     reason = "stopped by user"
     error: BaseException | None = None
     everyone = [*sinks, window] if window is not None else list(sinks)
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        notes = recognizer.notes
+        for text in notes[told:]:
+            note(text)
+        told = len(notes)
+
     try:
         with recognizer:
+            tell()
             session = recognizer.session
             for sink in everyone:
                 begun.append(sink)
                 sink.begin(session)
-            for analysis in recognizer.analyses():
+            for analysis in recognizer.analyses(_IDLE_S):
+                tell()
                 with recognizer.stats.stage("show"):
                     for sink in everyone:
                         sink.update(analysis)
@@ -626,6 +655,7 @@ def run(recognizer: Recognizer, sinks: Sequence[Sink], window: Window | None = N
         finally:
             summary = recognizer.summary(reason)
             at_the_end = _end(begun, summary)
+            tell()
             failed = failed or at_the_end
         # What a sink says at the end must not hide what ended the run.
         if failed is not None and error is None:
