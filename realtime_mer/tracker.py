@@ -14,13 +14,12 @@ from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.event import InputError
 from realtime_mer.frame import Frame
+from realtime_mer.identity import Identities
 from realtime_mer.native import silenced_stderr
 
 # Places of the wanted scores in MediaPipe's list of 52 blendshapes.
 _BLINK = (9, 10)
 _JAW_OPEN = 25
-# A face that was out of sight for longer than this comes back as a new one.
-_FORGET_S = 1.0
 _SMALLEST_PX = 8
 
 
@@ -29,7 +28,7 @@ class TrackedFace:
     """One face in one frame.
 
     Attributes:
-        identity: Number of the face, from 0, kept while it is followed.
+        identity: Number of the face, from 0; the only one is 0, of several see `identity`.
         landmarks: (478, 3) float32 in pixels of the frame, MediaPipe's face mesh order; the third
             coordinate is depth on the same scale, smaller is nearer.
         blink: Blendshape score of the more closed eye, 0 open to 1 closed.
@@ -54,7 +53,6 @@ class FaceTracker:
     """
 
     def __init__(self, model: Path, faces: int = 1) -> None:
-        self._faces = faces
         self._options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(model)),
             running_mode=vision.RunningMode.VIDEO,
@@ -62,8 +60,7 @@ class FaceTracker:
             output_face_blendshapes=True,
         )
         self._last_ms = -1
-        self._known: dict[int, tuple[np.ndarray, float]] = {}
-        self._next_identity = 0
+        self._identities = Identities() if faces > 1 else None
         self._landmarker: vision.FaceLandmarker | None = None
         try:
             with silenced_stderr():
@@ -110,7 +107,8 @@ class FaceTracker:
     def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
         """The faces in a frame, in the order of their identities.
 
-        Frames have to come in the order of their time.
+        Frames have to come in the order of their time. Of several faces, one is left out as
+        long as it is not clear whose it is: for about a second at most.
         """
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
@@ -124,39 +122,14 @@ class FaceTracker:
             if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _SMALLEST_PX:
                 blink = max(shapes[i].score for i in _BLINK)
                 seen.append((landmarks, blink, shapes[_JAW_OPEN].score))
-        identities = self._identify([landmarks for landmarks, _, _ in seen], frame.time_s)
-        faces = [TrackedFace(i, *face) for i, face in zip(identities, seen, strict=True)]
+        if self._identities is None:
+            identities = [0] * len(seen)
+        else:
+            meshes = [landmarks for landmarks, _, _ in seen]
+            identities = self._identities(frame.image, meshes, frame.time_s)
+        faces = [
+            TrackedFace(identity, *face)
+            for identity, face in zip(identities, seen, strict=True)
+            if identity is not None
+        ]
         return tuple(sorted(faces, key=lambda f: f.identity))
-
-    def _identify(self, faces: list[np.ndarray], time_s: float) -> list[int]:
-        """The identity of each face: that of the known one nearest to it, all distances summed.
-
-        A face farther than its own width from every known one is new.
-        """
-        if self._faces == 1:
-            return [0] * len(faces)
-        # Half a second to import, which a single face need not wait for.
-        from scipy.optimize import linear_sum_assignment
-
-        for identity in [i for i, (_, seen) in self._known.items() if time_s - seen > _FORGET_S]:
-            del self._known[identity]
-        known = list(self._known)
-        centres = [landmarks[:, :2].mean(0) for landmarks in faces]
-        apart = np.array(
-            [
-                [np.linalg.norm(c - self._known[k][0]) / np.ptp(f[:, 0]) for k in known]
-                for c, f in zip(centres, faces, strict=True)
-            ]
-        ).reshape(len(faces), len(known))
-        # Beyond a face width all are equally far, so that one lost face cannot shift the others.
-        pairs = zip(*linear_sum_assignment(np.minimum(apart, 1.0)), strict=True)
-        taken = {face: known[k] for face, k in pairs if apart[face, k] < 1}
-        identities = []
-        for face, centre in enumerate(centres):
-            identity = taken.get(face)
-            if identity is None:
-                identity = self._next_identity
-                self._next_identity += 1
-            self._known[identity] = (centre, time_s)
-            identities.append(identity)
-        return identities

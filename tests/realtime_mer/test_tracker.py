@@ -155,8 +155,10 @@ def test_one_face_is_asked_for_and_one_is_given(two_faces, landmark_model):
     assert face.identity == 0
 
 
-@pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 1)])
-def test_a_face_that_was_away_for_long_is_a_new_one(astronaut, landmark_model, away_s, identity):
+@pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 0), (32.0, 1)])
+def test_a_face_that_was_away_for_half_a_minute_is_a_new_one(
+    astronaut, landmark_model, away_s, identity
+):
     black = np.zeros_like(astronaut)
     with FaceTracker(landmark_model, faces=2) as tracker:
         (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
