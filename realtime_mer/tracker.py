@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +16,94 @@ from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.event import InputError
 from realtime_mer.frame import Frame
+from realtime_mer.identity import Identities
 from realtime_mer.native import silenced_stderr
 
 # Places of the wanted scores in MediaPipe's list of 52 blendshapes.
-_BLINK = (9, 10)
+_BLINK = [9, 10]
 _JAW_OPEN = 25
-# A face that was out of sight for longer than this comes back as a new one.
-_FORGET_S = 1.0
 _SMALLEST_PX = 8
+
+# Of each face: its landmarks (478, 3) in parts of the picture, its blendshapes' scores (52,).
+_Detections = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _documented(landmarker: vision.FaceLandmarker, image: Image, time_ms: int) -> _Detections:
+    """The faces in an image, as MediaPipe's documentation says to ask for them."""
+    found = landmarker.detect_for_video(image, time_ms)
+    return [
+        (
+            np.array([(p.x, p.y, p.z) for p in points], np.float32),
+            np.array([shape.score for shape in shapes], np.float32),
+        )
+        for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True)
+    ]
+
+
+class _Direct:
+    """The same from the native result, without an object for each point.
+
+    MediaPipe's own conversion costs more of Python's time than all the rest of a frame's tracking.
+    This leans on names inside MediaPipe; where one of them is missing, making or calling it raises
+    one of `MISSING`.
+    """
+
+    MISSING = (AttributeError, KeyError, TypeError, ctypes.ArgumentError)
+
+    def __init__(self) -> None:
+        inside = sys.modules[vision.FaceLandmarker.__module__]
+        self._result = inside.MpFaceLandmarkerResultC
+        self._point = self._fields("face_landmarks", "landmarks", ("x", "y", "z"))
+        self._shape = self._fields("face_blendshapes", "categories", ("score",))
+
+    def _fields(self, faces: str, items: str, wanted: tuple[str, ...]) -> np.dtype:
+        """How NumPy reads the wanted numbers out of an array of MediaPipe's structures."""
+        face = self._types(self._result, faces)[faces]._type_
+        item = self._types(face, items)[items]._type_
+        types = dict(item._fields_)
+        return np.dtype(
+            {
+                "names": wanted,
+                "formats": [types[name] for name in wanted],
+                "offsets": [getattr(item, name).offset for name in wanted],
+                "itemsize": ctypes.sizeof(item),
+            }
+        )
+
+    @staticmethod
+    def _types(structure: type[ctypes.Structure], array: str) -> dict[str, type]:
+        types = dict(structure._fields_)
+        _ = types[f"{array}_count"]  # read later; it is missed now if it is missing
+        return types
+
+    def __call__(
+        self, landmarker: vision.FaceLandmarker, image: Image, time_ms: int
+    ) -> _Detections:
+        library, result = landmarker._lib, self._result()
+        library.MpFaceLandmarkerDetectForVideo(
+            landmarker._handle, image._image_ptr, None, time_ms, ctypes.byref(result)
+        )
+        try:
+            if result.face_blendshapes_count != result.face_landmarks_count:
+                raise RuntimeError("MediaPipe gave blendshapes for some of the faces only")
+            return [
+                self._face(result.face_landmarks[i], result.face_blendshapes[i])
+                for i in range(result.face_landmarks_count)
+            ]
+        finally:
+            library.MpFaceLandmarkerCloseResult(ctypes.byref(result))
+
+    def _face(
+        self, mesh: ctypes.Structure, shapes: ctypes.Structure
+    ) -> tuple[np.ndarray, np.ndarray]:
+        points = self._read(mesh.landmarks, mesh.landmarks_count, self._point)
+        scores = self._read(shapes.categories, shapes.categories_count, self._shape)
+        return np.stack([points[name] for name in "xyz"], 1), scores["score"]
+
+    @staticmethod
+    def _read(items: ctypes._Pointer, count: int, fields: np.dtype) -> np.ndarray:
+        # A copy: the memory is MediaPipe's, and goes with the result.
+        return np.frombuffer(ctypes.string_at(items, count * fields.itemsize), fields)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +111,9 @@ class TrackedFace:
     """One face in one frame.
 
     Attributes:
-        identity: Number of the face, from 0, kept while it is followed.
-        landmarks: (478, 3) float32 in pixels of the frame, MediaPipe's face mesh order; the third
-            coordinate is depth on the same scale, smaller is nearer.
+        identity: Number of the face, from 0; the only one is 0, of several see `identity`.
+        landmarks: (478, 3) float32 in pixels of the frame, MediaPipe's face mesh order, not
+            writeable; the third coordinate is depth on the same scale, smaller is nearer.
         blink: Blendshape score of the more closed eye, 0 open to 1 closed.
         jaw_open: Blendshape score, 0 to 1.
     """
@@ -54,7 +136,6 @@ class FaceTracker:
     """
 
     def __init__(self, model: Path, faces: int = 1) -> None:
-        self._faces = faces
         self._options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(model)),
             running_mode=vision.RunningMode.VIDEO,
@@ -62,14 +143,19 @@ class FaceTracker:
             output_face_blendshapes=True,
         )
         self._last_ms = -1
-        self._known: dict[int, tuple[np.ndarray, float]] = {}
-        self._next_identity = 0
+        self._identities = Identities() if faces > 1 else None
         self._landmarker: vision.FaceLandmarker | None = None
         try:
             with silenced_stderr():
                 self._landmarker = vision.FaceLandmarker.create_from_options(self._options)
                 # The graph's late start chatters too; a black picture wakes all of it up.
-                self._detect(np.zeros((64, 64, 3), np.uint8), 0.0)
+                black = np.zeros((64, 64, 3), np.uint8)
+                try:
+                    self._find = _Direct()
+                    self._detect(black, 0.0)
+                except _Direct.MISSING:
+                    self._find = _documented
+                    self._detect(black, 0.0)
         except (RuntimeError, FileNotFoundError) as error:
             self.close()
             raise InputError(
@@ -98,19 +184,20 @@ class FaceTracker:
             with silenced_stderr(), contextlib.suppress(RuntimeError, ValueError):
                 landmarker.close()
 
-    def _detect(self, image: np.ndarray, time_s: float) -> vision.FaceLandmarkerResult:
+    def _detect(self, image: np.ndarray, time_s: float) -> _Detections:
         # Times are whole milliseconds that must increase, at 200 fps and after clock steps too.
         self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
         # mp.Image ignores strides: this makes a contiguous copy, of any view.
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return self._landmarker.detect_for_video(
-            Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
+        return self._find(
+            self._landmarker, Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
         )
 
     def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
         """The faces in a frame, in the order of their identities.
 
-        Frames have to come in the order of their time.
+        Frames have to come in the order of their time. Of several faces, one is left out as
+        long as it is not clear whose it is: for about a second at most.
         """
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
@@ -118,45 +205,20 @@ class FaceTracker:
         height, width = frame.image.shape[:2]
         scale = np.array([width, height, width], np.float32)
         seen = []
-        for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True):
-            landmarks = np.array([(p.x, p.y, p.z) for p in points], np.float32) * scale
+        for points, scores in found:
+            landmarks = points * scale
+            landmarks.setflags(write=False)
             # A face of a pixel or two, or none at all, cannot be registered.
             if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _SMALLEST_PX:
-                blink = max(shapes[i].score for i in _BLINK)
-                seen.append((landmarks, blink, shapes[_JAW_OPEN].score))
-        identities = self._identify([landmarks for landmarks, _, _ in seen], frame.time_s)
-        faces = [TrackedFace(i, *face) for i, face in zip(identities, seen, strict=True)]
+                seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
+        if self._identities is None:
+            identities = [0] * len(seen)
+        else:
+            meshes = [landmarks for landmarks, _, _ in seen]
+            identities = self._identities(frame.image, meshes, frame.time_s)
+        faces = [
+            TrackedFace(identity, *face)
+            for identity, face in zip(identities, seen, strict=True)
+            if identity is not None
+        ]
         return tuple(sorted(faces, key=lambda f: f.identity))
-
-    def _identify(self, faces: list[np.ndarray], time_s: float) -> list[int]:
-        """The identity of each face: that of the known one nearest to it, all distances summed.
-
-        A face farther than its own width from every known one is new.
-        """
-        if self._faces == 1:
-            return [0] * len(faces)
-        # Half a second to import, which a single face need not wait for.
-        from scipy.optimize import linear_sum_assignment
-
-        for identity in [i for i, (_, seen) in self._known.items() if time_s - seen > _FORGET_S]:
-            del self._known[identity]
-        known = list(self._known)
-        centres = [landmarks[:, :2].mean(0) for landmarks in faces]
-        apart = np.array(
-            [
-                [np.linalg.norm(c - self._known[k][0]) / np.ptp(f[:, 0]) for k in known]
-                for c, f in zip(centres, faces, strict=True)
-            ]
-        ).reshape(len(faces), len(known))
-        # Beyond a face width all are equally far, so that one lost face cannot shift the others.
-        pairs = zip(*linear_sum_assignment(np.minimum(apart, 1.0)), strict=True)
-        taken = {face: known[k] for face, k in pairs if apart[face, k] < 1}
-        identities = []
-        for face, centre in enumerate(centres):
-            identity = taken.get(face)
-            if identity is None:
-                identity = self._next_identity
-                self._next_identity += 1
-            self._known[identity] = (centre, time_s)
-            identities.append(identity)
-        return identities

@@ -10,7 +10,7 @@ from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.event import InputError
 from realtime_mer.frame import Frame
-from realtime_mer.tracker import FaceTracker
+from realtime_mer.tracker import FaceTracker, _Direct, _documented
 
 
 def shifted(image: np.ndarray, x: float, y: float = 0.0) -> np.ndarray:
@@ -155,8 +155,10 @@ def test_one_face_is_asked_for_and_one_is_given(two_faces, landmark_model):
     assert face.identity == 0
 
 
-@pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 1)])
-def test_a_face_that_was_away_for_long_is_a_new_one(astronaut, landmark_model, away_s, identity):
+@pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 0), (32.0, 1)])
+def test_a_face_that_was_away_for_half_a_minute_is_a_new_one(
+    astronaut, landmark_model, away_s, identity
+):
     black = np.zeros_like(astronaut)
     with FaceTracker(landmark_model, faces=2) as tracker:
         (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
@@ -165,6 +167,45 @@ def test_a_face_that_was_away_for_long_is_a_new_one(astronaut, landmark_model, a
             assert tracker.track(Frame(1 + i, 0.1 + 0.03 * i, black, 0.0)) == ()
         (face,) = tracker.track(Frame(5, away_s, astronaut, 0.0))
     assert face.identity == identity
+
+
+def tracks(tracker: FaceTracker, picture: np.ndarray) -> list:
+    return [tracker.track(Frame(i, i / 30, shifted(picture, 4 * i), 0.0)) for i in range(4)]
+
+
+def test_the_direct_way_gives_exactly_what_the_documented_one_does(two_faces, landmark_model):
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        assert isinstance(tracker._find, _Direct)
+        direct = tracks(tracker, two_faces)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        tracker._find = _documented
+        documented = tracks(tracker, two_faces)
+    assert max(map(len, direct)) == 2
+    for faces, same in zip(direct, documented, strict=True):
+        for one, other in zip(faces, same, strict=True):
+            np.testing.assert_array_equal(one.landmarks, other.landmarks)
+            assert one.landmarks.dtype == other.landmarks.dtype == np.float32
+            assert not one.landmarks.flags.writeable
+            assert (one.identity, one.blink, one.jaw_open) == (
+                other.identity,
+                other.blink,
+                other.jaw_open,
+            )
+
+
+@pytest.mark.parametrize("error", _Direct.MISSING)
+@pytest.mark.parametrize("step", ["__init__", "__call__"])
+def test_a_mediapipe_with_other_insides_is_asked_the_documented_way(
+    astronaut, astronaut_tracked, landmark_model, monkeypatch, step, error
+):
+    def gone(*_):
+        raise error("gone")
+
+    monkeypatch.setattr(_Direct, step, gone)
+    with FaceTracker(landmark_model) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
+    np.testing.assert_array_equal(face.landmarks, astronaut_tracked.landmarks)
+    assert face.blink == astronaut_tracked.blink
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", None], ids=["empty", "text", "gone"])
