@@ -264,7 +264,9 @@ def camera(clip):
 
 def test_live_stream_is_analysed_while_it_runs(camera, tmp_path):
     log = tmp_path / "log.jsonl"
-    status, out, err = finish(start(f"{camera}/clip?token=s3cr3t", "--headless", "--log", log))
+    status, out, err = finish(
+        start(f"{camera}/clip?token=s3cr3t", "--headless", "--no-reconnect", "--log", log)
+    )
     assert (status, err) == (0, "")
     session, *events, summary = records(log)
     assert (session["live"], session["frame_count"]) == (True, 0)
