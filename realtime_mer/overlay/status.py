@@ -48,7 +48,7 @@ class Status:
                 f"/ {analysis.source_fps:.0f}" if analysis.source_fps > 0 else "",
                 f"{1000 * analysis.latency_s:.0f}",
                 _count(analysis.dropped),
-                "–" if sensitivity is None else f"{sensitivity:.2g}",
+                "–" if sensitivity is None else f"{sensitivity:.{1 if sensitivity < 1 else 2}g}",
             )
         self._tile.draw(
             canvas, scene.layout.status, self._text, lambda image: self._paint(image, scene)
