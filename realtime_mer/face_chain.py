@@ -30,8 +30,8 @@ from realtime_mer.tracker import TrackedFace
 # Pictures kept of each face: the longest micro-expression and the time until it is reported.
 _RING_S = 1.5
 _RING_FPS = 200
-# Of several faces, one that was lost for so long has been given up by the tracker: its memory is
-# freed.
+# Of several faces, one that was lost for so long has its memory freed; it may come back under its
+# number, and starts afresh.
 _FORGET_S = 1.5
 # The spotter averages over steps of 1/30 s: four motions a step tell it all that more would.
 _MOTION_FPS = 120.0
@@ -162,7 +162,7 @@ class FaceChain:
         return Gap(self._identity, before, time_s, reason)
 
     def given_up(self, time_s: float) -> Gap | None:
-        """The last gap of a face that will come back as another one; None while it may return."""
+        """The gap of a face that has been away for too long to go on; None while it may return."""
         return self.away(time_s, _FORGET_S)
 
     def away(self, time_s: float, bridge_s: float) -> Gap | None:

@@ -504,7 +504,7 @@ class Recognizer:
         return min(max(least, _BRIDGE_FRAMES * usual_s), most)
 
     def _forget(self, time_s: float) -> list[Gap]:
-        """Frees the faces that the tracker has given up; the gap that each of them leaves."""
+        """Frees the memory of faces that are long away; the gap that each of them leaves."""
         if self._faces == 1:
             return []  # it keeps its identity, however long it is away
         over = {i: gap for i, chain in self._chains.items() if (gap := chain.given_up(time_s))}

@@ -186,3 +186,13 @@ def test_error_passes_through_a_row_of_stages():
     with pytest.raises(OSError, match="torn"):
         third.get()
     wait_for(lambda: all(stage.join(0) for stage in stages))
+
+
+def test_reader_that_does_not_want_to_wait_is_told_that_there_is_nothing_yet():
+    channel = Channel(2)
+    assert channel.get(timeout_s=0.01) is None
+    channel.put("a")
+    items = channel.items(0.01)
+    assert [next(items), next(items)] == ["a", None]
+    channel.end()
+    assert list(items) == []

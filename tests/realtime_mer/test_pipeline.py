@@ -806,3 +806,41 @@ def test_window_ends_the_run_and_is_ended_first(faceless):
     summary = run(Recognizer(faceless), [Recorder("sink", diary)], Screen("window", diary))
     assert diary == ["sink begin", "window begin", "window end", "sink end"]
     assert (summary.reason, summary.frames_analysed) == ("stopped by user", 3)
+
+
+def test_a_live_source_that_is_away_is_shown_with_what_is_wrong(astronaut):
+    """It gives ten frames, is silent for a while, and comes back."""
+
+    class Interrupted:
+        name, live, fps, frame_count = "camera", True, 0.0, 0
+
+        def __init__(self):
+            self.notes, self.given = [], 0
+
+        def open(self):
+            pass
+
+        def read(self):
+            if self.given == 20:
+                return None
+            time.sleep(1.0 if self.given == 10 else 0.03)
+            self.given += 1
+            return Grab(astronaut.copy(), None, time.monotonic())
+
+        def empty(self):
+            return InputError("camera")
+
+        def close(self):
+            pass
+
+    with Recognizer(Interrupted()) as recognizer:
+        analyses = list(recognizer.analyses(idle_s=0.1))
+    frames = [analysis.frame.index for analysis in analyses]
+    assert frames == sorted(frames)
+    again = [a for a, b in zip(analyses[1:], analyses, strict=False) if a.frame is b.frame]
+    assert len(again) >= 3
+    assert not any(a.events for a in again)
+    assert recognizer.summary("").frames_analysed == len(set(frames))
+    # The silence is a gap once a frame has come after it.
+    gap = max((g for a in analyses for g in a.gaps), key=lambda g: g.end_s - g.start_s)
+    assert (gap.reason, gap.end_s - gap.start_s > 0.9) == ("no frames", True)
