@@ -825,7 +825,9 @@ def test_a_live_source_that_is_away_is_shown_with_what_is_wrong(astronaut):
                 return None
             time.sleep(1.0 if self.given == 10 else 0.03)
             self.given += 1
-            return Grab(astronaut.copy(), None, time.monotonic())
+            image = astronaut.copy()
+            image[:60, :60] = self.given  # one picture over and over would be a frozen one
+            return Grab(image, None, time.monotonic())
 
         def empty(self):
             return InputError("camera")
