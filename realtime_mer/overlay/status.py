@@ -68,12 +68,11 @@ class Status:
         name = scene.session.source if live else scene.session.source.rsplit("/", 1)[-1]
         name = shortened(name or scene.session.source, room, round(12 * unit), 400)
         put_text(image, name, badge_width + 8 * unit, 13.4 * unit, 12 * unit, DIM)
-        per_minute = "" if sensitivity == "–" else "/min"
         for x, figure, small, what in (
             (0, fps, source_fps, "fps / source" if source_fps else "fps"),
-            (73, latency, "ms", "latency"),
-            (130, dropped, "", "dropped"),
-            (184, sensitivity, per_minute, "sensitivity"),
+            (72, latency, "", "ms latency"),
+            (138, dropped, "", "dropped"),
+            (188, sensitivity, "", "false/min"),
         ):
             warn = what == "dropped" and figure != "0"
             colour = YELLOW if warn else BRIGHT
