@@ -174,6 +174,7 @@ class EventRecorder:
         self._bytes = self._raw_bytes = 0
         self._numbers = itertools.count()
         self._now_s = 0.0
+        self._newest: Frame | None = None
         # Times of the frames that memory had no room for.
         self._refused: deque[float] = deque(maxlen=4096)
         self._clips: deque[_Clip] = deque()
@@ -212,7 +213,10 @@ class EventRecorder:
             if self._is_on:
                 self._start()
                 self._now_s = analysis.frame.time_s
-                self._keep(analysis.frame)
+                # A live source that is away repeats its last frame, to be shown and not kept.
+                if analysis.frame is not self._newest:
+                    self._newest = analysis.frame
+                    self._keep(analysis.frame)
                 for event in analysis.events:
                     self._plan(event)
                 self._changed.notify()

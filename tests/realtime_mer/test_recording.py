@@ -126,6 +126,16 @@ def test_photo_survives_with_its_colours(tmp_path, recorder, astronaut):
     np.testing.assert_array_equal(frame, astronaut)
 
 
+def test_frame_that_is_shown_again_is_kept_once(tmp_path, recorder):
+    frame = Frame(0, 0.0, image(0), 0.0)
+    recorder.update(Analysis(frame, events=(event(0.0),)))
+    for _ in range(5):
+        recorder.update(Analysis(frame))
+    recorder.end(SUMMARY)
+    ((record, frames),) = clips(tmp_path / "clips")
+    assert (record["frame_index"], len(frames)) == ([0], 1)
+
+
 @pytest.mark.parametrize("size", [(65, 48), (64, 49), (33, 17), (1, 1)])
 def test_odd_sizes_are_padded_and_told(tmp_path, recorder, size):
     feed(recorder, 0, 1, [event(0.1)], size=size)
