@@ -214,6 +214,8 @@ def soak(
                 raise InputError(port)
             command = [sys.executable, str(_RUN), f"http://127.0.0.1:{port}/live"]
             command += ["--headless", "--log", str(log), "--stats", str(stats), *(options or [])]
+            # A shell has those whom it starts in the background ignore Ctrl-C, and so would ours.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             with said.open("wb") as output:
                 run = subprocess.Popen(command, stdout=output, stderr=output)
             began_at = time.monotonic()

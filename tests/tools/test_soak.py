@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 
 import cv2
 import numpy as np
@@ -24,6 +25,15 @@ def video(tmp_path_factory, astronaut):
     return path
 
 
+@pytest.fixture
+def ctrl_c_is_ignored():
+    """As in the background of a shell's script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_ignored")
 def test_short_session_is_counted_and_ended(video, capsys):
     assert (
         main([str(video), "--minutes", "0.05", "--fps", "12", "--size", "320x240", "--json"]) == 0
