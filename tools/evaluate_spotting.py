@@ -1,29 +1,33 @@
-"""How well the whole chain finds and names micro-expressions on clips whose truth is known.
+"""How well the whole chain finds and names micro-expressions in videos whose truth is known.
 
     python tools/evaluate_spotting.py --demo-clips 10
     python tools/evaluate_spotting.py VIDEO=TRUTH.csv [VIDEO=TRUTH.csv ...]
+    python tools/evaluate_spotting.py --annotations FILE.csv --videos DIR [--fps N]
 
 A demo clip is what `run.py --demo` makes, with another seed each: 20 s of a face under a swaying
 camera with sensor noise, four micro-expressions and three blinks. TRUTH.csv has a row an event and
-the columns onset, apex and offset, in frames from 0 as the data sets give them, and may have label;
-a video without events has a file with the header alone.
+the columns onset, apex and offset, in frames from 0, and may have label; a video without events has
+a file with the header alone. FILE.csv is the table of a data set of long videos, such as CAS(ME)^2,
+SAMM Long Videos and CAS(ME)^3, which tools/annotations.py describes; its macro-expressions are no
+events, and reports in them are false.
 
-A report counts where its interval overlaps a true one by at least half (intersection over union of
-frames, both ends included), one to one, best overlap first; videos without events count too.
+What counts as found is told in tools/spotting_figures.py, by our rule and by that of MEGC.
+
+With --curve or --plot the same videos also tell what other thresholds of the spotter would find and
+how often they would be wrong; tracking and motion are not done again for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
@@ -31,149 +35,172 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.capture import quiet_opencv
 from realtime_mer.demo import make_demo_clip
-from realtime_mer.event import InputError, Interval, MicroExpression
+from realtime_mer.event import InputError
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer
+from realtime_mer.spotter import SpotterModel
+from realtime_mer.writable import check_distinct, check_writable
+from tools.annotations import Annotation, Recording, read_data_set, read_truth
+from tools.operating_curve import (
+    OperatingPoints,
+    curve,
+    curve_table,
+    kept_motions,
+    plot_curve,
+    proposed,
+    write_curve,
+)
+from tools.spotting_figures import Figures, Result, figures, match, megc_figures
 
-LEAST_OVERLAP = 0.5
 
+class Watcher:
+    """Runs the chain on videos.
 
-@dataclass(frozen=True, slots=True)
-class TrueEvent:
-    """A micro-expression that is known to be there; the label may be unknown."""
-
-    interval: Interval
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One video: what was there, what was reported, and for how long one looked.
-
-    Attributes:
-        fps: Frames a second, by which overlaps are counted.
-        seconds: Length of the video.
+    Args:
+        weights: The classifier.
+        spotter: The spotter.
+        with_curve: Whether the results say what other thresholds would have reported.
     """
 
-    name: str
-    truth: tuple[TrueEvent, ...]
-    found: tuple[MicroExpression, ...]
-    fps: float
-    seconds: float
+    def __init__(self, weights: Path, spotter: Path, with_curve: bool) -> None:
+        self._weights, self._spotter = weights, spotter
+        self._model = SpotterModel(spotter)
+        self.points = OperatingPoints(self._model)
+        self._thresholds = self.points.thresholds if with_curve else ()
+
+    def __call__(self, recording: Recording) -> Result:
+        """What is there and what the chain reports."""
+        keeper = kept_motions() if self._thresholds else contextlib.nullcontext([])
+        with (
+            keeper as motions,
+            Recognizer(
+                recording.path, weights=self._weights, spotter=self._spotter, fps=recording.fps
+            ) as recognizer,
+        ):
+            found = tuple(recognizer)
+            fps = recognizer.session.fps or 30.0
+            seconds = recognizer.summary("").duration_s + 1 / fps
+        return Result(
+            recording.name,
+            tuple(event.at(fps) for event in recording.micros),
+            found,
+            fps,
+            seconds,
+            tuple(event.at(fps).interval for event in recording.macros),
+            proposed(motions, self._model, self._thresholds),
+        )
 
 
-def overlap(first: Interval, second: Interval, fps: float) -> float:
-    """Intersection over union of two intervals in frames, both ends included, 0 to 1."""
-    a, b, c, d = (
-        round(t * fps) for t in (first.onset_s, first.offset_s, second.onset_s, second.offset_s)
-    )
-    shared = max(0, min(b, d) - max(a, c) + 1)
-    return shared / (max(b, d) - min(a, c) + 1) if shared else 0.0
-
-
-def match(result: Result) -> list[tuple[TrueEvent, MicroExpression]]:
-    """Pairs of truth and report that overlap by half, one to one, best overlap first."""
-    pairs = sorted(
-        (
-            (overlap(t.interval, f.interval, result.fps), i, j)
-            for i, t in enumerate(result.truth)
-            for j, f in enumerate(result.found)
-        ),
-        reverse=True,
-    )
-    taken_truth: set[int] = set()
-    taken_found: set[int] = set()
-    out = []
-    for share, i, j in pairs:
-        if share >= LEAST_OVERLAP and i not in taken_truth and j not in taken_found:
-            taken_truth.add(i)
-            taken_found.add(j)
-            out.append((result.truth[i], result.found[j]))
-    return out
-
-
-def figures(results: Sequence[Result]) -> dict[str, float | int | None]:
-    """The figures of all results together; those that nothing speaks for are None."""
-    pairs = [pair for result in results for pair in match(result)]
-    there, reported = (sum(len(getattr(r, k)) for r in results) for k in ("truth", "found"))
-    minutes = sum(r.seconds for r in results) / 60
-    labelled = [(t, f) for t, f in pairs if t.label is not None]
-    delays = [f.reported_s - t.interval.offset_s for t, f in pairs]
-
-    def median(values: list[float]) -> float | None:
-        return round(float(np.median(values)), 4) if values else None
-
-    return {
-        "videos": len(results),
-        "minutes": round(minutes, 2),
-        "events": there,
-        "reports": reported,
-        "matched": len(pairs),
-        "F1": round(2 * len(pairs) / (there + reported), 4) if there + reported else None,
-        "recall": round(len(pairs) / there, 4) if there else None,
-        "precision": round(len(pairs) / reported, 4) if reported else None,
-        "false_per_minute": round((reported - len(pairs)) / minutes, 3) if minutes else None,
-        "labels_right": (
-            round(sum(t.label == f.label for t, f in labelled) / len(labelled), 4)
-            if labelled
-            else None
-        ),
-        "onset_error_s": median([abs(t.interval.onset_s - f.interval.onset_s) for t, f in pairs]),
-        "offset_error_s": median(
-            [abs(t.interval.offset_s - f.interval.offset_s) for t, f in pairs]
-        ),
-        "report_delay_s": median(delays),
-        "report_delay_p95_s": round(float(np.percentile(delays, 95)), 4) if delays else None,
-    }
-
-
-def read_truth(path: Path, fps: float) -> tuple[TrueEvent, ...]:
-    """True events of a CSV with onset, apex, offset in frames and, if known, label.
-
-    Raises:
-        InputError: The file cannot be read or lacks a column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = {"onset", "apex", "offset"} - set(reader.fieldnames or ())
-            if missing:
-                raise InputError(f"{path} lacks the column {', '.join(sorted(missing))}")
-            return tuple(
-                TrueEvent(
-                    Interval(*(float(row[k]) / fps for k in ("onset", "apex", "offset"))),
-                    row.get("label") or None,
-                )
-                for row in reader
-            )
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path} has a row that is no interval: {error}") from None
-
-
-def watch(
-    video: Path, options: argparse.Namespace
-) -> tuple[tuple[MicroExpression, ...], float, float]:
-    """What the chain reports on a video, its frame rate and its length in seconds."""
-    with Recognizer(video, weights=options.weights, spotter=options.spotter) as recognizer:
-        events = tuple(recognizer)
-        summary = recognizer.summary("")
-        fps = recognizer.session.fps or 30.0
-    return events, fps, summary.duration_s + 1 / fps
-
-
-def demo_results(options: argparse.Namespace, console: Console) -> list[Result]:
-    """The chain on demo clips, seeds `--first-seed` and on."""
-    results = []
+def demo_recordings(count: int, first_seed: int) -> Iterator[Recording]:
+    """Demo clips of these seeds, each of which is there until the next is asked for."""
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as folder:
         clip = Path(folder) / "demo.avi"
-        for seed in range(options.first_seed, options.first_seed + options.demo_clips):
+        for seed in range(first_seed, first_seed + count):
             hidden = make_demo_clip(clip, seed)
-            found, fps, seconds = watch(clip, options)
-            truth = tuple(TrueEvent(e.interval, e.label) for e in hidden.events)
-            results.append(Result(f"demo clip {seed}", truth, found, fps, seconds))
+            events = (
+                ((e.interval.onset_s, e.interval.apex_s, e.interval.offset_s), e.label)
+                for e in hidden.events
+            )
+            micros = tuple(
+                Annotation(*(t * hidden.fps for t in times), label) for times, label in events
+            )
+            yield Recording(f"demo clip {seed}", clip, micros=micros)
+
+
+def with_truth(item: str, fps: float | None) -> Recording:
+    """The recording of VIDEO=TRUTH.csv."""
+    video, equals, truth = item.rpartition("=")
+    if not equals:
+        raise InputError(f"{item!r} names no truth: write VIDEO=TRUTH.csv")
+    path = Path(video)
+    return Recording(path.name, path, fps if path.is_dir() else None, read_truth(Path(truth)))
+
+
+def recordings(options: argparse.Namespace) -> Iterator[Recording]:
+    """All that is to be watched. What is wrong with annotations is told before the first."""
+    given = [with_truth(item, options.fps) for item in options.pairs]
+    if options.annotations:
+        given += read_data_set(
+            options.annotations, options.videos, options.fps, options.first_frame
+        )
+    yield from demo_recordings(options.demo_clips, options.first_seed)
+    yield from given
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    quiet_opencv()
+    console = Console(stderr=options.json)
+    results: list[Result] = []
+    stopped = ""
+    try:
+        with_curve = _check_outputs(options)
+        watch = Watcher(options.weights, options.spotter, with_curve)
+        for recording in recordings(options):
+            results.append(watch(recording))
             console.print(_line(results[-1]))
-    return results
+    except InputError as error:
+        stopped = str(error)
+    except KeyboardInterrupt:
+        stopped = "stopped by user"
+    if stopped:
+        print(f"evaluate_spotting: {stopped}", file=sys.stderr)
+    # Hours may have gone into what was watched before.
+    if results:
+        _tell(results, watch.points, options, console, stopped)
+    return 2 if stopped else 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="*", metavar="VIDEO=TRUTH.csv")
+    parser.add_argument("--demo-clips", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--first-seed", type=int, default=100, help="of the demo clips (default 100)"
+    )
+    parser.add_argument("--annotations", type=Path, metavar="FILE.csv", help="of a data set")
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="where its videos are")
+    parser.add_argument(
+        "--first-frame",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="its number for the first frame of a video file (default 1)",
+    )
+    parser.add_argument("--fps", type=_rate, metavar="N", help="of folders of frames")
+    parser.add_argument("--curve", type=Path, metavar="FILE.csv", help="write the operating curve")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the operating curve")
+    parser.add_argument("--weights", type=Path, default=CLASSIFIER)
+    parser.add_argument("--spotter", type=Path, default=SPOTTER)
+    parser.add_argument("--json", action="store_true", help="print one object")
+    options = parser.parse_args(arguments)
+    if (options.annotations is None) != (options.videos is None):
+        parser.error("--annotations FILE.csv and --videos DIR go together")
+    if not options.pairs and options.annotations is None and options.demo_clips < 1:
+        parser.error("give videos with their truth, --annotations with --videos, or --demo-clips N")
+    return options
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate: give frames a second")
+    return rate
+
+
+def _check_outputs(options: argparse.Namespace) -> bool:
+    """Whether a curve is asked for; what cannot be written is told before all else."""
+    outputs = [path for path in (options.curve, options.plot) if path is not None]
+    for path in outputs:
+        check_writable(path)
+    check_distinct(None, outputs)
+    if options.plot is not None and options.plot.suffix.lower() != ".png":
+        raise InputError(f"--plot {options.plot} is no PNG: name a file that ends in .png")
+    return bool(outputs)
 
 
 def _line(result: Result) -> str:
@@ -184,48 +211,41 @@ def _line(result: Result) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("videos", nargs="*", metavar="VIDEO=TRUTH.csv")
-    parser.add_argument("--demo-clips", type=int, default=0, metavar="N")
-    parser.add_argument(
-        "--first-seed", type=int, default=100, help="of the demo clips (default 100)"
-    )
-    parser.add_argument("--weights", type=Path, default=CLASSIFIER)
-    parser.add_argument("--spotter", type=Path, default=SPOTTER)
-    parser.add_argument("--json", action="store_true", help="print one object")
-    options = parser.parse_args(arguments)
-    if not options.videos and options.demo_clips < 1:
-        parser.error("give videos with their truth, or --demo-clips N")
-    quiet_opencv()
-    console = Console(stderr=options.json)
-    try:
-        results = demo_results(options, console) if options.demo_clips else []
-        for item in options.videos:
-            video, equals, truth = item.rpartition("=")
-            if not equals:
-                raise InputError(f"{item!r} names no truth: write VIDEO=TRUTH.csv")
-            found, fps, seconds = watch(Path(video), options)
-            results.append(
-                Result(Path(video).name, read_truth(Path(truth), fps), found, fps, seconds)
-            )
-            console.print(_line(results[-1]))
-    except InputError as error:
-        print(f"evaluate_spotting: {error}", file=sys.stderr)
-        return 2
-    table = figures(results)
+def _tell(
+    results: Sequence[Result],
+    at: OperatingPoints,
+    options: argparse.Namespace,
+    console: Console,
+    stopped: str,
+) -> None:
+    """Prints the figures and writes the curve."""
+    ours, megc = figures(results), megc_figures(results)
+    points = curve(results, at.thresholds) if options.curve or options.plot else []
+    if options.curve:
+        write_curve(points, options.curve)
+    if options.plot:
+        plot_curve(points, results, at, options.plot)
     if options.json:
-        print(json.dumps(table))
-        return 0
-    shown = Table(title="Spotting and naming")
-    shown.add_column("figure")
-    shown.add_column("value", justify="right")
-    for name, value in table.items():
-        shown.add_row(name, "-" if value is None else f"{value:g}")
-    console.print(shown)
-    return 0
+        told = {**ours, "megc": megc}
+        told |= {"curve": points} if points else {}
+        told |= {"stopped": stopped} if stopped else {}
+        print(json.dumps(told))
+        return
+    tables = [_figures_table(ours, megc)] + ([curve_table(points, at)] if points else [])
+    console.print(Columns(tables, padding=(1, 4)))
+
+
+def _figures_table(ours: Figures, megc: Figures) -> Table:
+    table = Table(title="Spotting and naming")
+    table.add_column("figure")
+    for name in ("ours", "MEGC rule"):
+        table.add_column(name, justify="right")
+    for name, value in ours.items():
+        table.add_row(
+            name.replace("_", " "),
+            *("-" if v is None else f"{v:g}" for v in (value, megc.get(name))),
+        )
+    return table
 
 
 if __name__ == "__main__":

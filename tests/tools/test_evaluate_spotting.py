@@ -1,109 +1,133 @@
-"""The figures of spotting, on cases counted by hand, and the command on a real clip."""
+"""The command on real clips, and what it says of what it cannot use."""
+
+import csv
+import json
 
 import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.event import InputError, Interval, MicroExpression
-from tools.evaluate_spotting import Result, TrueEvent, figures, main, match, overlap, read_truth
+from realtime_mer.pipeline import SPOTTER
+from realtime_mer.spotter import SpotterModel
+from tools import evaluate_spotting
+from tools.evaluate_spotting import main
 
 
-def true(onset_s, offset_s, label="negative"):
-    return TrueEvent(Interval(onset_s, (onset_s + offset_s) / 2, offset_s), label)
-
-
-def found(onset_s, offset_s, label="negative", delay_s=0.2):
-    others = {"negative": 0.1, "positive": 0.1, "surprise": 0.1}
-    return MicroExpression(
-        0,
-        Interval(onset_s, (onset_s + offset_s) / 2, offset_s),
-        others | {label: 0.8},
-        1.5,
-        offset_s + delay_s,
-    )
-
-
-def result(truth, reports, fps=10.0, seconds=60.0):
-    return Result("clip", tuple(truth), tuple(reports), fps, seconds)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ((1.0, 1.9), (1.0, 1.9), 1.0),
-        ((1.0, 1.9), (1.5, 2.4), 5 / 15),  # ten frames each, five shared
-        ((1.0, 1.9), (2.0, 2.9), 0.0),  # neighbours share no frame
-        ((1.0, 1.9), (1.9, 2.8), 1 / 19),  # both ends are included
-    ],
-)
-def test_overlap_is_counted_in_frames_with_both_ends(first, second, expected):
-    a, b = (Interval(o, o, f) for o, f in (first, second))
-    assert overlap(a, b, 10.0) == pytest.approx(expected)
-
-
-def test_one_report_serves_one_event_and_the_better_overlap_wins():
-    pairs = match(result([true(1.0, 1.9)], [found(1.0, 1.6), found(1.0, 1.8)]))
-    assert len(pairs) == 1
-    assert pairs[0][1].interval.offset_s == 1.8
-
-
-def test_figures_count_misses_false_reports_and_labels():
-    table = figures(
-        [
-            result(
-                [true(1, 1.9), true(5, 5.9, "surprise"), true(9, 9.9)],
-                [found(1, 1.9), found(5, 5.9, "positive"), found(20, 20.5)],
-            ),
-            result([], [found(3, 3.4)]),
-        ]
-    )
-    assert table["matched"] == 2
-    assert table["F1"] == pytest.approx(4 / 7, abs=1e-4)
-    assert table["recall"] == pytest.approx(2 / 3, abs=1e-4)
-    assert table["false_per_minute"] == pytest.approx(1.0)
-    assert table["labels_right"] == pytest.approx(0.5)
-    assert table["report_delay_s"] == pytest.approx(0.2)
-
-
-def test_a_video_without_events_or_reports_gives_no_made_up_figures():
-    table = figures([result([], [])])
-    assert table["F1"] is None
-    assert table["labels_right"] is None
-    assert table["false_per_minute"] == 0
-
-
-def test_truth_is_read_in_frames(tmp_path):
-    path = tmp_path / "truth.csv"
-    path.write_text("onset,apex,offset,label\n30,36,45,surprise\n")
-    (event,) = read_truth(path, 30.0)
-    assert (event.interval.onset_s, event.interval.offset_s) == (1.0, 1.5)
-    assert event.label == "surprise"
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [("onset,offset\n1,2\n", "apex"), ("onset,apex,offset\n5,3,9\n", "interval")],
-)
-def test_a_truth_that_is_none_is_named(tmp_path, text, word):
-    path = tmp_path / "truth.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=word):
-        read_truth(path, 30.0)
-
-
-def test_the_command_runs_the_chain_on_a_video(tmp_path, capsys):
-    video, truth = tmp_path / "grey=1.avi", tmp_path / "truth.csv"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 30, (160, 120))
+@pytest.fixture
+def grey_clip(tmp_path):
+    path = tmp_path / "grey=1.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (160, 120))
     for _ in range(30):
         writer.write(np.full((120, 160, 3), 90, np.uint8))
     writer.release()
-    truth.write_text("onset,apex,offset\n10,14,18\n")
-    assert main([f"{video}={truth}", "--json"]) == 0
+    return path
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_command_runs_the_chain_on_a_video(grey_clip, tmp_path, capsys):
+    truth = write(tmp_path / "truth.csv", "onset,apex,offset", "10,14,18")
+    assert main([f"{grey_clip}={truth}", "--json"]) == 0
     printed = capsys.readouterr().out
     assert '"events": 1' in printed
     assert '"recall": 0.0' in printed
 
 
+def test_the_command_shows_both_rules_in_a_table(grey_clip, tmp_path, capsys):
+    truth = write(tmp_path / "truth.csv", "onset,apex,offset")
+    assert main([f"{grey_clip}={truth}"]) == 0
+    printed = capsys.readouterr().out
+    assert "ours" in printed
+    assert "MEGC rule" in printed
+    assert "At other sensitivities" not in printed
+
+
+def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsys):
+    clip, event = short_demo_clip
+    videos = tmp_path / "videos"
+    (videos / "s1").mkdir(parents=True)
+    (videos / "s1" / "1_0101demo.avi").symlink_to(clip)
+    # Nobody is in it, and nothing is marked: it counts for us, and not for MEGC.
+    (videos / "s2" / "2_0102grey").mkdir(parents=True)
+    for number in range(1, 31):
+        name = videos / "s2" / "2_0102grey" / f"img{number}.png"
+        cv2.imwrite(str(name), np.full((120, 160, 3), 90, np.uint8))
+    onset, offset = (round(30 * t) + 1 for t in (event.interval.onset_s, event.interval.offset_s))
+    table = write(
+        tmp_path / "table.csv",
+        "subject,video,onset,apex,offset,type,emotion",
+        f"1,0101,{onset},0,{offset},micro-expression,{event.label}",
+        "1,0101,1,20,40,macro-expression,happiness",
+    )
+    curve, plot = tmp_path / "curve.csv", tmp_path / "curve.png"
+    arguments = ["--annotations", str(table), "--videos", str(videos), "--fps", "30", "--json"]
+    assert main([*arguments, "--curve", str(curve), "--plot", str(plot)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["videos"], told["events"], told["matched"]) == (2, 1, 1)
+    assert told["minutes"] == pytest.approx(7 / 60, abs=0.006)
+    assert (told["megc"]["videos"], told["megc"]["F1"]) == (1, 1.0)
+    with curve.open(newline="") as file:
+        points = {float(row["threshold"]): row for row in csv.DictReader(file)}
+    assert len(points) == len(told["curve"]) > 40
+    in_use = points[round(SpotterModel(SPOTTER).threshold, 4)]
+    assert [int(in_use[key]) for key in ("reports", "matched")] == [told["reports"], 1]
+    assert cv2.imread(str(plot)) is not None
+
+
+def test_what_was_watched_is_told_when_a_later_video_cannot_be_read(grey_clip, tmp_path, capsys):
+    truth = write(tmp_path / "truth.csv", "onset,apex,offset")
+    broken = write(tmp_path / "broken.avi", "no video")
+    assert main([f"{grey_clip}={truth}", f"{broken}={truth}", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert "broken.avi" in printed.err
+    told = json.loads(printed.out)
+    assert told["videos"] == 1
+    assert "broken.avi" in told["stopped"]
+
+
+def test_ctrl_c_keeps_what_was_watched(grey_clip, tmp_path, capsys, monkeypatch):
+    truth = write(tmp_path / "truth.csv", "onset,apex,offset")
+
+    def interrupted(options):
+        yield evaluate_spotting.with_truth(f"{grey_clip}={truth}", None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate_spotting, "recordings", interrupted)
+    assert main([f"{grey_clip}={truth}", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["stopped"] == "stopped by user"
+
+
 def test_the_command_names_a_missing_truth(tmp_path, capsys):
     assert main([str(tmp_path / "clip.avi")]) == 2
     assert "VIDEO=TRUTH.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--curve", "{}/missing/curve.csv"], "does not exist"),
+        (["--plot", "{}/curve.pdf"], "ends in .png"),
+        (["--curve", "{}/curve.png", "--plot", "{}/curve.png"], "another output"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_named_first(tmp_path, capsys, arguments, words):
+    places = [argument.format(tmp_path) for argument in arguments]
+    assert main(["--demo-clips", "1", *places]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--demo-clips N"),
+        (["--annotations", "table.csv"], "go together"),
+        (["--demo-clips", "1", "--fps", "0"], "no frame rate"),
+    ],
+)
+def test_a_command_that_is_not_whole_is_explained(capsys, arguments, words):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert words in capsys.readouterr().err
