@@ -192,6 +192,7 @@ class Recognizer:
         self._last: Analysis | None = None
         # How far a source that was away at the end has come without frames.
         self._end_s = 0.0
+        self._broken: BaseException | None = None
         self._ending = threading.Lock()
         self._held = self._started = self._closed = False
         # The stages have threads of their own; OpenCV's would only get in their way.
@@ -383,11 +384,21 @@ class Recognizer:
         """What had been found and not been asked for when it was closed; None if nothing was.
 
         With the gaps of the faces that were not followed at that moment.
+
+        Raises:
+            BaseException: What broke a stage, once all that was found before has been taken.
         """
-        waiting = list(self._shown)
-        if not any(analysis.events or analysis.gaps for analysis in waiting):
-            return None
-        return functools.reduce(merged, map(self._delivered, waiting))
+        waiting: list[Analysis] = []
+        try:
+            waiting.extend(self._shown)
+        except BaseException as error:
+            self._broken = error
+        if any(analysis.events or analysis.gaps for analysis in waiting):
+            return functools.reduce(merged, map(self._delivered, waiting))
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
+        return None
 
     def run(
         self,
@@ -679,12 +690,14 @@ def run(
             for sink in everyone:
                 begun.append(sink)
                 sink.begin(session)
+            shown: Frame | None = None
             for analysis in recognizer.analyses(_IDLE_S):
                 tell()
                 with recognizer.stats.stage("show"):
-                    for sink in everyone:
-                        sink.update(analysis)
-                if session.live:
+                    _show(everyone, analysis)
+                # A source that is away repeats its last frame, which is no slower for that.
+                if session.live and analysis.frame is not shown:
+                    shown = analysis.frame
                     until_shown_s = time.monotonic() - analysis.frame.captured_at
                     recognizer.stats.record("until_shown", until_shown_s)
                 if window is not None:
@@ -701,8 +714,7 @@ def run(
     finally:
         failed: BaseException | None = None
         try:
-            if error is None:
-                failed = _tell(begun, recognizer.leftover())
+            failed = _hand_over(recognizer, begun)
         finally:
             summary = recognizer.summary(reason)
             at_the_end = _end(begun, summary)
@@ -714,12 +726,33 @@ def run(
     return summary
 
 
-def _tell(sinks: Sequence[Sink], leftover: Analysis | None) -> BaseException | None:
+def _show(sinks: Sequence[Sink], analysis: Analysis) -> None:
+    """Hands an analysis on. Ctrl-C and a sink that fails do not keep it from the sinks after it."""
+    for place, sink in enumerate(sinks, 1):
+        try:
+            sink.update(analysis)
+        except BaseException:
+            _tell(sinks[place:], analysis)
+            raise
+
+
+def _hand_over(recognizer: Recognizer, sinks: Sequence[Sink]) -> BaseException | None:
+    """Hands on what had been found when it was closed; returns the first error."""
+    failed: BaseException | None = None
+    try:
+        while (leftover := recognizer.leftover()) is not None:
+            failed = failed or _tell(sinks, leftover)
+    except BaseException as error:
+        failed = failed or error
+    return failed
+
+
+def _tell(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
     """Hands on what was found last, whatever happens; returns the first error."""
     failed: BaseException | None = None
-    for sink in sinks if leftover is not None else ():
+    for sink in sinks:
         try:
-            sink.update(leftover)
+            sink.update(analysis)
         except BaseException as error:
             failed = failed or error
     return failed

@@ -298,9 +298,12 @@ class Stopping:
             raise self._error
 
 
-def test_face_that_is_away_when_a_file_is_stopped_leaves_a_gap(astronaut, tmp_path):
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RuntimeError("sink on fire")], ids=["ctrl-c", "sink"]
+)
+def test_face_that_is_away_when_a_file_is_stopped_leaves_a_gap(astronaut, tmp_path, error):
     path = coming_and_going(tmp_path / "left.avi", astronaut, [(20, 60)])
-    stopping = Stopping(lambda analysis: analysis.frame.index == 40, KeyboardInterrupt())
+    stopping = Stopping(lambda analysis: analysis.frame.index == 40, error)
     gap, summary = logged(tmp_path / "log.jsonl", Recognizer(path), stopping)
     assert (gap["type"], gap["face"], gap["reason"]) == ("gap", 0, "face lost")
     assert gap["start_s"] == pytest.approx(19 / FPS, abs=0.001)
@@ -915,6 +918,33 @@ def test_event_found_but_not_shown_before_ctrl_c_is_told(clip, eventful):
     assert summary.frames_read == summary.frames_analysed
 
 
+def test_event_that_is_found_before_the_source_breaks_is_told_at_ctrl_c(clip, eventful):
+    told_at = next(a.frame.index for a in eventful if a.events)
+
+    class Pressing(Recorder):
+        events = ()
+
+        def update(self, analysis) -> None:
+            self.events += analysis.events
+            if analysis.frame.index == told_at - 1 and not self.events:
+                time.sleep(0.5)  # what comes next is analysed meanwhile, up to where it breaks
+                raise KeyboardInterrupt
+
+    sink = Pressing("a", [])
+    film = Film(frames_of(clip)[: told_at + 1], InputError("torn"))
+    with pytest.raises(InputError, match="torn"):
+        run(Recognizer(film), [sink])
+    assert len(sink.events) == 1
+    assert sink.summary.events == 1
+
+
+def test_ctrl_c_in_one_sink_does_not_keep_an_event_from_the_next(clip):
+    stopping = Stopping(lambda analysis: analysis.events, KeyboardInterrupt())
+    events = []
+    run(Recognizer(clip), [stopping, pipeline._Callbacks(events.append, None)])
+    assert len(events) == 1
+
+
 def test_video_without_a_face_has_a_session_and_a_summary(faceless):
     with Recognizer(faceless) as recognizer:
         session = recognizer.session
@@ -1107,3 +1137,10 @@ def test_a_live_source_that_is_away_is_shown_with_what_is_wrong(astronaut):
     # The silence is a gap once a frame has come after it.
     gap = max((g for a in analyses for g in a.gaps), key=lambda g: g.end_s - g.start_s)
     assert (gap.reason, gap.end_s - gap.start_s > 0.9) == ("no frames", True)
+
+
+def test_frame_that_is_shown_again_is_no_slower_for_that():
+    shown = []
+    summary = Recognizer(Interrupted(NOISE[0])).run(on_analysis=lambda a: shown.append(a.frame))
+    assert len(shown) >= len(set(shown)) + 3
+    assert summary.stats["stages_ms"]["until_shown"]["count"] == len(set(shown))
