@@ -209,11 +209,6 @@ class Capture:
         return self._reader.fps
 
     @property
-    def measured_fps(self) -> float:
-        """Frames a second by their times, over the last 2 s; 0 before the second frame."""
-        return self._health.fps if self._health is not None else 0.0
-
-    @property
     def frame_count(self) -> int:
         """Declared number of frames; 0 where unknown. Headers can overstate it."""
         return self._reader.frame_count

@@ -277,9 +277,7 @@ class SourceHealth:
         """The source is at its end: a recording that was too short to judge is judged now."""
         if not self._live and self._rate.fps:
             self._tell_rate(self._rate.fps < _SLOW_FPS[0], declared_fps)
-        fps = self._rate.fps
         self.lost()
-        self._rate.fps = fps
 
     def _judge_picture(self, image: np.ndarray, time_s: float) -> list[str]:
         step = max(1, min(image.shape[:2]) // _SAMPLES)
