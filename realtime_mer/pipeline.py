@@ -109,6 +109,25 @@ class _SizeAlert:
         return (f"face too small: {width:.0f} px wide",) if self._is_small else ()
 
 
+_open: set[Recognizer] = set()
+
+
+def _close_all() -> None:
+    for recognizer in list(_open):
+        with contextlib.suppress(Exception):
+            recognizer.close()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    """To be called once there is a landmarker: one that is never closed can hang the exit.
+
+    MediaPipe closes it in an executor, and Python ends those before `atexit` begins: by the list
+    that this adds to, the last that was added first.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(_close_all)
+
+
 class Recognizer:
     """Micro-expressions of a source, as they happen.
 
@@ -235,8 +254,8 @@ class Recognizer:
             Stage("track", self._track, self._tracked),
             Stage("spot", self._spot, self._shown, source=self._tracked),
         )
-        # A landmarker that is never closed can hang the interpreter's exit.
-        atexit.register(self.close)
+        _open.add(self)
+        _close_all_at_exit()
 
     def __enter__(self) -> Recognizer:
         self._held = True
@@ -260,7 +279,7 @@ class Recognizer:
         if self._stages[-1].join(0):
             self._end_gaps()
         self._shown.end()
-        atexit.unregister(self.close)
+        _open.discard(self)
 
     def _stop_capture_and_tracker(self) -> None:
         try:

@@ -693,11 +693,13 @@ def test_program_that_closes_nothing_ends_all_the_same(clip):
     code = (
         "import sys; from realtime_mer import Recognizer\n"
         "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
+        "landmarker = recognizer._tracker._landmarker; close = landmarker.close\n"
+        "landmarker.close = lambda: (close(), print('closed'))\n"
         "print(next(analyses).frame.index)"
     )
     command = [sys.executable, "-c", code, str(clip)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nclosed\n", "")
 
 
 # Threads: errors, closing, and callers that are slow
