@@ -41,7 +41,7 @@ from realtime_mer.reader import (
     reader_for,
 )
 from realtime_mer.redaction import redacted
-from realtime_mer.source_health import LOST, Outage, Outages, SourceHealth
+from realtime_mer.source_health import LOST, SILENT, Outage, Outages, SourceHealth
 
 __all__ = [
     "Capture",
@@ -68,7 +68,7 @@ _JOIN_TIMEOUT_S = 0.8
 _REOPEN_S = (0.5, 8.0)
 # Live frames are never closer in time: a driver that stamps two alike would stop the clock.
 _TICK_S = 0.001
-# A source that is silent for so long is worth an alert, before it counts as lost.
+# A source that is silent for so long is worth an alert, and a gap, before it counts as lost.
 _SILENT_S = 1.0
 # Of a source that comes and goes all night, so many losses are told.
 _MOST_TOLD = 5
@@ -124,8 +124,8 @@ class Capture:
     Iterate over it, or call `read` with a timeout. It is used by one thread, except that `close`
     may be called by any. After the source's end the frames that still wait are delivered.
 
-    A camera or stream that is lost after it gave frames is opened again: at once, then after pauses
-    of 0.5 to 8 s. `state` is RECONNECTING meanwhile. Its frames go on in the same clock and count,
+    A camera or stream that is lost after it gave frames is opened again, after pauses of 0.5 to
+    8 s. `state` is RECONNECTING meanwhile. Its frames go on in the same clock and count,
     so that the time it was away shows.
 
     Example:
@@ -209,11 +209,6 @@ class Capture:
         return self._reader.fps
 
     @property
-    def measured_fps(self) -> float:
-        """Frames a second by their times, over the last 2 s; 0 before the second frame."""
-        return self._health.fps if self._health is not None else 0.0
-
-    @property
     def frame_count(self) -> int:
         """Declared number of frames; 0 where unknown. Headers can overstate it."""
         return self._reader.frame_count
@@ -262,7 +257,7 @@ class Capture:
         return self._health.alerts
 
     def take_outages(self) -> tuple[Outage, ...]:
-        """The outages that have ended since the last call."""
+        """The outages that have ended since the last call; what goes on ends with the source."""
         return self._outages.take()
 
     def open(self) -> None:
@@ -504,7 +499,7 @@ class Capture:
         """The source is back with this frame. Holds the lock."""
         self._state = State.RUNNING
         away_s = frame.time_s - self._last_time_s
-        self._outages.add(self._last_time_s, frame.time_s, LOST)
+        self._outages.add(Outage(self._last_time_s, frame.time_s, LOST))
         self._tell_loss(f"{self.source} is back after {away_s:.1f} s")
 
     def _tell_loss(self, text: str) -> None:
@@ -535,9 +530,19 @@ class Capture:
 
     def _finish(self, state: State) -> None:
         """Ends the capture, if it has not ended. Holds the lock."""
-        if self._state is State.RECONNECTING:
-            now_s = time.monotonic() - self._first_at
-            self._outages.add(self._last_time_s, max(now_s, self._last_time_s), LOST)
         if self._state in (State.NEW, *_RUNNING):
+            self._outages.close(self._last_outage(state))
             self._state = state
         self._changed.notify_all()
+
+    def _last_outage(self, state: State) -> Outage | None:
+        """The outage in which the source is when it ends in a state. Holds the lock."""
+        if not self.live or self._read == 0:
+            return None
+        silent_s = time.monotonic() - self._arrived_at
+        is_lost = self._state is State.RECONNECTING
+        if not is_lost and silent_s <= _SILENT_S:
+            return None
+        # Whoever closes it does not wait for what it would have come to.
+        reason = LOST if is_lost or state is not State.CLOSED else SILENT
+        return Outage(self._last_time_s, self._last_time_s + silent_s, reason)

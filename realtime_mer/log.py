@@ -13,6 +13,9 @@ from typing import Any, TextIO
 from realtime_mer.event import Analysis, Gap, InputError, MicroExpression, Session, Summary
 from realtime_mer.writable import check_writable
 
+# Of the end-to-end latency, what a summary tells.
+_LATENCIES = ("median", "p95", "p99", "max")
+
 
 def _seconds(value: float) -> float | None:
     """Milliseconds are finer than any camera's clock; JSON and CSV have no NaN."""
@@ -68,6 +71,8 @@ def session_record(session: Session) -> dict[str, Any]:
 
 
 def summary_record(summary: Summary) -> dict[str, Any]:
+    """How a session ended, in short; all its statistics are `StatsFile`'s."""
+    latency = summary.stats.get("end_to_end_ms", {})
     return {
         "type": "summary",
         "reason": summary.reason,
@@ -78,7 +83,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "frames_analysed": int(summary.frames_analysed),
         "frames_dropped": int(summary.frames_dropped),
         "frames_with_face": int(summary.frames_with_face),
-        "stats": plain(summary.stats),
+        "latency_ms": plain({name: latency[name] for name in _LATENCIES if name in latency}),
     }
 
 

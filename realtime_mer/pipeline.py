@@ -23,10 +23,11 @@ import functools
 import math
 import os
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import TracebackType
 
@@ -51,7 +52,7 @@ from realtime_mer.interpolation import TRACK_FPS, PacedTracker, TrackedFrame
 from realtime_mer.landmark_model import find_landmark_model
 from realtime_mer.reader import CameraRequest
 from realtime_mer.sink import Sink
-from realtime_mer.source_health import LOST, Outage
+from realtime_mer.source_health import FROZEN, LOST, SILENT, Outage
 from realtime_mer.spotter import SpotterModel
 from realtime_mer.stage import Stage
 from realtime_mer.stats import Stats
@@ -77,6 +78,10 @@ _JOIN_S = 5.0
 # frames of a slow source take longer, but not more than the second; times are in whole ms.
 _BRIDGE_S = (0.101, 1.0)
 _BRIDGE_FRAMES = 2.5
+# One of several faces that is away for longer does not come back under its number.
+_GONE_S = 30.0
+# Losses of the source that are remembered, to tell why faces were lost, which may not be back yet.
+_LOSSES = 16
 # Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
 # the canonical face, a fraction of a pixel there; above the second it is large enough again.
 _SMALL_PX = (60.0, 66.0)
@@ -102,6 +107,25 @@ class _SizeAlert:
         width = float(np.ptp(min(faces, key=lambda face: face.identity).landmarks[:, 0]))
         self._is_small = width < _SMALL_PX[self._is_small]
         return (f"face too small: {width:.0f} px wide",) if self._is_small else ()
+
+
+_open: set[Recognizer] = set()
+
+
+def _close_all() -> None:
+    for recognizer in list(_open):
+        with contextlib.suppress(Exception):
+            recognizer.close()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    """To be called once there is a landmarker: one that is never closed can hang the exit.
+
+    MediaPipe closes it in an executor, and Python ends those before `atexit` begins: by the list
+    that this adds to, the last that was added first.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 class Recognizer:
@@ -171,6 +195,8 @@ class Recognizer:
         self.stats = Stats()
         self._faces = faces
         self._chains: dict[int, FaceChain] = {}
+        # Of the faces whose memory was freed, when they were seen last.
+        self._away_since: dict[int, float] = {}
         self._with_face = 0
         self._events = 0
         self._taken = 0
@@ -181,6 +207,12 @@ class Recognizer:
         self._size_alert = _SizeAlert()
         # Of the source, until the frames after them are analysed.
         self._outages: list[Outage] = []
+        self._losses: deque[Outage] = deque(maxlen=_LOSSES)
+        self._last: Analysis | None = None
+        # How far a source that was away at the end has come without frames.
+        self._end_s = 0.0
+        self._broken: BaseException | None = None
+        self._ending = threading.Lock()
         self._held = self._started = self._closed = False
         # The stages have threads of their own; OpenCV's would only get in their way.
         cv2.setNumThreads(1)
@@ -222,8 +254,8 @@ class Recognizer:
             Stage("track", self._track, self._tracked),
             Stage("spot", self._spot, self._shown, source=self._tracked),
         )
-        # A landmarker that is never closed can hang the interpreter's exit.
-        atexit.register(self.close)
+        _open.add(self)
+        _close_all_at_exit()
 
     def __enter__(self) -> Recognizer:
         self._held = True
@@ -244,8 +276,10 @@ class Recognizer:
         self._tracked.close()
         self._shown.open_up()
         self._stop_capture_and_tracker()
+        if self._stages[-1].join(0):
+            self._end_gaps()
         self._shown.end()
-        atexit.unregister(self.close)
+        _open.discard(self)
 
     def _stop_capture_and_tracker(self) -> None:
         try:
@@ -312,13 +346,14 @@ class Recognizer:
                 dropped += under_way
             else:
                 read -= under_way
+        counted_s = self._counted.time_s if self._counted is not None else 0.0
         return Summary(
             reason=reason,
             frames_read=read,
             frames_analysed=analysed,
             frames_dropped=dropped,
             frames_with_face=self._with_face,
-            duration_s=self._counted.time_s if self._counted is not None else 0.0,
+            duration_s=max(self._end_s, counted_s),
             wall_s=self.stats.wall_s,
             events=self._events,
             stats=self.stats.as_dict(read, dropped, drops),
@@ -332,8 +367,9 @@ class Recognizer:
     def analyses(self, idle_s: float | None = None) -> Iterator[Analysis]:
         """What each frame tells, in the order of time, until the source ends.
 
-        The source may go on while this is not asked: see the module. A face that is away when the
-        source ends leaves its gap in one more analysis of the last frame.
+        The source may go on while this is not asked: see the module. A face that is not followed
+        when the source ends leaves its gap in one more analysis of the last frame; when it is
+        closed before, that is in the `leftover`.
 
         Args:
             idle_s: Of a live source that sends nothing for so long, the last analysis is given
@@ -364,11 +400,24 @@ class Recognizer:
                 self.close()
 
     def leftover(self) -> Analysis | None:
-        """What had been found and not been asked for when it was closed; None if nothing was."""
-        waiting = list(self._shown)
-        if not any(analysis.events or analysis.gaps for analysis in waiting):
-            return None
-        return functools.reduce(merged, map(self._delivered, waiting))
+        """What had been found and not been asked for when it was closed; None if nothing was.
+
+        With the gaps of the faces that were not followed at that moment.
+
+        Raises:
+            BaseException: What broke a stage, once all that was found before has been taken.
+        """
+        waiting: list[Analysis] = []
+        try:
+            waiting.extend(self._shown)
+        except BaseException as error:
+            self._broken = error
+        if any(analysis.events or analysis.gaps for analysis in waiting):
+            return functools.reduce(merged, map(self._delivered, waiting))
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
+        return None
 
     def run(
         self,
@@ -429,17 +478,17 @@ class Recognizer:
 
     def _spot(self) -> None:
         """Thread "spot": frames with faces become analyses."""
-        last: Analysis | None = None
         try:
             for tracked in self._tracked:
-                last = self._analyse(tracked)
+                self._last = self._analyse(tracked)
                 if self._capture.live:
-                    self._count(last)
-                if not self._shown.put(last):
+                    self._count(self._last)
+                if not self._shown.put(self._last):
                     return
         finally:
-            if last is not None and (gaps := self._open_gaps(last.frame.time_s)):
-                self._shown.put(dataclasses.replace(last, events=(), gaps=gaps, latency_s=0.0))
+            # A source that goes on does so until it is closed.
+            if self._capture.over:
+                self._end_gaps()
 
     def _analyse(self, tracked: TrackedFrame) -> Analysis:
         frame = tracked.frame
@@ -447,7 +496,8 @@ class Recognizer:
         self._times.append(frame.time_s)
         bridge_s = self._bridge_s()
         sensitivity = self.sensitivity
-        states, gaps = [], []
+        gaps = self._frozen_gaps(self._outages_until(frame.time_s), frame.time_s)
+        states = []
         found: list[tuple[int, Interval]] = []
         for face in tracked.faces:
             chain = self._chains.get(face.identity)
@@ -455,6 +505,8 @@ class Recognizer:
                 chain = self._chains[face.identity] = FaceChain(
                     face.identity, self._spotter, self.stats
                 )
+                if (since_s := self._away_since.pop(face.identity, None)) is not None:
+                    gaps.append(Gap(face.identity, since_s, frame.time_s, "face lost"))
             if gap := chain.gap(frame.time_s, face, before_s, bridge_s):
                 gaps.append(gap)
             state, intervals = chain.step(face, tracked)
@@ -462,12 +514,11 @@ class Recognizer:
             found += [(face.identity, interval) for interval in intervals]
         events = self._named(found, frame) if found else ()
         gaps += self._forget(frame.time_s)
-        gaps = self._with_outages(gaps, frame.time_s)
         return Analysis(
             frame,
             tuple(states),
             events,
-            tuple(gaps),
+            self._explained(gaps, bridge_s),
             time.monotonic() - tracked.taken_at,
             self.stats.fps,
             self._capture.frames_dropped,
@@ -504,42 +555,72 @@ class Recognizer:
         return min(max(least, _BRIDGE_FRAMES * usual_s), most)
 
     def _forget(self, time_s: float) -> list[Gap]:
-        """Frees the memory of faces that are long away; the gap that each of them leaves."""
+        """Frees the memory of faces that are long away; the gaps of those gone for good."""
         if self._faces == 1:
             return []  # it keeps its identity, however long it is away
-        over = {i: gap for i, chain in self._chains.items() if (gap := chain.given_up(time_s))}
-        for identity in over:
-            del self._chains[identity]
-        return list(over.values())
+        for identity, chain in list(self._chains.items()):
+            if gap := chain.given_up(time_s):
+                self._away_since[identity] = gap.start_s
+                del self._chains[identity]
+        gone = [i for i, since_s in self._away_since.items() if time_s - since_s > _GONE_S]
+        return [Gap(i, self._away_since.pop(i), time_s, "face lost") for i in gone]
 
-    def _with_outages(self, gaps: list[Gap], time_s: float) -> list[Gap]:
-        """The gaps up to a frame, with what the source itself knows of them.
-
-        A frozen picture leaves a gap for each face, and what moves when it thaws has moved
-        meanwhile. A source that was lost explains why its faces were.
-        """
+    def _outages_until(self, time_s: float) -> list[Outage]:
+        """The outages of the source that were over at a time and are not told yet."""
         self._outages += self._capture.take_outages()
         over = [outage for outage in self._outages if outage.end_s <= time_s]
         self._outages = [outage for outage in self._outages if outage.end_s > time_s]
-        for outage in over:
-            if outage.reason == LOST:
-                gaps = [
-                    dataclasses.replace(gap, reason=LOST)
-                    if gap.start_s <= outage.start_s and gap.end_s >= outage.end_s
-                    else gap
-                    for gap in gaps
-                ]
-                continue
-            for identity, chain in self._chains.items():
-                gaps.append(Gap(identity, outage.start_s, outage.end_s, outage.reason))
+        self._losses += (outage for outage in over if outage.reason == LOST)
+        return over
+
+    def _frozen_gaps(self, over: Sequence[Outage], time_s: float) -> list[Gap]:
+        """The gaps that a frozen picture leaves, one for each face that was followed in it.
+
+        These start afresh: what moves when it thaws has moved meanwhile.
+        """
+        gaps = []
+        frozen = (outage for outage in over if outage.reason == FROZEN)
+        for outage, (identity, chain) in product(frozen, self._chains.items()):
+            away = chain.away(time_s, 0.0)
+            if away is None or away.start_s >= outage.start_s:
+                gaps.append(Gap(identity, outage.start_s, outage.end_s, FROZEN))
                 chain.restart()
         return gaps
 
-    def _open_gaps(self, time_s: float) -> tuple[Gap, ...]:
-        """The gaps of the faces that are away at the end."""
-        bridge_s = self._bridge_s()
-        gaps = (chain.away(time_s, bridge_s) for chain in self._chains.values())
-        return tuple(gap for gap in gaps if gap is not None)
+    def _explained(self, gaps: Sequence[Gap], bridge_s: float) -> tuple[Gap, ...]:
+        """The gaps, with what the source knows of them: its loss is why those began with it."""
+        return tuple(
+            dataclasses.replace(gap, reason=LOST)
+            if any(
+                gap.start_s <= loss.start_s <= gap.start_s + bridge_s and loss.end_s <= gap.end_s
+                for loss in self._losses
+            )
+            else gap
+            for gap in gaps
+        )
+
+    def _end_gaps(self) -> None:
+        """Ends the gaps that are open with the session; they come with the last frame again."""
+        with self._ending:
+            last, self._last = self._last, None
+            if last is None:
+                return
+            bridge_s = self._bridge_s()
+            last_s = last.frame.time_s
+            over = self._outages_until(math.inf)
+            # Frames that were not analysed any more are no gap; a source that was away is one.
+            away_s = [outage.end_s for outage in over if outage.reason != FROZEN]
+            end_s = max([last_s, *away_s])
+            gaps = self._frozen_gaps(over, last_s)
+            for chain in self._chains.values():
+                if gap := chain.away(end_s, bridge_s):
+                    in_sight = gap.start_s == last_s
+                    gaps.append(dataclasses.replace(gap, reason=SILENT) if in_sight else gap)
+            gaps += (Gap(i, since_s, end_s, "face lost") for i, since_s in self._away_since.items())
+            self._end_s = max([0.0, *away_s, *(gap.end_s for gap in gaps)])
+            if gaps:
+                told = self._explained(gaps, bridge_s)
+                self._shown.put(dataclasses.replace(last, events=(), gaps=told, latency_s=0.0))
 
     # What the caller is given
 
@@ -628,12 +709,14 @@ def run(
             for sink in everyone:
                 begun.append(sink)
                 sink.begin(session)
+            shown: Frame | None = None
             for analysis in recognizer.analyses(_IDLE_S):
                 tell()
                 with recognizer.stats.stage("show"):
-                    for sink in everyone:
-                        sink.update(analysis)
-                if session.live:
+                    _show(everyone, analysis)
+                # A source that is away repeats its last frame, which is no slower for that.
+                if session.live and analysis.frame is not shown:
+                    shown = analysis.frame
                     until_shown_s = time.monotonic() - analysis.frame.captured_at
                     recognizer.stats.record("until_shown", until_shown_s)
                 if window is not None:
@@ -650,8 +733,7 @@ def run(
     finally:
         failed: BaseException | None = None
         try:
-            if error is None:
-                failed = _tell(begun, recognizer.leftover())
+            failed = _hand_over(recognizer, begun)
         finally:
             summary = recognizer.summary(reason)
             at_the_end = _end(begun, summary)
@@ -663,12 +745,33 @@ def run(
     return summary
 
 
-def _tell(sinks: Sequence[Sink], leftover: Analysis | None) -> BaseException | None:
+def _show(sinks: Sequence[Sink], analysis: Analysis) -> None:
+    """Hands an analysis on. Ctrl-C and a sink that fails do not keep it from the sinks after it."""
+    for place, sink in enumerate(sinks, 1):
+        try:
+            sink.update(analysis)
+        except BaseException:
+            _tell(sinks[place:], analysis)
+            raise
+
+
+def _hand_over(recognizer: Recognizer, sinks: Sequence[Sink]) -> BaseException | None:
+    """Hands on what had been found when it was closed; returns the first error."""
+    failed: BaseException | None = None
+    try:
+        while (leftover := recognizer.leftover()) is not None:
+            failed = failed or _tell(sinks, leftover)
+    except BaseException as error:
+        failed = failed or error
+    return failed
+
+
+def _tell(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
     """Hands on what was found last, whatever happens; returns the first error."""
     failed: BaseException | None = None
-    for sink in sinks if leftover is not None else ():
+    for sink in sinks:
         try:
-            sink.update(leftover)
+            sink.update(analysis)
         except BaseException as error:
             failed = failed or error
     return failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-LOST, FROZEN = "source lost", "picture frozen"
+LOST, FROZEN, SILENT = "source lost", "picture frozen", "no frames"
 """Why a source showed nothing new."""
 
 LEAST_FPS = 25
@@ -51,7 +52,7 @@ class Outage:
     Attributes:
         start_s: Time of the last good frame.
         end_s: Time of the next good one; where none came, of the end.
-        reason: `LOST` or `FROZEN`.
+        reason: `LOST`, `FROZEN`, or `SILENT` of a source that was not yet lost when it was closed.
     """
 
     start_s: float
@@ -60,19 +61,57 @@ class Outage:
 
 
 class Outages:
-    """Outages that are over, until they are taken; of very many the oldest are forgotten.
+    """Outages that are over, until they are taken, and the one that goes on.
 
-    One thread may add while another takes.
+    Of very many the oldest are forgotten. One thread may add while others take and close.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._over: deque[Outage] = deque(maxlen=_MOST_OUTAGES)
+        self._open: Outage | None = None
+        self._closed = False
 
-    def add(self, start_s: float, end_s: float, reason: str) -> None:
-        self._over.append(Outage(start_s, end_s, reason))
+    def go_on(self, outage: Outage | None) -> None:
+        """The outage that goes on, so far; None if there is none."""
+        with self._lock:
+            self._open = None if self._closed else outage
+
+    def add(self, outage: Outage) -> None:
+        """An outage that is over; the one that went on is no more."""
+        with self._lock:
+            if not self._closed:
+                self._over.append(outage)
+            self._open = None
+
+    def end(self) -> None:
+        """The outage that goes on is over as it stands."""
+        with self._lock:
+            self._end()
+
+    def close(self, last: Outage | None = None) -> None:
+        """The session is over, and what goes on with it; nothing more is recorded.
+
+        Args:
+            last: The outage that the source was in.
+        """
+        with self._lock:
+            self._end()
+            if last is not None and not self._closed:
+                self._over.append(last)
+            self._closed = True
 
     def take(self) -> tuple[Outage, ...]:
-        return tuple(self._over.popleft() for _ in range(len(self._over)))
+        """The outages that have ended since the last call."""
+        with self._lock:
+            taken = tuple(self._over)
+            self._over.clear()
+            return taken
+
+    def _end(self) -> None:
+        if self._open is not None:
+            self._over.append(self._open)
+            self._open = None
 
 
 class _Condition:
@@ -101,21 +140,23 @@ class _Stillness:
     def __init__(self) -> None:
         self._before: np.ndarray | None = None
         self._first_s = self._last_s = 0.0
-        self.holds = False
 
     def update(self, sample: np.ndarray, time_s: float) -> Outage | None:
         """Takes the next picture; the outage that it ends, if one was."""
         ended = None
         if self._before is None or not np.array_equal(sample, self._before):
-            self._last_s = time_s
-            ended = self.end()
+            ended = Outage(self._first_s, time_s, FROZEN) if self.holds else None
             self._first_s = time_s
         self._before, self._last_s = sample, time_s
-        self.holds = time_s - self._first_s > _FROZEN_S
         return ended
 
-    def end(self) -> Outage | None:
-        """The outage up to the last picture, if there is one."""
+    @property
+    def holds(self) -> bool:
+        return self._last_s - self._first_s > _FROZEN_S
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage that goes on, up to the last picture, if there is one."""
         return Outage(self._first_s, self._last_s, FROZEN) if self.holds else None
 
 
@@ -188,7 +229,7 @@ class SourceHealth:
         live: Pictures are judged too. Of a recording only the times are, for what it shows cannot
             be helped any more.
         note: Takes what the user should be told once, a sentence each.
-        outages: Where spells of a frozen picture are recorded.
+        outages: Where spells of a frozen picture are recorded, from when they are noticed.
 
     Attributes:
         alerts: What is wrong now, a few words each.
@@ -228,8 +269,7 @@ class SourceHealth:
 
     def lost(self) -> None:
         """The frames end here; those that may come later do not continue them."""
-        if outage := self._still.end():
-            self._outages.add(outage.start_s, outage.end_s, outage.reason)
+        self._outages.end()
         self._still, self._light, self._rate = _Stillness(), _Light(), _Rate()
         self.alerts = ()
 
@@ -237,15 +277,14 @@ class SourceHealth:
         """The source is at its end: a recording that was too short to judge is judged now."""
         if not self._live and self._rate.fps:
             self._tell_rate(self._rate.fps < _SLOW_FPS[0], declared_fps)
-        fps = self._rate.fps
         self.lost()
-        self._rate.fps = fps
 
     def _judge_picture(self, image: np.ndarray, time_s: float) -> list[str]:
         step = max(1, min(image.shape[:2]) // _SAMPLES)
         sample = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_BGR2GRAY)
         if outage := self._still.update(sample, time_s):
-            self._outages.add(outage.start_s, outage.end_s, outage.reason)
+            self._outages.add(outage)
+        self._outages.go_on(self._still.outage)
         alerts = []
         light = self._light.update(sample, time_s)
         if light is not None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import doctest
+import http.server
 import json
 import math
 import re
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 
 import realtime_mer
-from realtime_mer import channel, demo, pipeline
-from realtime_mer.capture import Grab
+from realtime_mer import capture, channel, demo, pipeline
+from realtime_mer.capture import Grab, reader_for
 from realtime_mer.demo import DemoTruth, HiddenEvent, make_demo_clip, overlap
 from realtime_mer.event import InputError, Interval
 from realtime_mer.face_chain import FaceChain
@@ -27,6 +28,7 @@ from realtime_mer.frame import Frame
 from realtime_mer.interpolation import TrackedFrame
 from realtime_mer.log import CsvLog, JsonLinesLog
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer, run
+from realtime_mer.reader import StreamReader
 from realtime_mer.spotter import SpotterModel
 from realtime_mer.stats import Stats
 
@@ -232,26 +234,216 @@ def test_one_of_several_faces_that_does_not_come_back_leaves_a_gap(astronaut, tm
     assert (gap.face, gap.start_s, gap.reason) == (0, pytest.approx(1.1, abs=0.01), "face lost")
     # She comes back with her number, to a chain of her own that starts afresh.
     assert [f.face for f in analyses[-1].faces] == [0]
+    assert gap.end_s == next(a.frame.time_s for a in analyses[37:] if a.faces)
 
 
-@pytest.mark.parametrize("faces", [1, 2])
-def test_face_that_is_away_at_the_end_leaves_a_gap(astronaut, tmp_path, faces):
-    path = coming_and_going(tmp_path / "left.avi", astronaut, [(20, 12)])
+def test_one_of_several_faces_that_is_gone_for_good_is_told_before_the_end(astronaut, tmp_path):
+    path = coming_and_going(tmp_path / "gone.avi", astronaut, [(8, 66)], fps=2)
+    analyses = analyses_of(path, faces=2)
+    (gap,) = gaps_of(analyses)
+    assert (gap.start_s, gap.end_s) == (3.5, 34.0)
+    assert analyses[68].gaps == (gap,)
+
+
+@pytest.mark.parametrize(
+    ("faces", "away"),
+    [(1, 12), (2, 12), (2, 60)],
+    ids=["one", "of several", "of several, whose memory was freed"],
+)
+def test_face_that_is_away_at_the_end_leaves_a_gap(astronaut, tmp_path, faces, away):
+    path = coming_and_going(tmp_path / "left.avi", astronaut, [(20, away)])
     with Recognizer(path, faces=faces) as recognizer:
         analyses = list(recognizer.analyses())
         summary = recognizer.summary("")
     (gap,) = gaps_of(analyses)
+    last = 19 + away
     assert (gap.face, gap.reason) == (0, "face lost")
-    assert (gap.start_s, gap.end_s) == pytest.approx((19 / FPS, 31 / FPS), abs=0.001)
+    assert (gap.start_s, gap.end_s) == pytest.approx((19 / FPS, last / FPS), abs=0.001)
     # It comes with the last frame, which counts once.
-    assert [a.frame.index for a in analyses] == [*range(32), 31]
-    assert (summary.frames_read, summary.frames_analysed, summary.frames_with_face) == (32, 32, 20)
+    assert [a.frame.index for a in analyses] == [*range(last + 1), last]
+    assert summary.frames_read == summary.frames_analysed == last + 1
+    assert summary.frames_with_face == 20
+    assert recognizer.leftover() is None
 
 
 def test_face_that_is_away_for_a_moment_at_the_end_leaves_none(astronaut, tmp_path):
     analyses = analyses_of(coming_and_going(tmp_path / "blip.avi", astronaut, [(20, 3)]))
     assert gaps_of(analyses) == []
     assert [a.frame.index for a in analyses] == list(range(23))
+
+
+def logged(path: Path, recognizer: Recognizer, *sinks) -> list[dict]:
+    """What a session leaves in the log, however it ends."""
+    with contextlib.suppress(InputError, RuntimeError):
+        run(recognizer, [JsonLinesLog(path), *sinks])
+    session, *told, summary = records(path)
+    assert (session["type"], summary["type"]) == ("session", "summary")
+    return [*told, summary]
+
+
+class Stopping:
+    """A sink that raises an error at the first analysis that is `due`."""
+
+    def __init__(self, due, error: BaseException) -> None:
+        self._due, self._error = due, error
+        self._raised = False
+
+    def begin(self, session) -> None: ...
+
+    def end(self, summary) -> None: ...
+
+    def update(self, analysis) -> None:
+        if not self._raised and self._due(analysis):
+            self._raised = True
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RuntimeError("sink on fire")], ids=["ctrl-c", "sink"]
+)
+def test_face_that_is_away_when_a_file_is_stopped_leaves_a_gap(astronaut, tmp_path, error):
+    path = coming_and_going(tmp_path / "left.avi", astronaut, [(20, 60)])
+    stopping = Stopping(lambda analysis: analysis.frame.index == 40, error)
+    gap, summary = logged(tmp_path / "log.jsonl", Recognizer(path), stopping)
+    assert (gap["type"], gap["face"], gap["reason"]) == ("gap", 0, "face lost")
+    assert gap["start_s"] == pytest.approx(19 / FPS, abs=0.001)
+    # Up to the last frame that was analysed.
+    assert gap["end_s"] == summary["duration_s"] >= 40 / FPS - 0.001
+    assert summary["frames_analysed"] == round(gap["end_s"] * FPS) + 1
+
+
+def test_face_that_is_away_when_a_file_breaks_leaves_a_gap(astronaut, tmp_path):
+    pictures = [astronaut] * 20 + [np.full_like(astronaut, 90)] * 20
+    film = Film(pictures, InputError("frame 40 is torn"))
+    gap, summary = logged(tmp_path / "log.jsonl", Recognizer(film))
+    assert (gap["type"], gap["reason"]) == ("gap", "face lost")
+    assert (gap["start_s"], gap["end_s"]) == pytest.approx((19 / FPS, 39 / FPS), abs=0.001)
+    assert summary["reason"] == "error: frame 40 is torn"
+
+
+class CameraServer(http.server.ThreadingHTTPServer):
+    """Motion JPEG at 30 fps of someone before a camera, over a loopback socket.
+
+    It sends `count` pictures, and the last of them over and over if it `freezes`. Then it is
+    silent, if it `stalls`; else the connection is cut, and no other is answered.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, picture: np.ndarray, count: int, freezes=False, stalls=False) -> None:
+        super().__init__(("127.0.0.1", 0), CameraHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.count, self.freezes, self.stalls = count, freezes, stalls
+        self.over = threading.Event()
+        self._picture = picture
+        threading.Thread(target=self.serve_forever, args=[0.02], daemon=True).start()
+
+    def jpeg(self, k: int) -> bytes:
+        image = self._picture.copy()
+        image[:60, :60] = 10 * k % 256
+        return cv2.imencode(".jpg", image)[1].tobytes()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
+class CameraHandler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args) -> None: ...
+
+    def do_GET(self) -> None:
+        server = self.server
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            k = 0
+            while k < server.count or server.freezes:
+                if server.over.wait(1 / FPS):
+                    return
+                k = min(k + 1, server.count)
+                data = server.jpeg(k)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+        if server.stalls:
+            server.over.wait(20)
+        else:
+            threading.Thread(target=server.stop, daemon=True).start()
+
+
+def logged_last(path: Path, recognizer: Recognizer, *sinks) -> tuple[dict, dict]:
+    """The gap in which a session ends, and its summary."""
+    *holes, gap, summary = logged(path, recognizer, *sinks)
+    # A busy machine does not send all pictures in time.
+    assert all(h["reason"] == "no frames" and h["end_s"] < gap["end_s"] for h in holes)
+    return gap, summary
+
+
+@pytest.fixture
+def camera_server(astronaut):
+    servers = []
+
+    def start(*args, **kwargs) -> CameraServer:
+        servers.append(CameraServer(astronaut[:480, 60:640], *args, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+    # A read that waits for a silent server is not waited for.
+    deadline = time.monotonic() + 10
+    while not no_stage_runs() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_source_that_is_away_at_ctrl_c_leaves_a_gap_up_to_there(camera_server, tmp_path):
+    recognizer = Recognizer(camera_server(count=25).url)
+
+    def is_away(analysis) -> bool:
+        silent_s = time.monotonic() - analysis.frame.captured_at
+        return "reconnecting" in analysis.alerts and silent_s > 0.4
+
+    stopping = Stopping(is_away, KeyboardInterrupt())
+    gap, summary = logged_last(tmp_path / "log.jsonl", recognizer, stopping)
+    assert (gap["type"], gap["face"], gap["reason"]) == ("gap", 0, "source lost")
+    assert gap["end_s"] - gap["start_s"] > 0.3
+    assert summary["reason"] == "stopped by user"
+    assert summary["duration_s"] == gap["end_s"]
+
+
+def test_source_that_is_given_up_leaves_a_gap_up_to_there(camera_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(StreamReader, "patience_s", 0.8)
+    recognizer = Recognizer(camera_server(count=25).url)
+    gap, summary = logged_last(tmp_path / "log.jsonl", recognizer)
+    assert (gap["face"], gap["reason"]) == (0, "source lost")
+    assert gap["end_s"] - gap["start_s"] == pytest.approx(0.8, abs=0.5)
+    assert summary["reason"] == "end of source"
+    assert summary["duration_s"] == gap["end_s"]
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["ctrl-c", "end"])
+def test_source_that_is_silent_at_the_end_leaves_a_gap(camera_server, tmp_path, stops):
+    url = camera_server(count=25, stalls=True).url
+    reader = reader_for(url, stall_timeout_s=10 if stops else 1.5)
+    recognizer = Recognizer(reader, reconnect=False)
+    stopping = Stopping(
+        lambda analysis: stops and "no picture" in analysis.alerts, KeyboardInterrupt()
+    )
+    gap, summary = logged_last(tmp_path / "log.jsonl", recognizer, stopping)
+    assert (gap["face"], gap["reason"]) == (0, "no frames" if stops else "source lost")
+    assert gap["end_s"] - gap["start_s"] > 0.9
+    assert summary["duration_s"] == gap["end_s"]
+    assert summary["reason"] == ("stopped by user" if stops else "end of source")
+
+
+def test_picture_that_is_frozen_at_ctrl_c_leaves_a_gap(camera_server, tmp_path):
+    recognizer = Recognizer(camera_server(count=25, freezes=True).url)
+    stopping = Stopping(lambda analysis: "picture frozen" in analysis.alerts, KeyboardInterrupt())
+    gap, summary = logged_last(tmp_path / "log.jsonl", recognizer, stopping)
+    assert (gap["face"], gap["reason"]) == (0, "picture frozen")
+    assert gap["end_s"] - gap["start_s"] > 1
+    assert summary["duration_s"] >= gap["end_s"]
 
 
 class Stuttering:
@@ -278,7 +470,9 @@ class Stuttering:
         if self._next > 20:
             return None
         self._time_s += 0.5 if self._next == 13 else 1 / 30
-        return Grab(self._picture.copy(), None, self._time_s)
+        image = self._picture.copy()
+        image[:60, :60] = self._next  # one picture over and over would be a frozen one
+        return Grab(image, None, self._time_s)
 
 
 def test_hole_in_a_live_source_is_told_from_a_lost_face(astronaut):
@@ -499,11 +693,13 @@ def test_program_that_closes_nothing_ends_all_the_same(clip):
     code = (
         "import sys; from realtime_mer import Recognizer\n"
         "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
+        "landmarker = recognizer._tracker._landmarker; close = landmarker.close\n"
+        "landmarker.close = lambda: (close(), print('closed'))\n"
         "print(next(analyses).frame.index)"
     )
     command = [sys.executable, "-c", code, str(clip)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nclosed\n", "")
 
 
 # Threads: errors, closing, and callers that are slow
@@ -550,6 +746,74 @@ class Camera(Film):
         grab = super().read()
         # All of them lie in the past, a period apart.
         return grab and grab._replace(captured_at=self._started_at - 100 + self._given / FPS)
+
+
+def moving(picture: np.ndarray, count: int) -> list[np.ndarray]:
+    """The same picture so many times, but never twice: a camera's is never quite still."""
+    pictures = [picture.copy() for _ in range(count)]
+    for k, image in enumerate(pictures):
+        image[:60, :60] = 1 + k
+    return pictures
+
+
+class Unsteady(Camera):
+    """The same, and at each None among the pictures it is lost for a second."""
+
+    patience_s = math.inf
+
+    def read(self) -> Grab | None:
+        if (grab := super().read()) is None:
+            self._given -= 1
+            self._started_at += 1.0
+        return grab
+
+
+def gaps_of_camera(*parts: list) -> list:
+    """The gaps up to the last picture."""
+    pictures = [picture for part in parts for picture in part]
+    camera = Unsteady(pictures)
+    gaps = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture, "_REOPEN_S", (0.01, 0.02))
+        with Recognizer(camera) as recognizer:
+            camera.recognizer = recognizer
+            for analysis in recognizer.analyses():
+                gaps += analysis.gaps
+                if analysis.frame.index == sum(p is not None for p in pictures) - 1:
+                    break
+    return gaps
+
+
+def test_lost_source_explains_why_a_face_was_that_is_back_later(astronaut):
+    nothing = np.full_like(astronaut, 90)
+    gaps = gaps_of_camera(moving(astronaut, 20), [None], moving(nothing, 5), moving(astronaut, 5))
+    (gap,) = gaps
+    assert gap.reason == "source lost"
+    assert gap.end_s - gap.start_s == pytest.approx(1 + 6 / FPS, abs=0.07)
+
+
+def test_lost_source_does_not_explain_why_a_face_had_left_before(astronaut):
+    nothing = np.full_like(astronaut, 90)
+    gaps = gaps_of_camera(moving(astronaut, 20), moving(nothing, 9), [None], moving(astronaut, 5))
+    (gap,) = gaps
+    assert gap.reason == "face lost"
+    assert gap.end_s - gap.start_s == pytest.approx(1 + 10 / FPS, abs=0.07)
+
+
+def test_frozen_picture_is_a_gap_of_who_was_followed(astronaut):
+    nothing = np.full_like(astronaut, 90)
+    still = [astronaut] * 40
+    (gap,) = gaps_of_camera(moving(astronaut, 20), still, moving(astronaut, 5))
+    assert gap.reason == "picture frozen"
+    assert (gap.start_s, gap.end_s) == pytest.approx((20 / FPS, 60 / FPS), abs=0.01)
+    # Who had left before is away all the time, and told of once.
+    still = [nothing] * 40
+    nobody = moving(nothing, 6)
+    (gap,) = gaps_of_camera(moving(astronaut, 20), nobody, still, nobody, moving(astronaut, 5))
+    assert gap.reason == "face lost"
+    assert (gap.start_s, gap.end_s) == pytest.approx((19 / FPS, 72 / FPS), abs=0.07)
+    # And who comes when it thaws was not there before.
+    assert gaps_of_camera(still, moving(astronaut, 5)) == []
 
 
 NOISE = list(np.random.default_rng(0).integers(0, 255, (25, 48, 64, 3), np.uint8))
@@ -654,6 +918,33 @@ def test_event_found_but_not_shown_before_ctrl_c_is_told(clip, eventful):
     assert [e.interval for e in sink.events] == [e.interval for e in events_of(eventful)[:1]]
     assert (summary.reason, summary.events) == ("stopped by user", 1)
     assert summary.frames_read == summary.frames_analysed
+
+
+def test_event_that_is_found_before_the_source_breaks_is_told_at_ctrl_c(clip, eventful):
+    told_at = next(a.frame.index for a in eventful if a.events)
+
+    class Pressing(Recorder):
+        events = ()
+
+        def update(self, analysis) -> None:
+            self.events += analysis.events
+            if analysis.frame.index == told_at - 1 and not self.events:
+                time.sleep(0.5)  # what comes next is analysed meanwhile, up to where it breaks
+                raise KeyboardInterrupt
+
+    sink = Pressing("a", [])
+    film = Film(frames_of(clip)[: told_at + 1], InputError("torn"))
+    with pytest.raises(InputError, match="torn"):
+        run(Recognizer(film), [sink])
+    assert len(sink.events) == 1
+    assert sink.summary.events == 1
+
+
+def test_ctrl_c_in_one_sink_does_not_keep_an_event_from_the_next(clip):
+    stopping = Stopping(lambda analysis: analysis.events, KeyboardInterrupt())
+    events = []
+    run(Recognizer(clip), [stopping, pipeline._Callbacks(events.append, None)])
+    assert len(events) == 1
 
 
 def test_video_without_a_face_has_a_session_and_a_summary(faceless):
@@ -808,41 +1099,50 @@ def test_window_ends_the_run_and_is_ended_first(faceless):
     assert (summary.reason, summary.frames_analysed) == ("stopped by user", 3)
 
 
+class Interrupted:
+    """A camera that gives ten pictures, is silent for a second, and gives ten more."""
+
+    name, live, fps, frame_count = "camera", True, 0.0, 0
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self.notes: list[str] = []
+        self._picture, self._given = picture, 0
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def empty(self) -> InputError:
+        return InputError("camera")
+
+    def read(self) -> Grab | None:
+        if self._given == 20:
+            return None
+        time.sleep(1.0 if self._given == 10 else 0.03)
+        self._given += 1
+        image = self._picture.copy()
+        image[:60, :60] = self._given  # one picture over and over would be a frozen one
+        return Grab(image, None, time.monotonic())
+
+
 def test_a_live_source_that_is_away_is_shown_with_what_is_wrong(astronaut):
-    """It gives ten frames, is silent for a while, and comes back."""
-
-    class Interrupted:
-        name, live, fps, frame_count = "camera", True, 0.0, 0
-
-        def __init__(self):
-            self.notes, self.given = [], 0
-
-        def open(self):
-            pass
-
-        def read(self):
-            if self.given == 20:
-                return None
-            time.sleep(1.0 if self.given == 10 else 0.03)
-            self.given += 1
-            image = astronaut.copy()
-            image[:60, :60] = self.given  # one picture over and over would be a frozen one
-            return Grab(image, None, time.monotonic())
-
-        def empty(self):
-            return InputError("camera")
-
-        def close(self):
-            pass
-
-    with Recognizer(Interrupted()) as recognizer:
+    with Recognizer(Interrupted(astronaut)) as recognizer:
         analyses = list(recognizer.analyses(idle_s=0.1))
     frames = [analysis.frame.index for analysis in analyses]
     assert frames == sorted(frames)
     again = [a for a, b in zip(analyses[1:], analyses, strict=False) if a.frame is b.frame]
     assert len(again) >= 3
     assert not any(a.events for a in again)
-    assert recognizer.summary("").frames_analysed == len(set(frames))
+    summary = recognizer.summary("")
+    merged = summary.stats["drops"]["display too slow"]
+    assert summary.frames_analysed == len(set(frames)) + merged
     # The silence is a gap once a frame has come after it.
     gap = max((g for a in analyses for g in a.gaps), key=lambda g: g.end_s - g.start_s)
     assert (gap.reason, gap.end_s - gap.start_s > 0.9) == ("no frames", True)
+
+
+def test_frame_that_is_shown_again_is_no_slower_for_that():
+    shown = []
+    summary = Recognizer(Interrupted(NOISE[0])).run(on_analysis=lambda a: shown.append(a.frame))
+    assert len(shown) >= len(set(shown)) + 3
+    assert summary.stats["stages_ms"]["until_shown"]["count"] == len(set(shown))
