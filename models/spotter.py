@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Per step: end logit, inside logit, seconds since the offset, length in seconds, apex fraction.
-OUTPUTS = 5
+# Per step: end logit, inside logit, seconds since the offset, length in seconds, apex fraction,
+# macro logit.
+OUTPUTS = 6
 _DILATIONS = (1, 2, 4, 8, 16, 1, 2, 4)
 # Steps on which the last output depends.
 RECEPTIVE_STEPS = 1 + 2 * sum(_DILATIONS)
@@ -32,7 +33,7 @@ class SpotterNetwork(nn.Module):
 
     Step i tells of the time up to step i: whether a micro-expression has just ended (`end`), and
     whether one was under way a moment ago (`inside`), with the place of its offset, its length
-    and where in it the apex lies.
+    and where in it the apex lies; and whether a macro-expression was under way half a second ago.
     """
 
     def __init__(self, channels: int, width: int = 36, dropout: float = 0.1) -> None:
@@ -51,7 +52,8 @@ class SpotterNetwork(nn.Module):
         out = self.leave(hidden).transpose(1, 2)
         logits, since, length, apex = out[..., :2], out[..., 2:3], out[..., 3:4], out[..., 4:5]
         return torch.cat(
-            [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex)], dim=-1
+            [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex), out[..., 5:]],
+            dim=-1,
         )
 
 
@@ -63,6 +65,7 @@ class LastStep(nn.Module):
         self.network = network
 
     def forward(self, signals: Tensor) -> Tensor:
-        """(batch, steps, channels) to (batch, OUTPUTS), the first two as probabilities."""
+        """(batch, steps, channels) to (batch, OUTPUTS), logits as probabilities."""
         last = self.network(signals)[:, -1]
-        return torch.cat([torch.sigmoid(last[:, :2]), last[:, 2:]], dim=-1)
+        ends = torch.sigmoid(last[:, :2]), last[:, 2:5], torch.sigmoid(last[:, 5:])
+        return torch.cat(ends, dim=-1)

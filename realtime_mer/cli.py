@@ -72,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--demo", action="store_true", help="run on a clip made on the spot, no camera")
     p.add_argument("--headless", action="store_true", help="no window")
     p.add_argument("--log", metavar="FILE.jsonl", help="write events as JSON Lines")
+    p.add_argument(
+        "--log-macros", action="store_true", help="macro-expressions (0.5 to 4 s) in --log, too"
+    )
     p.add_argument("--csv", metavar="FILE.csv", help="write events as CSV")
     p.add_argument("--output", metavar="FILE.mp4", help="write the annotated video")
     p.add_argument("--stats", metavar="FILE.json", help="write rates, latencies and memory")
@@ -268,7 +271,7 @@ class _Outputs:
         self.overlay = Overlay()
         self.sinks: list[Sink] = []
         if options.log:
-            self.sinks.append(JsonLinesLog(options.log))
+            self.sinks.append(JsonLinesLog(options.log, macros=options.log_macros))
         if options.csv:
             self.sinks.append(CsvLog(options.csv))
         if options.stats:

@@ -93,6 +93,22 @@ class MicroExpression:
 
 
 @dataclass(frozen=True, slots=True)
+class MacroExpression:
+    """An expression too long for a micro one: 0.5 to about 4 s. It has no label.
+
+    Attributes:
+        face: Identity of the face, from 0.
+        onset_s, offset_s: Seconds of the source's clock, to a tenth or two.
+        reported_s: Time of the newest frame that had been captured when it was told.
+    """
+
+    face: int
+    onset_s: float
+    offset_s: float
+    reported_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """A face was not followed from `start_s` to `end_s` (lost, out of view, source stalled)."""
 
@@ -146,6 +162,7 @@ class Analysis:
             its card tells no curve.
         alerts: What is wrong with the source now, a few words each ("picture frozen", "too dark",
             "18 fps: below 25"); empty when all is well.
+        macros: Macro-expressions that were seen to be over at this frame.
     """
 
     frame: Frame
@@ -158,6 +175,7 @@ class Analysis:
     source_fps: float = 0.0
     sensitivity: float | None = None
     alerts: tuple[str, ...] = ()
+    macros: tuple[MacroExpression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

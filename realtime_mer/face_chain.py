@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ _RING_FPS = 200
 # Of several faces, one that was lost for so long has its memory freed; it may come back under its
 # number, and starts afresh.
 _FORGET_S = 1.5
+# Farther than this the skin goes in a blink, in speech, in a macro-expression, or seems to go as a
+# head turns, not in a micro-expression (`FlowPair.intensity_px`). The spotter is taught up to here.
+MOST_PX = 4.0
 # The spotter averages over steps of 1/30 s: four motions a step tell it all that more would.
 _MOTION_FPS = 120.0
 # The time over which a region's motion is shown: the rise of a micro-expression.
@@ -171,10 +175,8 @@ class FaceChain:
             return None
         return Gap(self._identity, self._seen_s, time_s, "face lost")
 
-    def step(
-        self, tracked: TrackedFace, of: TrackedFrame
-    ) -> tuple[FaceState, tuple[Interval, ...]]:
-        """The state of the face in a frame, and the intervals that the spotter proposes.
+    def step(self, tracked: TrackedFace, of: TrackedFrame) -> tuple[FaceState, Spotting]:
+        """The state of the face in a frame, and what the spotter says.
 
         Of a source too fast for the spotter, only some frames' motion is measured; of the others
         the picture is kept.
@@ -186,7 +188,7 @@ class FaceChain:
         self._since_motion += 1
         if self._last is not None and self._since_motion < round(of.source_fps / _MOTION_FPS):
             spotting, moved, quality = self._last
-            return self._state(tracked, spotting, moved, quality), ()
+            return self._state(tracked, spotting, moved, quality), spotting
         self._since_motion = 0
         with self._stats.stage("flow"):
             motion = self._motion(face, frame.time_s, tracked.blink, tracked.jaw_open)
@@ -195,8 +197,10 @@ class FaceChain:
         self._places.append((frame.time_s, motion.place))
         height, width = frame.image.shape[:2]
         quality = face_quality(corners(tracked), (width, height), face, motion)
-        self._last = spotting, self._recent(motion), quality
-        return self._state(tracked, *self._last), spotting.found
+        # What it found is told once.
+        told = dataclasses.replace(spotting, found=(), macros=())
+        self._last = told, self._recent(motion), quality
+        return self._state(tracked, *self._last), spotting
 
     def _state(
         self, tracked: TrackedFace, spotting: Spotting, moved: np.ndarray | None, quality: float

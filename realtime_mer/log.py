@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from realtime_mer.event import Analysis, Gap, InputError, MicroExpression, Session, Summary
+from realtime_mer.event import (
+    Analysis,
+    Gap,
+    InputError,
+    MacroExpression,
+    MicroExpression,
+    Session,
+    Summary,
+)
 from realtime_mer.writable import check_writable
 
 # Of the end-to-end latency, what a summary tells.
@@ -41,6 +49,17 @@ def event_record(event: MicroExpression, session: Session) -> dict[str, Any]:
         "reported_s": _seconds(event.reported_s),
         "source": session.source,
         "model": session.model,
+    }
+
+
+def macro_record(macro: MacroExpression, session: Session) -> dict[str, Any]:
+    return {
+        "type": "macro_expression",
+        "face": int(macro.face),
+        "onset_s": _seconds(macro.onset_s),
+        "offset_s": _seconds(macro.offset_s),
+        "reported_s": _seconds(macro.reported_s),
+        "source": session.source,
     }
 
 
@@ -154,12 +173,17 @@ class JsonLinesLog:
         log = JsonLinesLog("events.jsonl")
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, macros: bool = False) -> None:
         """
+        Args:
+            path: Where to write it.
+            macros: Macro-expressions are written, too.
+
         Raises:
             InputError: Nothing can be written there.
         """
         self._file = _LineFile(path)
+        self._macros = macros
         self._session: Session | None = None
 
     def begin(self, session: Session) -> None:
@@ -173,6 +197,8 @@ class JsonLinesLog:
             self._write(gap_record(gap))
         for event in analysis.events:
             self._write(event_record(event, self._session))
+        for macro in analysis.macros if self._macros else ():
+            self._write(macro_record(macro, self._session))
 
     def end(self, summary: Summary) -> None:
         if not self._file.is_open:

@@ -42,11 +42,12 @@ from realtime_mer.event import (
     Gap,
     InputError,
     Interval,
+    MacroExpression,
     MicroExpression,
     Session,
     Summary,
 )
-from realtime_mer.face_chain import FaceChain
+from realtime_mer.face_chain import MOST_PX, FaceChain
 from realtime_mer.frame import Frame
 from realtime_mer.interpolation import TRACK_FPS, PacedTracker, TrackedFrame
 from realtime_mer.landmark_model import find_landmark_model
@@ -88,9 +89,12 @@ _SMALL_PX = (60.0, 66.0)
 
 
 def merged(earlier: Analysis, later: Analysis) -> Analysis:
-    """Two analyses in one: the picture and the faces of the later, events and gaps of both."""
+    """Two analyses in one: the picture and the faces of the later, what was found in both."""
     return dataclasses.replace(
-        later, events=earlier.events + later.events, gaps=earlier.gaps + later.gaps
+        later,
+        events=earlier.events + later.events,
+        gaps=earlier.gaps + later.gaps,
+        macros=earlier.macros + later.macros,
     )
 
 
@@ -391,7 +395,7 @@ class Recognizer:
                     last = self._delivered(analysis)
                 elif last is not None:
                     last = dataclasses.replace(
-                        last, events=(), gaps=(), alerts=self._capture.alerts
+                        last, events=(), gaps=(), macros=(), alerts=self._capture.alerts
                     )
                 if last is not None:
                     yield last
@@ -412,7 +416,7 @@ class Recognizer:
             waiting.extend(self._shown)
         except BaseException as error:
             self._broken = error
-        if any(analysis.events or analysis.gaps for analysis in waiting):
+        if any(a.events or a.gaps or a.macros for a in waiting):
             return functools.reduce(merged, map(self._delivered, waiting))
         if self._broken is not None:
             error, self._broken = self._broken, None
@@ -497,7 +501,7 @@ class Recognizer:
         bridge_s = self._bridge_s()
         sensitivity = self.sensitivity
         gaps = self._frozen_gaps(self._outages_until(frame.time_s), frame.time_s)
-        states = []
+        states, macros = [], []
         found: list[tuple[int, Interval]] = []
         for face in tracked.faces:
             chain = self._chains.get(face.identity)
@@ -509,9 +513,12 @@ class Recognizer:
                     gaps.append(Gap(face.identity, since_s, frame.time_s, "face lost"))
             if gap := chain.gap(frame.time_s, face, before_s, bridge_s):
                 gaps.append(gap)
-            state, intervals = chain.step(face, tracked)
+            state, spotting = chain.step(face, tracked)
             states.append(state)
-            found += [(face.identity, interval) for interval in intervals]
+            found += [(face.identity, interval) for interval in spotting.found]
+            macros += [
+                MacroExpression(face.identity, *ends, frame.time_s) for ends in spotting.macros
+            ]
         events = self._named(found, frame) if found else ()
         gaps += self._forget(frame.time_s)
         return Analysis(
@@ -525,15 +532,23 @@ class Recognizer:
             tracked.source_fps,
             sensitivity,
             (*self._capture.alerts, *self._size_alert(tracked.faces)),
+            tuple(macros),
         )
 
     def _named(
         self, found: Sequence[tuple[int, Interval]], frame: Frame
     ) -> tuple[MicroExpression, ...]:
-        """The micro-expressions of (face, interval), classified in one go."""
+        """The micro-expressions of (face, interval), classified in one go.
+
+        The spotter sees means over regions; what moves too far for one is seen in the pictures.
+        """
         with self.stats.stage("classify"):
-            pairs = [self._chains[identity].pair(interval) for identity, interval in found]
-            probabilities = self._classifier.classify(np.stack([pair.images for pair in pairs]))
+            seen = [(*one, self._chains[one[0]].pair(one[1])) for one in found]
+            seen = [one for one in seen if one[2].intensity_px <= MOST_PX]
+            if not seen:
+                return ()
+            images = np.stack([pair.images for _, _, pair in seen])
+            probabilities = self._classifier.classify(images)
         return tuple(
             MicroExpression(
                 identity,
@@ -544,7 +559,7 @@ class Recognizer:
                 pair.picture,
                 self._classifier.least_confidence,
             )
-            for (identity, interval), pair, row in zip(found, pairs, probabilities, strict=True)
+            for (identity, interval, pair), row in zip(seen, probabilities, strict=True)
         )
 
     def _bridge_s(self) -> float:
@@ -620,7 +635,9 @@ class Recognizer:
             self._end_s = max([0.0, *away_s, *(gap.end_s for gap in gaps)])
             if gaps:
                 told = self._explained(gaps, bridge_s)
-                self._shown.put(dataclasses.replace(last, events=(), gaps=told, latency_s=0.0))
+                self._shown.put(
+                    dataclasses.replace(last, events=(), gaps=told, macros=(), latency_s=0.0)
+                )
 
     # What the caller is given
 

@@ -2,7 +2,9 @@
 
 A small causal network reads the last seconds of a face's signals at 30 steps a second. It says
 whether a micro-expression has ended a moment ago, and where its offset, onset and apex lie, finer
-than a frame. An interval is proposed at the peak of the first, once.
+than a frame. An interval is proposed at the peak of the first, once. It also says whether a
+macro-expression was under way half a second ago; what lasts too long for a micro-expression is told
+when it is over.
 """
 
 from __future__ import annotations
@@ -25,11 +27,18 @@ from realtime_mer.weights import load_weights, open_session
 # that the network looks back on (models/spotter.py).
 _STEPS = 160
 _RECEPTIVE_STEPS = 77
-_OUTPUTS = 5
+_OUTPUTS = 6
 # Before this a stream has no baseline.
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
 LENGTH_S = (0.04, 0.55)
+# Of a macro-expression: a shorter one is none, a longer one is a mood or a new posture.
+MACRO_LENGTH_S = (0.5, 4.5)
+# The network tells of macro-expressions this late, by its training: at its beginning, nothing
+# tells one from a micro-expression.
+MACRO_DELAY_S = 0.5
+# Probability at which one begins, and below which it is over.
+_MACRO = (0.6, 0.4)
 # A curve may end at none at all, of which there is no logarithm: one in 16 hours.
 _LEAST_FALSE_PER_MINUTE = 1e-3
 
@@ -43,11 +52,13 @@ class Spotting:
             threshold. NaN during warm-up.
         found: Intervals proposed at this frame.
         window: The motion that is thought to be under way or just over, if any.
+        macros: (onset, offset) in seconds of macro-expressions that are over.
     """
 
     score: float
     found: tuple[Interval, ...] = ()
     window: Interval | None = None
+    macros: tuple[tuple[float, float], ...] = ()
 
 
 def _operating_curve(card: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -131,7 +142,9 @@ class SpotterModel:
         return self._curve
 
     def __call__(self, signals: np.ndarray) -> np.ndarray:
-        """(OUTPUTS,) of the last step: end and inside probability, since, length, apex."""
+        """(OUTPUTS,) of the last step: probability of an end and of inside, since, length, apex,
+        probability of a macro-expression.
+        """
         return self._session.run(None, {self._input: signals[None]})[0][0]
 
 
@@ -147,22 +160,40 @@ class Spotter:
         self._reported_until = -np.inf
         self._score = np.nan
         self._window: Interval | None = None
+        self._macro_since: float | None = None
 
     def __call__(self, motion: Motion) -> Spotting:
         """What is known with the motion of the newest frame."""
         found: list[Interval] = []
+        macros: list[tuple[float, float]] = []
         for time_s, row in self._clock(motion):
-            found += self._step(time_s, row)
-        return Spotting(self._score, tuple(found), self._window)
+            self._features(row)
+            self._steps += 1
+            if self._steps < _WARM_UP_STEPS:
+                continue
+            *micro, macro = map(float, self._model(self._features.last()))
+            found += self._micro(time_s, micro)
+            macros += self._macro(time_s - MACRO_DELAY_S, macro)
+        return Spotting(self._score, tuple(found), self._window, tuple(macros))
 
-    def _step(self, time_s: float, row: np.ndarray) -> list[Interval]:
-        self._features(row)
-        self._steps += 1
-        if self._steps < _WARM_UP_STEPS:
+    def _macro(self, time_s: float, probability: float) -> list[tuple[float, float]]:
+        """The macro-expression that was over at a time, if one was."""
+        begins, ends = _MACRO
+        if self._macro_since is None:
+            if probability >= begins:
+                self._macro_since = time_s
             return []
+        if probability >= ends:
+            return []
+        onset_s, self._macro_since = self._macro_since, None
+        least, most = MACRO_LENGTH_S
+        return [(onset_s, time_s)] if least <= time_s - onset_s <= most else []
+
+    def _micro(self, time_s: float, outputs: list[float]) -> list[Interval]:
+        """The micro-expression that was over at a time, if one was."""
         # It may be changed by another thread: one step goes by one threshold.
         threshold = self._model.threshold
-        end, inside, since, length, apex = map(float, self._model(self._features.last()))
+        end, inside, since, length, apex = outputs
         # Nothing is reported before it is over.
         offset_s = time_s - max(since, 0.0)
         onset_s = offset_s - max(length, LENGTH_S[0])

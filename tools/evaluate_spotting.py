@@ -44,7 +44,7 @@ from tools.operating_curve import (
     OperatingPoints,
     curve,
     curve_table,
-    kept_motions,
+    eager_spotters,
     plot_curve,
     proposed,
     write_curve,
@@ -69,9 +69,9 @@ class Watcher:
 
     def __call__(self, recording: Recording) -> Result:
         """What is there and what the chain reports."""
-        keeper = kept_motions() if self._thresholds else contextlib.nullcontext([])
+        eager = eager_spotters() if self._thresholds else contextlib.nullcontext([])
         with (
-            keeper as motions,
+            eager as motions,
             Recognizer(
                 recording.path, weights=self._weights, spotter=self._spotter, fps=recording.fps
             ) as recognizer,
@@ -79,6 +79,15 @@ class Watcher:
             found = tuple(recognizer)
             fps = recognizer.session.fps or 30.0
             seconds = recognizer.summary("").duration_s + 1 / fps
+        found_at = {}
+        if self._thresholds:
+            small = {event.interval for event in found}
+            found_at = {
+                threshold: tuple(i for i in intervals if i in small)
+                for threshold, intervals in proposed(motions, self._model, self._thresholds).items()
+            }
+            reported = set(found_at[self.points.delivered])
+            found = tuple(event for event in found if event.interval in reported)
         return Result(
             recording.name,
             tuple(event.at(fps) for event in recording.micros),
@@ -86,7 +95,7 @@ class Watcher:
             fps,
             seconds,
             tuple(event.at(fps).interval for event in recording.macros),
-            proposed(motions, self._model, self._thresholds),
+            found_at,
         )
 
 

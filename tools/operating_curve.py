@@ -1,8 +1,9 @@
 """The operating curve: what the spotter finds and how often it is wrong, threshold by threshold.
 
 Tracking and motion take nearly all the time and know nothing of the threshold. So they are done
-once, the motions that reach a spotter are kept, and new spotters look at them at other thresholds.
-At the threshold that was in use they propose the very intervals that were reported.
+once, with a spotter that proposes all it can: what of that is reported is small enough for a
+micro-expression. The motions that reach the spotter are kept, and new spotters look at them at
+other thresholds.
 """
 
 from __future__ import annotations
@@ -47,19 +48,41 @@ class OperatingPoints:
         self.thresholds = tuple(sorted({*_THRESHOLDS, *marked}))
 
 
+class _Eager:
+    """A spotter's network that proposes at every peak.
+
+    Args:
+        model: The network.
+    """
+
+    threshold = 1e-6
+
+    def __init__(self, model: SpotterModel) -> None:
+        self._model = model
+
+    def __call__(self, signals: np.ndarray) -> np.ndarray:
+        return self._model(signals)
+
+
 @contextlib.contextmanager
-def kept_motions() -> Iterator[list[list[Motion]]]:
-    """The motions of a recognizer that runs meanwhile: a list for each spotter that it starts."""
+def eager_spotters() -> Iterator[list[list[Motion]]]:
+    """Has a recognizer that runs meanwhile report whatever any threshold could.
+
+    Yields:
+        The motions that the spotters see: a list for each spotter that is started.
+    """
     kept: list[list[Motion]] = []
 
     class Keeper(Spotter):
         def __init__(self, model: SpotterModel) -> None:
-            super().__init__(model)
+            super().__init__(_Eager(model))
             self._motions: list[Motion] = []
             kept.append(self._motions)
 
         def __call__(self, motion: Motion) -> Spotting:
             self._motions.append(motion)
+            # At another threshold what overlaps with this may not have been proposed.
+            self._reported_until = -np.inf
             return super().__call__(motion)
 
     face_chain.Spotter, before = Keeper, face_chain.Spotter

@@ -1,15 +1,17 @@
 """Training windows for the spotter: measured background motion plus motions of known time.
 
-A background is the motion signal of a face that shows no micro-expression (`tools/synthesize.py`).
-Onto it are added micro-expressions, which are to be found, and macro-expressions, steps and slow
-motions, which are not. A motion is a displacement field of the canonical face, measured (the
-released flow of CASME II, SMIC and SAMM) or drawn (`realtime_mer.action_units`), seen through the
-very regions, texture and rigid fit of the background's face; adding signals instead of warping
-pictures makes windows in unlimited number.
+A background is the motion signal of a face that shows no micro-expression, or some at known times
+that were put into its pictures (`tools/synthesize.py`). Onto it are added micro-expressions, which
+are to be found, macro-expressions, which are to be told apart, and steps. A motion is a
+displacement field of the canonical face, measured (the released flow of CASME II, SMIC and SAMM) or
+drawn (`realtime_mer.action_units`), seen through the very regions, texture and rigid fit of the
+background's face; adding signals instead of warping pictures makes windows in unlimited number.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +22,10 @@ from scipy.signal import lfilter
 from realtime_mer.action_units import EXPRESSIONS, expression
 from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
-from realtime_mer.motion import REGIONS, RigidMotion, region_windows, to_cells
+from realtime_mer.motion import EXPRESSIVE, REGIONS, RigidMotion, region_windows, to_cells
 from realtime_mer.registration import LAYOUT
 from realtime_mer.signals import ROW, STEP_S, features, resample
+from realtime_mer.spotter import MACRO_DELAY_S
 
 COUNT = len(REGIONS)
 STEPS = 160
@@ -37,6 +40,17 @@ _MIRROR = np.array(
 # The network speaks of an offset when it lies this far back, in seconds, give or take.
 DELAY_S = 0.10
 DELAY_TOLERANCE_S = 0.05
+# Lengths of micro- and macro-expressions, seconds.
+MICRO_S = (0.1, 0.52)
+MACRO_S = (0.6, 3.0)
+# The time over which a face's own restlessness is measured, that of a micro-expression's rise; and
+# the part of it below which a micro-expression cannot be told from it.
+_RESTLESS_S = 0.25
+_HIDDEN = 0.4
+# Restlessness of calm faces, pixels.
+_CALM_PX = 0.4
+# Columns of the targets.
+TARGETS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +64,10 @@ class Background:
         rows: (n, ROW) float32, NaN where no face was seen.
         rise, fall: (m, 18, 2) float32, what this face's regions see of the m motions.
         lids: (k, 18, 2) float32, likewise of k motions of the lids.
+        events: (j, 5) onset, apex and offset in seconds of what the rows already hold, 1 for a
+            macro-expression and 0 for a micro one, and the farthest that a region went, in pixels.
+        restlessness: How far some region of this face goes by itself within a quarter of a second,
+            at three moments out of four no farther; pixels.
     """
 
     name: str
@@ -59,6 +77,8 @@ class Background:
     rise: np.ndarray
     fall: np.ndarray
     lids: np.ndarray
+    events: np.ndarray
+    restlessness: float
 
 
 def _scaled(field: np.ndarray) -> np.ndarray:
@@ -110,10 +130,22 @@ def lid_motions(count: int, rng: np.random.Generator) -> list[np.ndarray]:
     return fields
 
 
+def cells_of(field: np.ndarray) -> np.ndarray:
+    """(784, 2), a field (224, 224, 2) as dense flow would find it, over the cells of `motion`."""
+    # Dense flow smooths a motion; its reach is about half a dozen pixels.
+    return to_cells(cv2.GaussianBlur(field, (0, 0), 5)).reshape(-1, 2)
+
+
 def load_background(
-    path: Path, motions: list[tuple[np.ndarray, np.ndarray]], lids: list[np.ndarray]
+    path: Path, motions: Sequence[tuple[np.ndarray, np.ndarray]], lids: Sequence[np.ndarray]
 ) -> Background:
-    """A background of `tools/synthesize.py`, with what its face would see of the motions."""
+    """A background of `tools/synthesize.py`, with what its face would see of the motions.
+
+    Args:
+        path: The signals.
+        motions: (rise, fall), each of `cells_of`.
+        lids: Likewise.
+    """
     with np.load(path, allow_pickle=False) as d:
         rows = np.concatenate(
             [
@@ -128,14 +160,12 @@ def load_background(
             dtype=np.float32,
         )
         landmarks, texture, times = d["landmarks"], d["texture"], d["time_s"]
-        still = bool(d["still"])
+        still, events = bool(d["still"]), d["events"]
     rigid = RigidMotion(landmarks, texture)
     windows = region_windows(landmarks) * rigid.weights
     trust = windows.sum(1)[:, None]
 
-    def seen(field: np.ndarray) -> np.ndarray:
-        # Dense flow smooths a motion; its reach is about half a dozen pixels.
-        cells = to_cells(cv2.GaussianBlur(field, (0, 0), 5)).reshape(-1, 2)
+    def seen(cells: np.ndarray) -> np.ndarray:
         rest, _ = rigid.remove(cells)
         return ((windows @ rest) / (trust + 0.3)).astype(np.float32)
 
@@ -147,11 +177,46 @@ def load_background(
         np.array([seen(rise) for rise, _ in motions]),
         np.array([seen(fall) for _, fall in motions]),
         np.array([seen(lid) for lid in lids]),
+        np.column_stack([events, [_went(times, rows, *e[:2]) for e in events]])
+        if len(events)
+        else np.zeros((0, 5)),
+        _restlessness(times, rows, events),
     )
+
+
+def _went(times: np.ndarray, rows: np.ndarray, start_s: float, end_s: float) -> float:
+    """The farthest that an expressive region went from one time to another, pixels, or NaN."""
+    start, end = rows[np.searchsorted(times, (start_s, end_s)).clip(0, len(times) - 1)]
+    moved = (end - start)[: 2 * EXPRESSIVE].reshape(-1, 2)
+    return float(np.linalg.norm(moved, axis=1).max())
+
+
+def _restlessness(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> float:
+    """See `Background`; the events are left out."""
+    starts = np.arange(times[0], times[-1] - _RESTLESS_S, _RESTLESS_S)
+    calm = [t for t in starts if all(t + _RESTLESS_S < e[0] or t > e[2] + 0.5 for e in events)]
+    went = np.array([_went(times, rows, t, t + _RESTLESS_S) for t in calm])
+    went = went[np.isfinite(went)]
+    return float(np.percentile(went, 75)) if went.size else math.inf
 
 
 def _ramp(x: np.ndarray, power: float) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * np.clip(x, 0, 1))) ** power
+
+
+def course(
+    times: np.ndarray, onset: float, apex: float, offset: float, bend: float, fade_s: float
+) -> np.ndarray:
+    """How a motion runs: (3, n) strength of its rise and of its fall, and what is left of both.
+
+    Args:
+        times: (n,) seconds, like onset, apex and offset.
+        bend: Above 1 the rise begins slowly.
+        fade_s: What rise and fall leave over goes back to nothing with this time constant.
+    """
+    up = _ramp((times - onset) / max(apex - onset, 1e-3), bend)
+    down = _ramp((times - apex) / max(offset - apex, 1e-3), 1 / bend)
+    return np.stack([up, down, np.exp(-np.maximum(times - offset, 0) / fade_s)])
 
 
 class WindowMaker:
@@ -179,6 +244,8 @@ class WindowMaker:
             [w for b, w in zip(backgrounds, weights, strict=True) if self._spans(b)], float
         )
         self._weights = weights / weights.sum()
+        quiet = self._weights * [not len(b.events) for b in self._backgrounds]
+        self._quiet = quiet / quiet.sum() if quiet.any() else None
 
     @staticmethod
     def _spans(background: Background) -> list[tuple[int, int]]:
@@ -192,15 +259,22 @@ class WindowMaker:
             if b - a > 10 and background.times[b - 1] - background.times[a] > needed
         ]
 
-    def _stretch(self) -> tuple[Background, np.ndarray, np.ndarray]:
-        """A stretch of a background: frame times from 0 on and a copy of its rows."""
+    def _stretch(
+        self, quiet: bool = False
+    ) -> tuple[Background, np.ndarray, np.ndarray, np.ndarray]:
+        """A stretch of a background: frame times from 0 on, a copy of its rows, and its events.
+
+        Args:
+            quiet: Of one without events.
+        """
         rng = self._rng
-        background = self._backgrounds[rng.choice(len(self._weights), p=self._weights)]
+        weights = self._quiet if quiet else self._weights
+        background = self._backgrounds[rng.choice(len(weights), p=weights)]
         spans = self._spans(background)
         first, end = spans[rng.integers(len(spans))]
         times, rows = background.times[first:end], background.rows[first:end]
-        # Faster and slower versions of what the face does by itself.
-        speed = rng.uniform(0.75, 1.4)
+        # Faster and slower versions of what the face does by itself; events remain what they are.
+        speed = rng.uniform(0.9, 1.1) if len(background.events) else rng.uniform(0.75, 1.4)
         length = (STEPS + 2) * STEP_S
         available = (times[-1] - times[0]) / speed
         if available < length:
@@ -214,26 +288,29 @@ class WindowMaker:
             keep = np.unique(np.clip(np.searchsorted(times, at), 0, len(times) - 1))
         else:
             keep = np.arange(*np.searchsorted(times, [start - 0.2, start + speed * length + 0.2]))
-        return background, (times[keep] - start) / speed, rows[keep].copy()
+        events = background.events.copy()
+        events[:, :3] = (events[:, :3] - start) / speed
+        return background, (times[keep] - start) / speed, rows[keep].copy(), events
 
     def window(self) -> tuple[np.ndarray, np.ndarray]:
         """One window.
 
         Returns:
-            Rows (STEPS, ROW) float32 and targets (STEPS, 6) float32: end, inside, seconds since
-            the offset, length, apex fraction, weight of the step.
+            Rows (STEPS, ROW) float32 and targets (STEPS, TARGETS) float32: end, inside, seconds
+            since the offset, length, apex fraction, weight of the step, and whether a
+            macro-expression was under way MACRO_DELAY_S ago, with the weight of that.
         """
         rng = self._rng
         grid = np.arange(STEPS) * STEP_S + STEP_S * (1 + rng.uniform())
-        background, frame_times, frame_rows = self._stretch()
+        background, frame_times, frame_rows, events = self._stretch()
         regions = frame_rows[:, : 2 * COUNT].reshape(-1, COUNT, 2)
         if rng.uniform() < 0.2:
             # Calmer or livelier by a factor.
             middle = regions.mean(0)
             regions[:] = middle + (regions - middle) * rng.uniform(0.5, 1.3)
-        if rng.uniform() < 0.4:
+        if self._quiet is not None and rng.uniform() < 0.4:
             # What another face did by itself, on top: more kinds of restlessness than clips.
-            _, other_times, other_rows = self._stretch()
+            _, other_times, other_rows, _ = self._stretch(quiet=True)
             if rng.uniform() < 0.5:
                 other_rows = mirrored(other_rows)
             share = rng.uniform(0.3, 1.0)
@@ -242,9 +319,18 @@ class WindowMaker:
             frame_rows[:, moving] += share * other_rows[at][:, moving]
             lids = slice(3 * COUNT + 5, None)
             frame_rows[:, lids] = np.maximum(frame_rows[:, lids], share * other_rows[at][:, lids])
-        targets = np.zeros((STEPS, 6), np.float32)
+        targets = np.zeros((STEPS, TARGETS), np.float32)
         targets[:, 5] = 1
-        self._add_motions(background, frame_times, regions, grid, targets)
+        # Nobody has said when the people of the videos smile and talk.
+        targets[:, 7] = background.still
+        for onset, apex, offset, macro, went in events:
+            if macro:
+                self._mark_macro(grid, targets, onset, offset)
+            elif not went >= _HIDDEN * background.restlessness:
+                self._pass_over(grid, targets, onset, offset)
+            else:
+                self._mark(grid, targets, onset, offset - onset, (apex - onset) / (offset - onset))
+        self._add_motions(background, frame_times, regions, grid, targets, events)
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
             self._add_blink(background, frame_times, frame_rows, regions, grid[-1])
         self._add_restlessness(frame_times, frame_rows, regions)
@@ -260,11 +346,18 @@ class WindowMaker:
         regions: np.ndarray,
         grid: np.ndarray,
         targets: np.ndarray,
+        taken: np.ndarray,
     ) -> None:
         rng = self._rng
         at = rng.uniform(0.2, 1.0)
         while at < grid[-1] - 0.2:
-            kind = rng.choice(["micro", "macro", "step", "none"], p=[0.6, 0.15, 0.1, 0.15])
+            kind = rng.choice(["micro", "macro", "step", "none"], p=[0.5, 0.2, 0.1, 0.2])
+            longest = {"micro": MICRO_S[1], "macro": MACRO_S[1], "step": 6.0, "none": 0.0}[kind]
+            clash = (taken[:, 0] < at + longest + 0.5) & (taken[:, 2] > at - 0.5)
+            if clash.any():
+                # Something is there already: go on behind it.
+                at = float(taken[clash, 2].max()) + rng.uniform(0.6, 2.6)
+                continue
             index = rng.integers(len(background.rise))
             rise, fall = background.rise[index], background.fall[index]
             # Flow shrinks small motions, differently by region and by face.
@@ -272,14 +365,19 @@ class WindowMaker:
             if rng.uniform() < 0.3:
                 fall = -rise * rng.uniform(0.7, 1.0)
             if kind == "micro":
-                length = rng.uniform(0.1, 0.52)
+                length = rng.uniform(*MICRO_S)
                 peak = np.exp(rng.uniform(np.log(0.8), np.log(4.0)))
                 apex = np.clip(rng.normal(0.5, 0.1), 0.25, 0.75)
-                self._mark(grid, targets, at, length, apex)
+                went = peak * float(np.linalg.norm((gain * rise)[:EXPRESSIVE], axis=-1).max())
+                if went < _HIDDEN * background.restlessness:
+                    self._pass_over(grid, targets, at, at + length)
+                else:
+                    self._mark(grid, targets, at, length, apex)
             elif kind == "macro":
-                length = rng.uniform(0.7, 3.0)
+                length = rng.uniform(*MACRO_S)
                 peak = np.exp(rng.uniform(np.log(1.5), np.log(9.0)))
                 apex = rng.uniform(0.25, 0.75)
+                self._mark_macro(grid, targets, at, at + length)
             elif kind == "step":
                 length = rng.uniform(0.1, 1.0)
                 peak = np.exp(rng.uniform(np.log(0.8), np.log(6.0)))
@@ -287,19 +385,22 @@ class WindowMaker:
             else:
                 at += rng.uniform(0.5, 2.0)
                 continue
-            bend = np.exp(rng.normal(0, 0.1))
-            up = _ramp((times - at) / max(length * apex, 1e-3), bend)
-            after = times - at - length
-            down = _ramp((times - at - length * apex) / max(length * (1 - apex), 1e-3), 1 / bend)
-            fade = np.exp(-np.maximum(after, 0) / rng.uniform(0.4, 1.2))
+            up, down, left = course(
+                times,
+                at,
+                at + length * apex,
+                at + length,
+                np.exp(rng.normal(0, 0.1)),
+                rng.uniform(0.4, 1.2),
+            )[:, :, None, None]
             if kind == "step":
                 hold = rng.uniform(0.8, 5.0)
-                down = _ramp((after - hold) / rng.uniform(0.6, 2.0), 1)
-                moved = up[:, None, None] * rise - down[:, None, None] * rise
+                back = _ramp((times - at - length - hold) / rng.uniform(0.6, 2.0), 1)
+                moved = (up - back[:, None, None]) * rise
+                # A short one may pass for a macro-expression.
+                targets[(grid > at) & (grid < at + length + hold + 2.5), 7] = 0
             else:
-                moved = (up[:, None, None] * rise + down[:, None, None] * fall) * fade[
-                    :, None, None
-                ]
+                moved = left * (up * rise + down * fall)
             regions += (gain * peak * moved).astype(np.float32)
             at += length + rng.uniform(0.6, 2.6)
 
@@ -360,8 +461,22 @@ class WindowMaker:
         targets[told, 4] = apex
         targets[(grid - 0.1 > onset) & (since < 0.1), 1] = 1
 
+    @staticmethod
+    def _pass_over(grid: np.ndarray, targets: np.ndarray, onset: float, offset: float) -> None:
+        """What drowns in the face's own restlessness is no reason to report or to be silent."""
+        targets[(grid > onset) & (grid < offset + 0.3), 5] = 0
+
+    @staticmethod
+    def _mark_macro(grid: np.ndarray, targets: np.ndarray, onset: float, offset: float) -> None:
+        then = grid - MACRO_DELAY_S
+        inside = (then > onset) & (then < offset)
+        targets[inside, 6:] = 1
+        # Where exactly it begins and ends is nothing to be punished for.
+        edge = np.minimum(np.abs(then - onset), np.abs(then - offset)) < 0.1
+        targets[edge, 7] = 0
+
     def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features (size, STEPS, CHANNELS) and targets (size, STEPS, 6)."""
+        """Features (size, STEPS, CHANNELS) and targets (size, STEPS, TARGETS)."""
         windows = [self.window() for _ in range(size)]
         rows = np.stack([w[0] for w in windows])
         return features(rows), np.stack([w[1] for w in windows])
@@ -382,7 +497,13 @@ def mirrored(rows: np.ndarray) -> np.ndarray:
 
 
 def likelihoods(backgrounds: list[Background]) -> np.ndarray:
-    """How often each background is drawn: videos by their length, stills a quarter as often."""
+    """How often each background is drawn: by its length, and restless ones more seldom.
+
+    Where nobody could tell a micro-expression, there is little to learn but silence.
+    """
     return np.array(
-        [np.clip(np.ptp(b.times) / 15, 0.3, 6) * (1 if b.still else 4) for b in backgrounds]
+        [
+            np.clip(np.ptp(b.times) / 15, 0.3, 4) * min(1.0, _CALM_PX / max(b.restlessness, 1e-6))
+            for b in backgrounds
+        ]
     )

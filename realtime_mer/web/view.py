@@ -82,7 +82,7 @@ class WebView:
         self._server.show(self._overlay.picture().copy())
 
     def end(self, summary: Summary) -> None:
-        self._server.stop({k: v for k, v in summary_record(summary).items() if k != "stats"})
+        self._server.stop(summary_record(summary))
         if self._server.error is not None:
             self._note(f"the page has failed: {self._server.error!r}")
 

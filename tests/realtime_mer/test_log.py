@@ -15,6 +15,7 @@ from realtime_mer.event import (
     Gap,
     InputError,
     Interval,
+    MacroExpression,
     MicroExpression,
     Session,
     Summary,
@@ -79,6 +80,20 @@ def lines(path):
     text = path.read_text("utf-8")
     assert text.endswith("\n")
     return [strictly(line) for line in text.splitlines()]
+
+
+def test_macro_expressions_are_logged_where_they_are_wanted(tmp_path):
+    told = dataclasses.replace(analysis(), macros=(MacroExpression(2, 1.25, 3.5, 4.03),))
+    for name, macros in (("without", False), ("with", True)):
+        log = JsonLinesLog(tmp_path / name, macros=macros)
+        log.begin(SESSION)
+        log.update(told)
+        log.end(SUMMARY)
+    assert [r["type"] for r in lines(tmp_path / "without")] == ["session", "summary"]
+    assert lines(tmp_path / "with")[1] == {
+        "type": "macro_expression", "face": 2, "onset_s": 1.25, "offset_s": 3.5,
+        "reported_s": 4.03, "source": SESSION.source,
+    }  # fmt: skip
 
 
 def test_json_lines_log_tells_session_event_gap_and_summary(tmp_path):

@@ -13,7 +13,7 @@ from realtime_mer.demo import overlap
 from realtime_mer.event import InputError, Interval
 from realtime_mer.motion import REGIONS, Motion
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER
-from realtime_mer.spotter import LENGTH_S, Spotter, SpotterModel
+from realtime_mer.spotter import LENGTH_S, MACRO_DELAY_S, Spotter, SpotterModel
 
 BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
 HIDDEN = Interval(4.0, 4.17, 4.36)
@@ -139,17 +139,20 @@ def test_faces_share_a_network_and_nothing_else(model):
 
 
 class Script:
-    """A network whose end probability follows a list, step by step from the end of warm-up."""
+    """A network whose probabilities follow lists, step by step from the end of warm-up."""
 
     threshold = 0.5
 
-    def __init__(self, ends, since=0.1, length=0.3, apex=0.5) -> None:
+    def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=()) -> None:
         self.ends, self.rest, self.steps = list(ends), (since, length, apex), 0
+        self.macros = list(macros)
 
     def __call__(self, signals: np.ndarray) -> np.ndarray:
-        end = self.ends[self.steps] if self.steps < len(self.ends) else 0.0
+        end, macro = (
+            told[self.steps] if self.steps < len(told) else 0.0 for told in (self.ends, self.macros)
+        )
         self.steps += 1
-        return np.array([end, 0.0, *self.rest], np.float32)
+        return np.array([end, 0.0, *self.rest, macro], np.float32)
 
 
 def decide(script: Script) -> list[Interval]:
@@ -213,6 +216,48 @@ def test_score_is_one_at_the_threshold():
     scores = [spotter(m).score for m in motions(length_s=1.3)]
     known = [s for s in scores if math.isfinite(s)]
     assert known[:4] == pytest.approx([0.0, 0.5, 1.0, 2.0])
+
+
+def macros_in(macros) -> list[tuple[float, float]]:
+    series = motions(length_s=9.0)
+    spotter = Spotter(Script([], macros=macros))
+    return [ends for motion in series for ends in spotter(motion).macros]
+
+
+def test_macro_expression_is_told_once_when_it_is_over():
+    ((onset_s, offset_s),) = macros_in([0.1] * 20 + [0.7] * 60 + [0.1])
+    # 30 steps of warm-up and half a step, as for micro-expressions; half a second of delay.
+    assert onset_s == pytest.approx((30 - 1 + 20 + 0.5) / 30 - MACRO_DELAY_S, abs=1e-3)
+    assert offset_s - onset_s == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("macros", "count"),
+    [
+        ([0.7] * 14 + [0.1], 0),  # shorter than half a second
+        ([0.7] * 16 + [0.1], 1),
+        ([0.7] * 140 + [0.1], 0),  # a mood
+        ([0.55] * 60, 0),  # never sure
+        ([0.7] * 20 + [0.5] * 3 + [0.7] * 20 + [0.1], 1),  # a moment of doubt
+        ([0.7] * 20 + [0.1] * 9 + [0.7] * 20 + [0.1], 2),
+        ([0.7] * 300, 0),  # not over
+    ],
+)
+def test_what_lasts_as_long_as_a_macro_expression_is_one(macros, count):
+    assert len(macros_in(macros)) == count
+
+
+def test_delivered_network_tells_macro_from_micro_expression(model):
+    def told(event: Interval) -> tuple[int, int]:
+        spotter, found, macros = Spotter(model), 0, 0
+        for motion in motions(event, raise_px=6.0, length_s=9.0):
+            spotting = spotter(motion)
+            found += len(spotting.found)
+            macros += len(spotting.macros)
+        return found, macros
+
+    assert told(Interval(3.0, 3.9, 5.0)) == (0, 1)
+    assert told(Interval(4.0, 4.2, 4.4)) == (1, 0)
 
 
 # Weights

@@ -16,7 +16,7 @@ from tools.operating_curve import (
     OperatingPoints,
     curve,
     curve_table,
-    kept_motions,
+    eager_spotters,
     plot_curve,
     proposed,
     write_curve,
@@ -31,17 +31,19 @@ def model():
 
 @pytest.fixture(scope="module")
 def watched(short_demo_clip):
-    """What the recognizer reports on a clip, and the motions that its spotters saw."""
+    """What an eager recognizer reports on a clip, and the motions that its spotters saw."""
     clip, _ = short_demo_clip
-    with kept_motions() as motions, Recognizer(clip) as recognizer:
+    with eager_spotters() as motions, Recognizer(clip) as recognizer:
         return tuple(event.interval for event in recognizer), motions
 
 
-def test_at_the_threshold_in_use_it_proposes_what_was_reported(watched, model):
-    reported, motions = watched
+def test_at_the_threshold_in_use_it_proposes_what_is_reported(watched, model, short_demo_clip):
+    possible, motions = watched
+    reported = tuple(event.interval for event in Recognizer(short_demo_clip[0]))
     assert len(reported) >= 1
     found = proposed(motions, model, [1e-6, model.threshold, 1.1])
-    assert found[model.threshold] == reported
+    # What is too large for a micro-expression is proposed, and not reported.
+    assert tuple(i for i in found[model.threshold] if i in possible) == reported
     # Any peak will do, and none.
     assert len(found[1e-6]) > len(reported)
     assert found[1.1] == ()
@@ -59,7 +61,7 @@ def test_other_thresholds_propose_what_a_spotter_of_that_threshold_does(watched)
 
 
 def test_a_face_that_starts_afresh_starts_a_new_stream(model):
-    with kept_motions() as motions:
+    with eager_spotters() as motions:
         FaceChain(0, model, Stats()).restart()
     assert motions == [[], []]
     assert face_chain.Spotter is Spotter

@@ -1,5 +1,6 @@
 """Training windows hold what their targets say, and only from unbroken stretches of a face."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytest
 from realtime_mer.action_units import expression
 from realtime_mer.motion import REGIONS, texture_trust
 from realtime_mer.signals import CHANNELS, ROW, STEP_S
+from realtime_mer.spotter import MACRO_DELAY_S
 from tools.spotting_data import (
     DELAY_S,
     DELAY_TOLERANCE_S,
     STEPS,
+    TARGETS,
     Background,
     WindowMaker,
+    cells_of,
+    course,
     drawn_motions,
     lid_motions,
     load_background,
@@ -27,21 +32,25 @@ PLACE_X = 3 * COUNT + 3
 
 
 def background(
-    times: np.ndarray | None = None, rows: np.ndarray | None = None, motion: float = 1.0
+    times: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    motion: float = 1.0,
+    events: tuple[tuple[float, float, float, float], ...] = (),
 ) -> Background:
     """A face that does nothing by itself, with one motion: all regions to the right and back."""
     times = np.arange(0, 15, 1 / 60) if times is None else times
     rows = np.zeros((len(times), ROW), np.float32) if rows is None else rows
     rise = np.zeros((1, COUNT, 2), np.float32)
     rise[..., 0] = motion
-    return Background("quiet", True, times, rows, rise, -rise, np.zeros_like(rise))
+    events = np.array(events, float).reshape(-1, 4)
+    return Background("quiet", True, times, rows, rise, -rise, np.zeros_like(rise), events)
 
 
 def events_of(targets: np.ndarray) -> list[tuple[float, float, float]]:
     """(onset, offset, apex), in steps of the window, of the micro-expressions marked in it."""
     found: list[tuple[float, float, float]] = []
     for i in np.flatnonzero(targets[:, 3] > 0):
-        _, _, since, length, apex, _ = targets[i]
+        since, length, apex = targets[i, 2:5]
         offset = i - since / STEP_S
         onset = offset - length / STEP_S
         if not found or abs(found[-1][1] - offset) > 0.2:
@@ -98,6 +107,65 @@ def test_ends_are_marked_a_moment_after_the_offset():
     assert marks > 60
 
 
+def with_one_event(onset: float, apex: float, offset: float, macro: bool) -> Background:
+    """All regions go 20 px to the right and back: what the rows of the clip hold already."""
+    times = np.arange(0, 8, 1 / 60)
+    rows = np.zeros((len(times), ROW), np.float32)
+    up, down, _ = course(times, onset, apex, offset, 1.0, 1.0)
+    rows[:, : 2 * COUNT : 2] = 20 * (up - down)[:, None]
+    return background(times, rows, 0.0, ((onset, apex, offset, macro),))
+
+
+def test_what_is_already_in_a_clip_is_marked_where_it_lies():
+    maker = WindowMaker([with_one_event(4.0, 4.2, 4.4, macro=False)], seed=11)
+    seen = 0
+    for _ in range(20):
+        rows, targets = maker.window()
+        moved = np.abs(rows[:, : 2 * COUNT : 2].mean(1))
+        for onset, offset, apex in events_of(targets):
+            # The others, which are added, move nothing.
+            if onset > 2 and offset < STEPS - 3 and moved[round(apex)] > 10:
+                seen += 1
+                assert abs(int(np.argmax(moved)) - apex) <= 1.5
+                assert moved[int(onset) - 1] < 3
+                assert moved[int(offset) + 2] < 3
+    assert seen > 10
+
+
+def test_macro_expressions_are_marked_half_a_second_late():
+    maker = WindowMaker([with_one_event(2.5, 3.5, 4.5, macro=True)], seed=12)
+    delay, seen = MACRO_DELAY_S / STEP_S, 0
+    for _ in range(20):
+        rows, targets = maker.window()
+        moved = np.abs(rows[:, : 2 * COUNT : 2].mean(1)) > 6
+        under_way = np.flatnonzero(moved[: STEPS - 16])
+        if len(under_way) < 20:
+            continue
+        seen += 1
+        late = (under_way + delay).round().astype(int)
+        assert targets[late, 6].all()
+        # What is marked is a macro-expression's middle, and no micro-expression ends there.
+        assert not targets[late, 0].any()
+    assert seen > 10
+
+
+def test_nobody_knows_when_people_in_videos_smile():
+    real = dataclasses.replace(background(motion=0.0), still=False)
+    for maker, weight in ((WindowMaker([real], 13), 0), (WindowMaker([background()], 13), 1)):
+        quiet = [t for _, t in (maker.window() for _ in range(20))]
+        told = np.concatenate([t[t[:, 6] == 0, 7] for t in quiet])
+        assert np.mean(told == weight) > 0.7
+        assert weight or not told.any()
+
+
+def test_a_motion_runs_from_onset_over_apex_to_offset_and_fades():
+    times = np.array([0.0, 1.0, 1.1, 1.2, 1.35, 1.5, 2.5])
+    up, down, left = course(times, 1.0, 1.2, 1.5, 1.0, 0.5)
+    np.testing.assert_allclose(up, [0, 0, 0.5, 1, 1, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(down, [0, 0, 0, 0, 0.5, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(left, [1] * 6 + [np.exp(-2)], atol=1e-6)
+
+
 @pytest.mark.parametrize("motion", [0.0, 20.0])
 def test_a_window_shows_nothing_but_noise_and_the_motions_put_in(motion):
     maker = WindowMaker([background(motion=motion)], seed=3)
@@ -118,7 +186,7 @@ def test_a_batch_is_what_the_network_sees():
     x, y = WindowMaker([background()], seed=7).batch(3)
     assert x.shape == (3, STEPS, CHANNELS)
     assert x.dtype == np.float32
-    assert y.shape == (3, STEPS, 6)
+    assert y.shape == (3, STEPS, TARGETS)
     assert np.isfinite(x).all()
 
 
@@ -157,7 +225,7 @@ def test_backgrounds_of_any_frame_rate_give_whole_windows(fps):
     for _ in range(12):
         window, targets = maker.window()
         assert window.shape == (STEPS, ROW)
-        assert targets.shape == (STEPS, 6)
+        assert targets.shape == (STEPS, TARGETS)
         # Time runs on to the end of the window; no more than single frames are repeated.
         steps = np.diff(window[:, PLACE_X + 1])
         assert (steps > 1e-3).mean() > 0.8
@@ -206,18 +274,21 @@ def clip_file(folder: Path, face, count: int = 400) -> Path:
         landmarks=face.landmarks,
         texture=texture_trust(face.grey),
         still=True,
+        events=np.array([(2.0, 2.2, 2.4, 0.0), (5.0, 6.0, 7.0, 1.0)]),
     )
     return path
 
 
 def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_face):
     brows, smile = expression(("AU1", "AU2")), expression(("AU12",))
-    lids = lid_motions(1, np.random.default_rng(0))
+    lids = [cells_of(field) for field in lid_motions(1, np.random.default_rng(0))]
+    brows, smile = cells_of(brows), cells_of(smile)
     found = load_background(
         clip_file(tmp_path, astronaut_face), [(brows, -brows), (smile, -0.5 * smile)], lids
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
     np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.2]] * 400)
+    assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0], [5.0, 6.0, 7.0, 1.0]]
     raised = dict(zip(NAMES, found.rise[0], strict=True))
     smiled = dict(zip(NAMES, found.rise[1], strict=True))
     assert raised["inner brow left"][1] < -0.3

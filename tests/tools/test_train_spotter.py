@@ -1,0 +1,114 @@
+"""The spotter's training, in small: what it writes is what the runtime loads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.spotter import RECEPTIVE_STEPS
+from realtime_mer.motion import REGIONS, texture_trust
+from realtime_mer.signals import CHANNELS
+from realtime_mer.spotter import SpotterModel
+from tests.tiny_release import write_release
+from tools import train_spotter
+from tools.spotting_data import STEPS, TARGETS
+from tools.train_spotter import loss_of, main, pick
+
+COUNT = len(REGIONS)
+
+
+def write_background(path: Path, face, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = 300
+    path.parent.mkdir(exist_ok=True)
+    np.savez_compressed(
+        path,
+        time_s=np.arange(count) / 30,
+        regions=rng.normal(0, 0.05, (count, COUNT, 2)).astype(np.float32),
+        trust=np.full((count, COUNT), 5, np.float32),
+        head=np.zeros((count, 3), np.float32),
+        place=np.zeros((count, 2), np.float32),
+        blink=np.full(count, 0.1, np.float32),
+        jaw_open=np.full(count, 0.1, np.float32),
+        landmarks=face.landmarks,
+        texture=texture_trust(face.grey),
+        still=True,
+        events=np.zeros((0, 4)),
+    )
+
+
+def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
+    tmp_path, monkeypatch, astronaut_face
+):
+    monkeypatch.setattr(train_spotter, "_CURVE_WINDOWS", 64)
+    monkeypatch.setattr(train_spotter, "_DRAWN", 3)
+    data = write_release(tmp_path / "data")
+    for seed in range(2):
+        write_background(tmp_path / "seen" / f"one.{seed}.npz", astronaut_face, seed)
+    write_background(tmp_path / "held" / "other.0.npz", astronaut_face, 2)
+    out = tmp_path / "net" / "spotter.onnx"
+    assert main([
+        "--backgrounds", str(tmp_path / "seen"), "--held-out", str(tmp_path / "held"),
+        "--data", str(data), "--out", str(out), "--exclude-subjects", "p1",
+        "--steps", "3", "--batch", "4",
+    ]) == 0  # fmt: skip
+    model = SpotterModel(out)
+    assert model.has_curve
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert card["trained_on"]["backgrounds"] == ["one"]
+    assert card["trained_on"]["motions"].startswith("15 pairs")
+    assert (card["held_out"], card["excluded_subjects"]) == (["other"], ["p1"])
+    assert model.threshold == card["threshold"]
+    told = model(np.zeros((RECEPTIVE_STEPS, CHANNELS), np.float32))
+    assert told.shape == (6,)
+    assert ((told[[0, 1, 5]] > 0) & (told[[0, 1, 5]] < 1)).all()
+
+
+def test_backgrounds_that_are_not_there_are_bad_usage(tmp_path, capsys):
+    data = write_release(tmp_path / "data")
+    arguments = ["--data", str(data), "--backgrounds", str(tmp_path), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    assert f"no backgrounds in {tmp_path}" in capsys.readouterr().err
+
+
+def targets() -> torch.Tensor:
+    target = torch.zeros(1, STEPS, TARGETS)
+    target[..., 5] = 1
+    return target
+
+
+@pytest.mark.parametrize("column", [0, 6])
+def test_what_counts_for_nothing_costs_nothing(column):
+    """Steps of weight 0, of ends and of macro-expressions."""
+    target, out = targets(), torch.zeros(1, STEPS, 6)
+    calm = loss_of(out, target)
+    target[:, 100, column] = 1
+    target[:, 100, column + 1 if column else 5] = 0
+    if column == 0:
+        assert loss_of(out, target) < calm  # one step less counts
+    else:
+        torch.testing.assert_close(loss_of(out, target), calm)
+
+
+def test_an_answer_that_is_right_costs_less():
+    target = targets()
+    target[:, 90, 0], target[:, 90, 3] = 1, 0.3
+    target[:, 100:120, 6:] = 1
+    right, wrong = torch.full((2, 1, STEPS, 6), -3.0)
+    right[..., 2:5] = wrong[..., 2:5] = target[..., 2:5]
+    right[:, 90, 0] = 3
+    right[:, 100:120, 5] = 3
+    assert loss_of(right, target) < loss_of(wrong, target) - 0.05
+
+
+def test_what_the_runtime_would_report_is_picked():
+    grid = np.arange(40) / 30
+    outputs = np.full((40, 6), -4.0)
+    outputs[:, 2], outputs[:, 3] = 0.1, 0.3
+    outputs[[20, 21, 22], 0] = 1, 3, 2
+    outputs[30, 0], outputs[30, 3] = 3, 0.8  # too long for a micro-expression
+    ((onset, offset),) = pick(outputs, grid, 0.5)
+    assert offset == pytest.approx(grid[21] - 0.1)
+    assert offset - onset == pytest.approx(0.3)
