@@ -227,7 +227,7 @@ class RegionalMotion:
         self._flow = _coarse_flow()
         self._anchor: np.ndarray | None = None
         self._anchor_s = 0.0
-        self._texture = np.zeros(_CELLS**2, np.float32)
+        self._rigid: RigidMotion
         self._regions = np.zeros((len(REGIONS), 2))
         self._head = np.zeros(3)
 
@@ -235,10 +235,10 @@ class RegionalMotion:
         """The motion of `face`, seen at `time_s` (seconds)."""
         small = cv2.resize(face.grey, (_FLOW_SIZE, _FLOW_SIZE), interpolation=cv2.INTER_AREA)
         if self._anchor is None:
-            self._set_anchor(small, face.grey, time_s)
+            self._set_anchor(small, face, time_s)
         flow = self._flow.calc(self._anchor, small, None)
         cells = to_cells(flow).reshape(-1, 2) * (FACE_SIZE / _FLOW_SIZE)
-        rigid = RigidMotion(face.landmarks, self._texture)
+        rigid = self._rigid
         rest, part = rigid.remove(cells)
         windows = region_windows(face.landmarks)
         windows = windows * rigid.weights
@@ -248,7 +248,7 @@ class RegionalMotion:
         head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
         away = np.hypot(*cells[rigid.weights > 0].T)
         if time_s - self._anchor_s >= _ANCHOR_S or (away.size and _median(away) > _ANCHOR_PX):
-            self._set_anchor(small, face.grey, time_s)
+            self._set_anchor(small, face, time_s)
             self._regions, self._head = regions, head
         inverse = cv2.invertAffineTransform(face.matrix)
         (a, b), (c, d) = face.matrix[:, :2].tolist()
@@ -264,6 +264,7 @@ class RegionalMotion:
             jaw_open,
         )
 
-    def _set_anchor(self, small: np.ndarray, grey: np.ndarray, time_s: float) -> None:
+    def _set_anchor(self, small: np.ndarray, face: CanonicalFace, time_s: float) -> None:
         self._anchor, self._anchor_s = small, time_s
-        self._texture = texture_trust(grey)
+        # The flow starts here, and so do the face's outline, depth and texture.
+        self._rigid = RigidMotion(face.landmarks, texture_trust(face.grey))
