@@ -21,6 +21,7 @@ from tools.spotting_data import (
     course,
     drawn_motions,
     lid_motions,
+    likelihoods,
     load_background,
     measured_motions,
     mirrored,
@@ -35,15 +36,17 @@ def background(
     times: np.ndarray | None = None,
     rows: np.ndarray | None = None,
     motion: float = 1.0,
-    events: tuple[tuple[float, float, float, float], ...] = (),
+    events: tuple[tuple[float, ...], ...] = (),
+    restlessness: float = 0.0,
 ) -> Background:
     """A face that does nothing by itself, with one motion: all regions to the right and back."""
     times = np.arange(0, 15, 1 / 60) if times is None else times
     rows = np.zeros((len(times), ROW), np.float32) if rows is None else rows
     rise = np.zeros((1, COUNT, 2), np.float32)
     rise[..., 0] = motion
-    events = np.array(events, float).reshape(-1, 4)
-    return Background("quiet", True, times, rows, rise, -rise, np.zeros_like(rise), events)
+    events = np.array(events, float).reshape(-1, 5)
+    lids = np.zeros_like(rise)
+    return Background("quiet", True, times, rows, rise, -rise, lids, events, restlessness)
 
 
 def events_of(targets: np.ndarray) -> list[tuple[float, float, float]]:
@@ -113,7 +116,7 @@ def with_one_event(onset: float, apex: float, offset: float, macro: bool) -> Bac
     rows = np.zeros((len(times), ROW), np.float32)
     up, down, _ = course(times, onset, apex, offset, 1.0, 1.0)
     rows[:, : 2 * COUNT : 2] = 20 * (up - down)[:, None]
-    return background(times, rows, 0.0, ((onset, apex, offset, macro),))
+    return background(times, rows, 0.0, ((onset, apex, offset, macro, 20.0),))
 
 
 def test_what_is_already_in_a_clip_is_marked_where_it_lies():
@@ -130,6 +133,25 @@ def test_what_is_already_in_a_clip_is_marked_where_it_lies():
                 assert moved[int(onset) - 1] < 3
                 assert moved[int(offset) + 2] < 3
     assert seen > 10
+
+
+def test_what_drowns_in_restlessness_counts_for_nothing():
+    calm = WindowMaker([background(motion=1.0)], seed=15)
+    restless = WindowMaker([background(motion=1.0, restlessness=1000.0)], seed=15)
+    for _ in range(10):
+        rows, marked = calm.window()
+        same, passed = restless.window()
+        np.testing.assert_array_equal(rows, same)
+        assert not passed[:, 0].any()
+        # No answer is asked for where the other window asks for an end.
+        assert not passed[marked[:, 0] == 1, 5].any()
+
+
+def test_restless_faces_are_drawn_more_seldom():
+    times = np.arange(0, 15, 1 / 60)
+    calm, restless = (background(times, restlessness=r) for r in (0.1, 4.0))
+    weights = likelihoods([calm, restless])
+    assert weights[0] == pytest.approx(10 * weights[1])
 
 
 def test_macro_expressions_are_marked_half_a_second_late():
@@ -288,7 +310,9 @@ def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_fa
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
     np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.2]] * 400)
-    assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0], [5.0, 6.0, 7.0, 1.0]]
+    # A face that does nothing: the last column tells that it went nowhere.
+    assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0, 0.0], [5.0, 6.0, 7.0, 1.0, 0.0]]
+    assert found.restlessness == 0
     raised = dict(zip(NAMES, found.rise[0], strict=True))
     smiled = dict(zip(NAMES, found.rise[1], strict=True))
     assert raised["inner brow left"][1] < -0.3
