@@ -53,6 +53,13 @@ class Clips:
 
     def without(self, subjects: Iterable[str]) -> Clips:
         """The clips of all other subjects; a subject that is not there is an `InputError`."""
+        return self[~self._are_of(subjects)]
+
+    def only(self, subjects: Iterable[str]) -> Clips:
+        """The clips of these subjects; one that is not there is an `InputError`."""
+        return self[self._are_of(subjects)]
+
+    def _are_of(self, subjects: Iterable[str]) -> np.ndarray:
         wanted = set(subjects)
         unknown = wanted - set(self.subjects)
         if unknown:
@@ -60,7 +67,7 @@ class Clips:
                 f"no clips of subject {', '.join(sorted(unknown))} in the data; known subjects: "
                 f"{', '.join(sorted(set(self.subjects)))}"
             )
-        return self[~np.isin(self.subjects, sorted(wanted))]
+        return np.isin(self.subjects, sorted(wanted))
 
 
 def _find(directory: Path, name: str) -> Path:

@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "--faces", type=_faces, default=1, metavar="N", help="faces to follow at most (default 1)"
     )
     p.add_argument(
-        "--fps", type=_rate, default=None, help="frame rate of a folder of frames (default 30)"
+        "--fps", type=frame_rate, default=None, help="frame rate of a folder of frames (default 30)"
     )
     p.add_argument(
         "--camera-size",
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--camera-fps",
-        type=_rate,
+        type=frame_rate,
         default=CAMERA_RATE,
         metavar="N",
         help="frame rate that a camera is asked for (default 30)",
@@ -181,7 +181,8 @@ def _faces(text: str) -> int:
     return int(text)
 
 
-def _rate(text: str) -> float:
+def frame_rate(text: str) -> float:
+    """An option's frame rate; an `ArgumentTypeError` if it is none."""
     try:
         rate = float(text)
     except ValueError:

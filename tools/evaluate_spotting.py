@@ -34,6 +34,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.capture import quiet_opencv
+from realtime_mer.cli import frame_rate
 from realtime_mer.demo import make_demo_clip
 from realtime_mer.event import InputError
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer
@@ -177,7 +178,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=1,
         help="its number for the first frame of a video file (default 1)",
     )
-    parser.add_argument("--fps", type=_rate, metavar="N", help="of folders of frames")
+    parser.add_argument("--fps", type=frame_rate, metavar="N", help="of folders of frames")
     parser.add_argument("--curve", type=Path, metavar="FILE.csv", help="write the operating curve")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the operating curve")
     parser.add_argument("--weights", type=Path, default=CLASSIFIER)
@@ -189,16 +190,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if not options.pairs and options.annotations is None and options.demo_clips < 1:
         parser.error("give videos with their truth, --annotations with --videos, or --demo-clips N")
     return options
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate: give frames a second")
-    return rate
 
 
 def _check_outputs(options: argparse.Namespace) -> bool:

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = find_landmark_model()
         clips = read_release(options.data)
         if options.subjects:
-            clips = clips.without(clips.without(options.subjects).subjects)
+            clips = clips.only(options.subjects)
     except (OSError, InputError) as error:
         print(f"render_clips: {error}", file=sys.stderr)
         return 2

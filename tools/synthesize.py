@@ -514,8 +514,7 @@ def main(arguments: list[str] | None = None) -> int:
         find_landmark_model()
         clips = read_release(options.data).without(options.exclude_subjects)
         if options.subjects:
-            others = clips.without(options.subjects).subjects
-            clips = clips.without(others)
+            clips = clips.only(options.subjects)
     except (OSError, InputError) as error:
         print(f"synthesize: {error}", file=sys.stderr)
         return 2

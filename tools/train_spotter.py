@@ -296,9 +296,9 @@ def main(arguments: list[str] | None = None) -> int:
         options.threads,
     )
     if options.held_out:
-        others = np.isin(release.subjects, options.exclude_subjects)
-        if others.any():
-            motions = in_cells(measured_motions(release.pairs[others]))
+        if options.exclude_subjects:
+            others = release.only(options.exclude_subjects)
+            motions = in_cells(measured_motions(others.pairs))
         unseen = load(held, motions, lids, rng)
     else:
         unseen = backgrounds

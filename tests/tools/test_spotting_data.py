@@ -1,15 +1,15 @@
 """Training windows hold what their targets say, and only from unbroken stretches of a face."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from realtime_mer.action_units import expression
-from realtime_mer.motion import REGIONS, texture_trust
+from realtime_mer.motion import REGIONS
 from realtime_mer.signals import CHANNELS, ROW, STEP_S
 from realtime_mer.spotter import MACRO_DELAY_S
+from tests.signals import write_signals
 from tools.spotting_data import (
     DELAY_S,
     DELAY_TOLERANCE_S,
@@ -281,35 +281,21 @@ def test_a_smile_of_one_side_is_one_of_the_other_when_mirrored():
     np.testing.assert_allclose(out[-2:], (0.2, 0.3))
 
 
-def clip_file(folder: Path, face, count: int = 400) -> Path:
-    """Signals as `tools/synthesize.py` writes them, of a face that does nothing."""
-    path = folder / "someone.2.npz"
-    np.savez_compressed(
-        path,
-        time_s=np.arange(count) / 30,
-        regions=np.zeros((count, COUNT, 2), np.float32),
-        trust=np.full((count, COUNT), 5, np.float32),
-        head=np.zeros((count, 3), np.float32),
-        place=np.zeros((count, 2), np.float32),
-        blink=np.full(count, 0.1, np.float32),
-        jaw_open=np.full(count, 0.2, np.float32),
-        landmarks=face.landmarks,
-        texture=texture_trust(face.grey),
-        still=True,
-        events=np.array([(2.0, 2.2, 2.4, 0.0), (5.0, 6.0, 7.0, 1.0)]),
-    )
-    return path
-
-
 def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_face):
     brows, smile = expression(("AU1", "AU2")), expression(("AU12",))
     lids = [cells_of(field) for field in lid_motions(1, np.random.default_rng(0))]
     brows, smile = cells_of(brows), cells_of(smile)
     found = load_background(
-        clip_file(tmp_path, astronaut_face), [(brows, -brows), (smile, -0.5 * smile)], lids
+        write_signals(
+            tmp_path / "someone.2.npz",
+            astronaut_face,
+            events=[(2.0, 2.2, 2.4, 0.0), (5.0, 6.0, 7.0, 1.0)],
+        ),
+        [(brows, -brows), (smile, -0.5 * smile)],
+        lids,
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
-    np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.2]] * 400)
+    np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.1]] * 400)
     # A face that does nothing: the last column tells that it went nowhere.
     assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0, 0.0], [5.0, 6.0, 7.0, 1.0, 0.0]]
     assert found.restlessness == 0

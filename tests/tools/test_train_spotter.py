@@ -1,42 +1,19 @@
 """The spotter's training, in small: what it writes is what the runtime loads."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from models.spotter import RECEPTIVE_STEPS
-from realtime_mer.motion import REGIONS, texture_trust
 from realtime_mer.signals import CHANNELS
 from realtime_mer.spotter import SpotterModel
+from tests.signals import write_signals
 from tests.tiny_release import write_release
 from tools import train_spotter
 from tools.spotting_data import STEPS, TARGETS
 from tools.train_spotter import loss_of, main, pick
-
-COUNT = len(REGIONS)
-
-
-def write_background(path: Path, face, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    count = 300
-    path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(
-        path,
-        time_s=np.arange(count) / 30,
-        regions=rng.normal(0, 0.05, (count, COUNT, 2)).astype(np.float32),
-        trust=np.full((count, COUNT), 5, np.float32),
-        head=np.zeros((count, 3), np.float32),
-        place=np.zeros((count, 2), np.float32),
-        blink=np.full(count, 0.1, np.float32),
-        jaw_open=np.full(count, 0.1, np.float32),
-        landmarks=face.landmarks,
-        texture=texture_trust(face.grey),
-        still=True,
-        events=np.zeros((0, 4)),
-    )
 
 
 def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
@@ -46,8 +23,10 @@ def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
     monkeypatch.setattr(train_spotter, "_DRAWN", 3)
     data = write_release(tmp_path / "data")
     for seed in range(2):
-        write_background(tmp_path / "seen" / f"one.{seed}.npz", astronaut_face, seed)
-    write_background(tmp_path / "held" / "other.0.npz", astronaut_face, 2)
+        write_signals(
+            tmp_path / "seen" / f"one.{seed}.npz", astronaut_face, noise_px=0.05, seed=seed
+        )
+    write_signals(tmp_path / "held" / "other.0.npz", astronaut_face, noise_px=0.05, seed=2)
     out = tmp_path / "net" / "spotter.onnx"
     assert main([
         "--backgrounds", str(tmp_path / "seen"), "--held-out", str(tmp_path / "held"),
