@@ -58,14 +58,22 @@ class SpotterNetwork(nn.Module):
 
 
 class LastStep(nn.Module):
-    """What the runtime needs of the network: probabilities and numbers of the last step."""
+    """What the runtime needs of the network: probabilities and numbers of the last step.
 
-    def __init__(self, network: SpotterNetwork) -> None:
+    Args:
+        network: The network.
+        patterns: (cells x 2, patterns), through which its signals were seen; handed out as it is.
+    """
+
+    patterns: Tensor
+
+    def __init__(self, network: SpotterNetwork, patterns: Tensor) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("patterns", patterns)
 
-    def forward(self, signals: Tensor) -> Tensor:
-        """(batch, steps, channels) to (batch, OUTPUTS), logits as probabilities."""
+    def forward(self, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, steps, channels) to (batch, OUTPUTS), logits as probabilities; and patterns."""
         last = self.network(signals)[:, -1]
         ends = torch.sigmoid(last[:, :2]), last[:, 2:5], torch.sigmoid(last[:, 5:])
-        return torch.cat(ends, dim=-1)
+        return torch.cat(ends, dim=-1), self.patterns + 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realtime_mer.cell_flow import to_cells
 from realtime_mer.event import EventPicture, FaceState, Gap, Interval
 from realtime_mer.flow import DenseFlow, flow_pair
 from realtime_mer.interpolation import TrackedFrame, corners, has_jumped
@@ -19,7 +20,6 @@ from realtime_mer.motion import (
     RigidMotion,
     face_mask,
     texture_trust,
-    to_cells,
 )
 from realtime_mer.quality import face_quality
 from realtime_mer.registration import Registration

@@ -1,7 +1,7 @@
 """Regional motion: where and how far the parts of a face have moved, freed of the head's motion.
 
-Dense flow runs from an anchor face, renewed about once a second, to every new canonical face. What
-a rigid head explains is fitted robustly and taken out: a similarity or shear of the whole face and
+Flow runs from an anchor face, renewed about once a second, to every new canonical face. What a
+rigid head explains is fitted robustly and taken out: a similarity or shear of the whole face and
 the parallax of a turning head, which is proportional to depth. Only textured skin is trusted, for
 the flow on flat skin is mostly what its own smoothness invents.
 """
@@ -14,15 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from realtime_mer.cell_flow import CELLS, CellFlow, to_cells
 from realtime_mer.flow import FACE_SIZE
 from realtime_mer.registration import CanonicalFace
 
-# The flow is averaged over cells of 8 x 8 pixels: it is smooth on that scale, and far cheaper.
-_CELLS = 28
-_CELL = FACE_SIZE // _CELLS
-# Flow is sought on faces of this size: in a webcam's picture a face is no larger, a region's mean
-# needs no finer grid, and it takes half the time of the whole canonical face.
-_FLOW_SIZE = 112
+_CELL = FACE_SIZE // CELLS
 # Face mesh indices around the centre of each region ("left" and "right" are the picture's).
 REGIONS: dict[str, tuple[int, ...]] = {
     "inner brow left": (55, 107, 65),
@@ -61,7 +57,7 @@ _OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
     + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
 )
-_CENTRES = (np.arange(_CELLS, dtype=np.float32) + 0.5) * _CELL - 0.5
+_CENTRES = (np.arange(CELLS, dtype=np.float32) + 0.5) * _CELL - 0.5
 _X, _Y = (c.ravel() for c in np.meshgrid(_CENTRES, _CENTRES))
 # Constant, x and y over the cells, in half faces from the middle.
 _PLANE = (
@@ -69,6 +65,10 @@ _PLANE = (
     (_X - FACE_SIZE / 2) / (FACE_SIZE / 2),
     (_Y - FACE_SIZE / 2) / (FACE_SIZE / 2),
 )
+# The cells of an upright face, of the 28 x 28: mirrored about column 15 they are themselves.
+_ROWS, _COLUMNS = np.mgrid[0:CELLS, 0:CELLS]
+FACE_CELLS = np.flatnonzero(((_COLUMNS - 15) / 11.5) ** 2 + ((_ROWS - 14.5) / 13) ** 2 <= 1)
+FACE_CELLS.setflags(write=False)
 _MEMBERS = np.array([i for members in REGIONS.values() for i in members])
 _COUNTS = np.array([len(members) for members in REGIONS.values()])
 
@@ -81,6 +81,7 @@ class Motion:
         time_s: Time of the frame.
         regions: (18, 2) float32, displacement (x, y) of each of `REGIONS` in pixels of the
             canonical face, from an arbitrary start: differences between frames are what counts.
+        cells: (n, 2) float32, likewise of each of `FACE_CELLS`.
         trust: (18,) float32, how much textured skin carries each region's figure; 0 is none.
         head: (3,) float32, motion of the whole face that the registration left over (x, y, turn),
             pixels, from an arbitrary start.
@@ -91,16 +92,12 @@ class Motion:
 
     time_s: float
     regions: np.ndarray
+    cells: np.ndarray
     trust: np.ndarray
     head: np.ndarray
     place: np.ndarray
     blink: float
     jaw_open: float
-
-
-def to_cells(image: np.ndarray) -> np.ndarray:
-    """An image or field (224, 224, ...) averaged over its cells: (28, 28, ...)."""
-    return cv2.resize(image, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
 
 
 def face_mask(landmarks: np.ndarray) -> np.ndarray:
@@ -112,12 +109,12 @@ def face_mask(landmarks: np.ndarray) -> np.ndarray:
 
 def _depth(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(784,) float32 depth of the face at each cell, zero mean inside the face, in half faces."""
-    column = np.clip((landmarks[:468, 0] / _CELL).astype(int), 0, _CELLS - 1)
-    row = np.clip((landmarks[:468, 1] / _CELL).astype(int), 0, _CELLS - 1)
-    cell = row * _CELLS + column
-    shape = _CELLS, _CELLS
-    total = np.bincount(cell, landmarks[:468, 2], _CELLS**2).reshape(shape).astype(np.float32)
-    count = np.bincount(cell, minlength=_CELLS**2).reshape(shape).astype(np.float32)
+    column = np.clip((landmarks[:468, 0] / _CELL).astype(int), 0, CELLS - 1)
+    row = np.clip((landmarks[:468, 1] / _CELL).astype(int), 0, CELLS - 1)
+    cell = row * CELLS + column
+    shape = CELLS, CELLS
+    total = np.bincount(cell, landmarks[:468, 2], CELLS**2).reshape(shape).astype(np.float32)
+    count = np.bincount(cell, minlength=CELLS**2).reshape(shape).astype(np.float32)
     near, wide = (
         [cv2.GaussianBlur(a, size, sigma) for a in (total, count)]
         for size, sigma in (((9, 9), 1.5), ((0, 0), 6.0))
@@ -173,7 +170,7 @@ class RigidMotion:
         """A dense flow field (224, 224, 2) without its rigid part."""
         cells = to_cells(flow).reshape(-1, 2)
         rest, _ = self.remove(cells)
-        moved = (cells - rest).reshape(_CELLS, _CELLS, 2).astype(np.float32)
+        moved = (cells - rest).reshape(CELLS, CELLS, 2).astype(np.float32)
         return flow - cv2.resize(moved, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
@@ -206,50 +203,36 @@ def region_windows(landmarks: np.ndarray) -> np.ndarray:
     return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1).astype(np.float32)
 
 
-def _coarse_flow() -> cv2.DISOpticalFlow:
-    """DIS flow for faces of `_FLOW_SIZE`.
-
-    On real webcam video with motions of known size put in, these settings tell motion from the
-    face's own restlessness as well as any that were tried (finer scales, more iterations, the
-    whole canonical face), at half their cost.
-    """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(1)
-    flow.setGradientDescentIterations(8)
-    flow.setVariationalRefinementIterations(3)
-    return flow
-
-
 class RegionalMotion:
-    """Follows the regions of one face over time."""
+    """Follows the cells and regions of one face over time."""
 
     def __init__(self) -> None:
-        self._flow = _coarse_flow()
-        self._anchor: np.ndarray | None = None
+        self._flow: CellFlow | None = None
         self._anchor_s = 0.0
         self._rigid: RigidMotion
         self._regions = np.zeros((len(REGIONS), 2))
+        self._cells = np.zeros((len(FACE_CELLS), 2))
         self._head = np.zeros(3)
 
     def __call__(self, face: CanonicalFace, time_s: float, blink: float, jaw_open: float) -> Motion:
         """The motion of `face`, seen at `time_s` (seconds)."""
-        small = cv2.resize(face.grey, (_FLOW_SIZE, _FLOW_SIZE), interpolation=cv2.INTER_AREA)
-        if self._anchor is None:
-            self._set_anchor(small, face, time_s)
-        flow = self._flow.calc(self._anchor, small, None)
-        cells = to_cells(flow).reshape(-1, 2) * (FACE_SIZE / _FLOW_SIZE)
+        if self._flow is None:
+            self._set_anchor(face, time_s)
+        assert self._flow is not None
+        flow = self._flow(face.grey)
         rigid = self._rigid
-        rest, part = rigid.remove(cells)
+        rest, part = rigid.remove(flow)
         windows = region_windows(face.landmarks)
         windows = windows * rigid.weights
         trust = windows.sum(1)
         # The constant shrinks regions that hardly any texture carries.
         regions = self._regions + (windows @ rest) / (trust[:, None] + 0.3)
+        cells = self._cells + rest[FACE_CELLS]
         head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
-        away = np.hypot(*cells[rigid.weights > 0].T)
+        away = np.hypot(*flow[rigid.weights > 0].T)
         if time_s - self._anchor_s >= _ANCHOR_S or (away.size and _median(away) > _ANCHOR_PX):
-            self._set_anchor(small, face, time_s)
-            self._regions, self._head = regions, head
+            self._set_anchor(face, time_s)
+            self._regions, self._cells, self._head = regions, cells, head
         inverse = cv2.invertAffineTransform(face.matrix)
         (a, b), (c, d) = face.matrix[:, :2].tolist()
         scale = math.sqrt(abs(a * d - b * c))
@@ -257,6 +240,7 @@ class RegionalMotion:
         return Motion(
             time_s,
             regions.astype(np.float32),
+            cells.astype(np.float32),
             trust.astype(np.float32),
             head.astype(np.float32),
             place.astype(np.float32),
@@ -264,7 +248,7 @@ class RegionalMotion:
             jaw_open,
         )
 
-    def _set_anchor(self, small: np.ndarray, face: CanonicalFace, time_s: float) -> None:
-        self._anchor, self._anchor_s = small, time_s
+    def _set_anchor(self, face: CanonicalFace, time_s: float) -> None:
+        self._flow, self._anchor_s = CellFlow(face.grey), time_s
         # The flow starts here, and so do the face's outline, depth and texture.
         self._rigid = RigidMotion(face.landmarks, texture_trust(face.grey))

@@ -13,17 +13,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from realtime_mer.motion import REGIONS, Motion
+from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
 
 STEP_S = 1 / 30
 _COUNT = len(REGIONS)
-# Columns of a row: regions x and y, trust, head, place, blink, jaw.
-ROW = 2 * _COUNT + _COUNT + 3 + 2 + 1 + 1
-# Channels that `features` makes of a row.
-CHANNELS = 2 * _COUNT * 2 + _COUNT * 2 + 10 + 4
-# Where the parts of a row begin and end, and the baseline among the channels.
-_COLUMNS = np.cumsum([0, 2 * _COUNT, _COUNT, 3, 2, 1, 1]).tolist()
-_BASELINE = slice(4 * _COUNT, 5 * _COUNT)
+# Patterns of motion over the cells of the face: each is a sum of all cells' displacements with
+# weights that come with the spotter's network (tools/motion_patterns.py).
+PATTERNS = 64
+PATTERN_SHAPE = (2 * len(FACE_CELLS), PATTERNS)
+# Columns of a row: regions x and y, patterns, trust, head, place, blink, jaw.
+_COLUMNS = np.cumsum([0, 2 * _COUNT, PATTERNS, _COUNT, 3, 2, 1, 1]).tolist()
+ROW = _COLUMNS[-1]
+# Channels that `features` makes of a row, and among them the baselines of regions and patterns.
+CHANNELS = 2 * (2 * _COUNT + PATTERNS) + (_COUNT + PATTERNS) + _COUNT + 10 + 4
+_BASELINE = slice(2 * (2 * _COUNT + PATTERNS), 3 * PATTERNS + 5 * _COUNT)
 # Where the interpolated motion is sampled around a grid point, in steps: averaging over a step.
 _WITHIN = (np.arange(4) - 1.5) / 4
 _BASELINE_S = 3.0
@@ -31,13 +34,18 @@ _LAG = 4
 # Motions below these are noise; asinh is linear below and logarithmic above.
 _SPEED_PX = 0.05
 _SHIFT_PX = 0.15
+# Likewise of patterns, which are scaled so that what a face does by itself moves them by about 1
+# within 0.2 s.
+_PATTERN_SPEED = 0.2
+_PATTERN_SHIFT = 0.5
 
 
-def as_row(motion: Motion) -> np.ndarray:
-    """A motion as one row (ROW,) float32."""
+def as_row(motion: Motion, patterns: np.ndarray) -> np.ndarray:
+    """A motion as one row (ROW,) float32, with its cells seen through `PATTERN_SHAPE` patterns."""
     return np.concatenate(
         [
             motion.regions.ravel(),
+            motion.cells.ravel() @ patterns,
             motion.trust,
             motion.head,
             motion.place,
@@ -59,9 +67,14 @@ def resample(times: np.ndarray, rows: np.ndarray, grid: np.ndarray) -> np.ndarra
 
 
 class EvenClock:
-    """Turns motions at any times into rows at even steps, as soon as they are known."""
+    """Turns motions at any times into rows at even steps, as soon as they are known.
 
-    def __init__(self) -> None:
+    Args:
+        patterns: `PATTERN_SHAPE` float32.
+    """
+
+    def __init__(self, patterns: np.ndarray) -> None:
+        self._patterns = patterns
         self._times: deque[float] = deque()
         self._rows: deque[np.ndarray] = deque()
         self._next_s: float | None = None
@@ -71,7 +84,7 @@ class EvenClock:
         if self._times and motion.time_s <= self._times[-1]:
             return []  # a clock that stands still or steps back tells nothing new
         self._times.append(motion.time_s)
-        self._rows.append(as_row(motion))
+        self._rows.append(as_row(motion, self._patterns))
         if self._next_s is None:
             self._next_s = motion.time_s + STEP_S / 2
             return []
@@ -106,8 +119,11 @@ def _change(rows: np.ndarray, lag: int) -> np.ndarray:
 
 
 def _size(step: np.ndarray) -> np.ndarray:
-    """(..., n, regions): how far each region moved in a step (..., n, ROW)."""
-    return np.hypot(step[..., 0 : 2 * _COUNT : 2], step[..., 1 : 2 * _COUNT : 2])
+    """(..., n, regions and patterns): how far each went in a step (..., n, ROW)."""
+    regions = np.hypot(step[..., 0 : 2 * _COUNT : 2], step[..., 1 : 2 * _COUNT : 2])
+    # On a scale on which one logarithm suits both.
+    patterns = np.abs(step[..., 2 * _COUNT : 2 * _COUNT + PATTERNS])
+    return np.concatenate([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
 
 
 def _calm(baseline: np.ndarray) -> np.ndarray:
@@ -116,12 +132,16 @@ def _calm(baseline: np.ndarray) -> np.ndarray:
 
 def _features(rows: np.ndarray, step: np.ndarray, lagged: np.ndarray) -> np.ndarray:
     """All features (..., CHANNELS) of rows (..., ROW) by their changes, the baseline left at 0."""
-    regions, trust, head, place, blink, jaw = (slice(*ends) for ends in pairwise(_COLUMNS))
+    regions, patterns, trust, head, place, blink, jaw = (
+        slice(*ends) for ends in pairwise(_COLUMNS)
+    )
     return np.concatenate(
         [
             np.arcsinh(step[..., regions] / _SPEED_PX),
             np.arcsinh(lagged[..., regions] / _SHIFT_PX),
-            np.zeros_like(rows[..., trust]),
+            np.arcsinh(step[..., patterns] / _PATTERN_SPEED),
+            np.arcsinh(lagged[..., patterns] / _PATTERN_SHIFT),
+            np.zeros((*rows.shape[:-1], _COUNT + PATTERNS), np.float32),
             rows[..., trust] / 8,
             np.arcsinh(step[..., head] / 0.1),
             np.arcsinh(step[..., place] / 0.2),
@@ -159,7 +179,7 @@ class RunningFeatures:
 
     def __init__(self, steps: int, kept: int) -> None:
         self._weights = _baseline_weights(steps)[-kept:]
-        self._sizes = np.zeros((steps, _COUNT), np.float32)
+        self._sizes = np.zeros((steps, _COUNT + PATTERNS), np.float32)
         self._features = np.empty((kept, CHANNELS), np.float32)
         self._rows: deque[np.ndarray] = deque(maxlen=_LAG + 1)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from realtime_mer.event import InputError, Interval
 from realtime_mer.motion import Motion
-from realtime_mer.signals import CHANNELS, STEP_S, EvenClock, RunningFeatures
+from realtime_mer.signals import CHANNELS, PATTERN_SHAPE, STEP_S, EvenClock, RunningFeatures
 from realtime_mer.weights import load_weights, open_session
 
 # Rows behind the signals' baseline, as in training (tools/spotting_data.py), and the last of them
@@ -80,6 +80,7 @@ class SpotterModel:
         name: Name of the weights, as their card gives it.
         threshold: Probability above which an end is believed. It may be changed at any time, by
             any thread, and holds from the next frame on.
+        patterns: `PATTERN_SHAPE` float32, through which the network sees the cells of a face.
     """
 
     def __init__(self, weights: Path, threshold: float | None = None) -> None:
@@ -102,12 +103,17 @@ class SpotterModel:
                 "restore it, or train with tools/train_spotter.py"
             ) from error
         self._session = open_session(loaded, ["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        shapes = self._session.get_inputs()[0].shape[1:], self._session.get_outputs()[0].shape[1:]
-        if shapes != ([_RECEPTIVE_STEPS, CHANNELS], [_OUTPUTS]):
+        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
+        shapes = [tuple(end.shape[-2:]) for end in ends]
+        if shapes != [(_RECEPTIVE_STEPS, CHANNELS), ("batch", _OUTPUTS), PATTERN_SHAPE]:
             raise InputError(
                 f"weights {weights} are not a spotter's: give what tools/train_spotter.py made"
             )
+        self._input, self._output, patterns = (end.name for end in ends)
+        # They do not depend on what goes in.
+        nothing = np.zeros((1, _RECEPTIVE_STEPS, CHANNELS), np.float32)
+        self.patterns = self._session.run([patterns], {self._input: nothing})[0]
+        self.patterns.setflags(write=False)
 
     @property
     def has_curve(self) -> bool:
@@ -145,7 +151,7 @@ class SpotterModel:
         """(OUTPUTS,) of the last step: probability of an end and of inside, since, length, apex,
         probability of a macro-expression.
         """
-        return self._session.run(None, {self._input: signals[None]})[0][0]
+        return self._session.run([self._output], {self._input: signals[None]})[0][0]
 
 
 class Spotter:
@@ -153,7 +159,7 @@ class Spotter:
 
     def __init__(self, model: SpotterModel) -> None:
         self._model = model
-        self._clock = EvenClock()
+        self._clock = EvenClock(model.patterns)
         self._features = RunningFeatures(_STEPS, _RECEPTIVE_STEPS)
         self._steps = 0
         self._ends: deque[tuple[float, float, Interval]] = deque(maxlen=3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realtime_mer.motion import REGIONS, texture_trust
+from realtime_mer.motion import FACE_CELLS, REGIONS
 from realtime_mer.registration import CanonicalFace
 
 
@@ -24,13 +24,15 @@ def write_signals(
         path,
         time_s=np.arange(count) / 30,
         regions=rng.normal(0, noise_px, (count, regions, 2)).astype(np.float32),
+        cells=rng.normal(0, noise_px, (count, len(FACE_CELLS), 2)).astype(np.float16),
         trust=np.full((count, regions), 5, np.float32),
         head=np.zeros((count, 3), np.float32),
         place=np.zeros((count, 2), np.float32),
         blink=np.full(count, 0.1, np.float32),
         jaw_open=np.full(count, 0.1, np.float32),
         landmarks=face.landmarks,
-        texture=texture_trust(face.grey),
+        face=face.grey,
+        clean=face.grey,
         still=True,
         events=np.array(events, float).reshape(-1, 4),
     )

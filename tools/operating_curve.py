@@ -58,7 +58,7 @@ class _Eager:
     threshold = 1e-6
 
     def __init__(self, model: SpotterModel) -> None:
-        self._model = model
+        self._model, self.patterns = model, model.patterns
 
     def __call__(self, signals: np.ndarray) -> np.ndarray:
         return self._model(signals)
@@ -100,7 +100,7 @@ class _Answers:
     """
 
     def __init__(self, model: SpotterModel) -> None:
-        self.threshold = model.threshold
+        self.threshold, self.patterns = model.threshold, model.patterns
         self._model = model
         self._answers: list[np.ndarray] = []
         self._step = 0

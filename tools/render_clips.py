@@ -41,7 +41,7 @@ from tools.synthesize import (
     Mixture,
     plan,
     read_photo,
-    seen_by_a_cheap_camera,
+    seen_by_a_camera,
     stretch,
     sway,
     with_motions,
@@ -81,7 +81,7 @@ def render(
     hidden = plan(motions, frames[-1].time_s, rng, mixture) if mixture is not None else []
     moved = with_motions(frames, hidden, model) if hidden else iter(frames)
     writer = None
-    for frame in seen_by_a_cheap_camera(moved, fps, rng):
+    for frame in seen_by_a_camera(moved, fps, rng):
         if writer is None:
             codec = cv2.VideoWriter_fourcc(*"MJPG")
             size = frame.image.shape[1::-1]

@@ -4,8 +4,9 @@ A background is the motion signal of a face that shows no micro-expression, or s
 that were put into its pictures (`tools/synthesize.py`). Onto it are added micro-expressions, which
 are to be found, macro-expressions, which are to be told apart, and steps. A motion is a
 displacement field of the canonical face, measured (the released flow of CASME II, SMIC and SAMM) or
-drawn (`realtime_mer.action_units`), seen through the very regions, texture and rigid fit of the
-background's face; adding signals instead of warping pictures makes windows in unlimited number.
+drawn (`realtime_mer.action_units`), as the runtime's flow finds it on the background's very face
+(`tools/face_response.py`); adding signals instead of warping pictures makes windows in unlimited
+number.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ from scipy.signal import lfilter
 from realtime_mer.action_units import EXPRESSIONS, expression
 from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
-from realtime_mer.motion import EXPRESSIVE, REGIONS, RigidMotion, region_windows, to_cells
+from realtime_mer.motion import REGIONS
 from realtime_mer.registration import LAYOUT
-from realtime_mer.signals import ROW, STEP_S, features, resample
+from realtime_mer.signals import PATTERNS, ROW, STEP_S, features, resample
 from realtime_mer.spotter import MACRO_DELAY_S
+from tools.face_response import FaceResponse
+from tools.motion_patterns import PARITY
 
 COUNT = len(REGIONS)
+# The first columns of a row: how far regions and patterns have gone.
+MOVED = 2 * COUNT + PATTERNS
+# Where the others begin.
+_HEAD = MOVED + COUNT
+_BLINK = _HEAD + 5
 STEPS = 160
 # Where the picture's left and right regions change places in a mirrored face.
 _NAMES = list(REGIONS)
@@ -46,9 +54,9 @@ MACRO_S = (0.6, 3.0)
 # The time over which a face's own restlessness is measured, that of a micro-expression's rise; and
 # the part of it below which a micro-expression cannot be told from it.
 _RESTLESS_S = 0.25
-_HIDDEN = 0.4
-# Restlessness of calm faces, pixels.
-_CALM_PX = 0.4
+_HIDDEN = 0.3
+# Restlessness of calm faces.
+_CALM = 4.0
 # Columns of the targets.
 TARGETS = 8
 
@@ -62,12 +70,12 @@ class Background:
         still: Made from a photo.
         times: (n,) seconds.
         rows: (n, ROW) float32, NaN where no face was seen.
-        rise, fall: (m, 18, 2) float32, what this face's regions see of the m motions.
-        lids: (k, 18, 2) float32, likewise of k motions of the lids.
+        rise, fall: (m, MOVED) float32, what m motions do to this face's regions and patterns.
+        lids: (k, MOVED) float32, likewise of k motions of the lids.
         events: (j, 5) onset, apex and offset in seconds of what the rows already hold, 1 for a
-            macro-expression and 0 for a micro one, and the farthest that a region went, in pixels.
-        restlessness: How far some region of this face goes by itself within a quarter of a second,
-            at three moments out of four no farther; pixels.
+            macro-expression and 0 for a micro one, and how far the patterns went together.
+        restlessness: How far the patterns of this face go together by themselves within a quarter
+            of a second, at three moments out of four no farther.
     """
 
     name: str
@@ -130,26 +138,27 @@ def lid_motions(count: int, rng: np.random.Generator) -> list[np.ndarray]:
     return fields
 
 
-def cells_of(field: np.ndarray) -> np.ndarray:
-    """(784, 2), a field (224, 224, 2) as dense flow would find it, over the cells of `motion`."""
-    # Dense flow smooths a motion; its reach is about half a dozen pixels.
-    return to_cells(cv2.GaussianBlur(field, (0, 0), 5)).reshape(-1, 2)
-
-
 def load_background(
-    path: Path, motions: Sequence[tuple[np.ndarray, np.ndarray]], lids: Sequence[np.ndarray]
+    path: Path,
+    motions: Sequence[tuple[np.ndarray, np.ndarray]],
+    lids: Sequence[np.ndarray],
+    patterns: np.ndarray,
 ) -> Background:
-    """A background of `tools/synthesize.py`, with what its face would see of the motions.
+    """A background of `tools/synthesize.py`, with what its face shows of the motions.
 
     Args:
         path: The signals.
-        motions: (rise, fall), each of `cells_of`.
+        motions: (rise, fall) fields (224, 224, 2).
         lids: Likewise.
+        patterns: `PATTERN_SHAPE`, through which the cells are seen.
     """
     with np.load(path, allow_pickle=False) as d:
+        times = d["time_s"]
+        cells = d["cells"].astype(np.float32).reshape(len(times), -1)
         rows = np.concatenate(
             [
-                d["regions"].reshape(len(d["time_s"]), -1),
+                d["regions"].reshape(len(times), -1),
+                cells @ patterns,
                 d["trust"],
                 d["head"],
                 d["place"],
@@ -159,15 +168,12 @@ def load_background(
             axis=1,
             dtype=np.float32,
         )
-        landmarks, texture, times = d["landmarks"], d["texture"], d["time_s"]
+        face = FaceResponse(d["face"], d["clean"], d["landmarks"])
         still, events = bool(d["still"]), d["events"]
-    rigid = RigidMotion(landmarks, texture)
-    windows = region_windows(landmarks) * rigid.weights
-    trust = windows.sum(1)[:, None]
 
-    def seen(cells: np.ndarray) -> np.ndarray:
-        rest, _ = rigid.remove(cells)
-        return ((windows @ rest) / (trust + 0.3)).astype(np.float32)
+    def seen(field: np.ndarray) -> np.ndarray:
+        regions, cells = face(field)
+        return np.concatenate([regions.ravel(), cells.ravel() @ patterns], dtype=np.float32)
 
     return Background(
         path.name.split(".")[0],
@@ -184,11 +190,15 @@ def load_background(
     )
 
 
+def _how_far(moved: np.ndarray) -> float:
+    """How far patterns go together in a motion (MOVED,) of regions and patterns."""
+    return float(np.linalg.norm(moved[2 * COUNT : MOVED]))
+
+
 def _went(times: np.ndarray, rows: np.ndarray, start_s: float, end_s: float) -> float:
-    """The farthest that an expressive region went from one time to another, pixels, or NaN."""
+    """How far patterns went together from one time to another, or NaN."""
     start, end = rows[np.searchsorted(times, (start_s, end_s)).clip(0, len(times) - 1)]
-    moved = (end - start)[: 2 * EXPRESSIVE].reshape(-1, 2)
-    return float(np.linalg.norm(moved, axis=1).max())
+    return _how_far(end - start)
 
 
 def _restlessness(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> float:
@@ -244,6 +254,11 @@ class WindowMaker:
             [w for b, w in zip(backgrounds, weights, strict=True) if self._spans(b)], float
         )
         self._weights = weights / weights.sum()
+        # By how much each column changes from frame to frame of a usual face.
+        self._usual = np.median(
+            [np.nanstd(np.diff(b.rows[:, :MOVED], axis=0), axis=0) for b in self._backgrounds],
+            axis=0,
+        ).astype(np.float32)
         quiet = self._weights * [not len(b.events) for b in self._backgrounds]
         self._quiet = quiet / quiet.sum() if quiet.any() else None
 
@@ -281,7 +296,7 @@ class WindowMaker:
             speed = (times[-1] - times[0]) / length * 0.99
             available = length
         start = times[0] + speed * rng.uniform(0, max(available - length, 0))
-        fps = rng.choice([0, 0, 0, 15, 20, 25, 60])
+        fps = rng.choice([0, 0, 0, 0, 15, 15, 20, 25, 60])
         if fps and fps < 0.9 / np.median(np.diff(times)) * speed:
             # A slower camera: pick frames.
             at = np.arange(start, start + speed * length + 0.2, speed / fps)
@@ -303,11 +318,11 @@ class WindowMaker:
         rng = self._rng
         grid = np.arange(STEPS) * STEP_S + STEP_S * (1 + rng.uniform())
         background, frame_times, frame_rows, events = self._stretch()
-        regions = frame_rows[:, : 2 * COUNT].reshape(-1, COUNT, 2)
+        moved = frame_rows[:, :MOVED]
         if rng.uniform() < 0.2:
             # Calmer or livelier by a factor.
-            middle = regions.mean(0)
-            regions[:] = middle + (regions - middle) * rng.uniform(0.5, 1.3)
+            middle = moved.mean(0)
+            moved[:] = middle + (moved - middle) * rng.uniform(0.5, 1.3)
         if self._quiet is not None and rng.uniform() < 0.4:
             # What another face did by itself, on top: more kinds of restlessness than clips.
             _, other_times, other_rows, _ = self._stretch(quiet=True)
@@ -315,9 +330,9 @@ class WindowMaker:
                 other_rows = mirrored(other_rows)
             share = rng.uniform(0.3, 1.0)
             at = np.searchsorted(other_times, frame_times).clip(0, len(other_times) - 1)
-            moving = np.r_[0 : 2 * COUNT, 3 * COUNT : 3 * COUNT + 5]
+            moving = np.r_[0:MOVED, _HEAD:_BLINK]
             frame_rows[:, moving] += share * other_rows[at][:, moving]
-            lids = slice(3 * COUNT + 5, None)
+            lids = slice(_BLINK, None)
             frame_rows[:, lids] = np.maximum(frame_rows[:, lids], share * other_rows[at][:, lids])
         targets = np.zeros((STEPS, TARGETS), np.float32)
         targets[:, 5] = 1
@@ -330,10 +345,10 @@ class WindowMaker:
                 self._pass_over(grid, targets, onset, offset)
             else:
                 self._mark(grid, targets, onset, offset - onset, (apex - onset) / (offset - onset))
-        self._add_motions(background, frame_times, regions, grid, targets, events)
+        self._add_motions(background, frame_times, moved, grid, targets, events)
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
-            self._add_blink(background, frame_times, frame_rows, regions, grid[-1])
-        self._add_restlessness(frame_times, frame_rows, regions)
+            self._add_blink(background, frame_times, frame_rows, grid[-1])
+        self._add_restlessness(frame_times, frame_rows)
         out = resample(frame_times, frame_rows, grid)
         if rng.uniform() < 0.5:
             out = mirrored(out)
@@ -343,7 +358,7 @@ class WindowMaker:
         self,
         background: Background,
         times: np.ndarray,
-        regions: np.ndarray,
+        moved: np.ndarray,
         grid: np.ndarray,
         targets: np.ndarray,
         taken: np.ndarray,
@@ -360,16 +375,15 @@ class WindowMaker:
                 continue
             index = rng.integers(len(background.rise))
             rise, fall = background.rise[index], background.fall[index]
-            # Flow shrinks small motions, differently by region and by face.
-            gain = rng.uniform(0.35, 0.95) * np.exp(rng.normal(0, 0.25, (COUNT, 1)))
+            # Flow shrinks small motions, not the same every time.
+            gain = _gain(rng.uniform(0.6, 1.1), rng)
             if rng.uniform() < 0.3:
                 fall = -rise * rng.uniform(0.7, 1.0)
             if kind == "micro":
                 length = rng.uniform(*MICRO_S)
                 peak = np.exp(rng.uniform(np.log(0.8), np.log(4.0)))
                 apex = np.clip(rng.normal(0.5, 0.1), 0.25, 0.75)
-                went = peak * float(np.linalg.norm((gain * rise)[:EXPRESSIVE], axis=-1).max())
-                if went < _HIDDEN * background.restlessness:
+                if peak * _how_far(gain * rise) < _HIDDEN * background.restlessness:
                     self._pass_over(grid, targets, at, at + length)
                 else:
                     self._mark(grid, targets, at, length, apex)
@@ -392,33 +406,32 @@ class WindowMaker:
                 at + length,
                 np.exp(rng.normal(0, 0.1)),
                 rng.uniform(0.4, 1.2),
-            )[:, :, None, None]
+            )[:, :, None]
             if kind == "step":
                 hold = rng.uniform(0.8, 5.0)
                 back = _ramp((times - at - length - hold) / rng.uniform(0.6, 2.0), 1)
-                moved = (up - back[:, None, None]) * rise
+                course_of = (up - back[:, None]) * rise
                 # A short one may pass for a macro-expression.
                 targets[(grid > at) & (grid < at + length + hold + 2.5), 7] = 0
             else:
-                moved = left * (up * rise + down * fall)
-            regions += (gain * peak * moved).astype(np.float32)
+                course_of = left * (up * rise + down * fall)
+            moved += (gain * peak * course_of).astype(np.float32)
             at += length + rng.uniform(0.6, 2.6)
 
-    def _add_restlessness(self, times: np.ndarray, rows: np.ndarray, regions: np.ndarray) -> None:
+    def _add_restlessness(self, times: np.ndarray, rows: np.ndarray) -> None:
         """What cheap cameras and codecs do: noise, slow wander, repeated frames."""
         rng = self._rng
-        size = np.exp(rng.uniform(np.log(0.003), np.log(0.12))) * np.exp(
-            rng.normal(0, 0.4, (COUNT, 1))
-        )
-        regions += (size * rng.normal(size=regions.shape)).astype(np.float32)
+        moved = rows[:, :MOVED]
+        size = self._usual * np.exp(rng.uniform(np.log(0.05), np.log(1.5)))
+        moved += size * rng.normal(size=moved.shape).astype(np.float32)
         if rng.uniform() < 0.4:
             keep = np.exp(-np.median(np.diff(times)) / np.exp(rng.uniform(-3, 0)))
-            drive = np.sqrt(1 - keep**2) * rng.normal(size=regions.shape)
+            drive = np.sqrt(1 - keep**2) * rng.normal(size=moved.shape)
             wander = lfilter([1], [1, -keep], drive, axis=0)
-            size = np.exp(rng.uniform(np.log(0.02), np.log(0.3))) * np.exp(
-                rng.normal(0, 0.4, (COUNT, 1))
+            size = self._usual * np.exp(
+                rng.uniform(np.log(0.3), np.log(4.0)) + rng.normal(0, 0.4, MOVED)
             )
-            regions += (size * wander).astype(np.float32)
+            moved += (size * wander).astype(np.float32)
         if rng.uniform() < 0.15:
             repeated = np.flatnonzero(rng.uniform(size=len(rows)) < rng.uniform(0.05, 0.3))
             for i in repeated[repeated > 0]:
@@ -429,7 +442,6 @@ class WindowMaker:
         background: Background,
         times: np.ndarray,
         rows: np.ndarray,
-        regions: np.ndarray,
         end_s: float,
     ) -> None:
         """A blink or half a blink; the landmarks notice it more or less."""
@@ -439,9 +451,9 @@ class WindowMaker:
         closing = rng.uniform(0.3, 0.5)
         x = (times - start) / length
         closed = np.minimum(_ramp(x / closing, 1), 1 - _ramp((x - closing) / (1 - closing), 1))
-        gain = rng.uniform(2, 14) * np.exp(rng.normal(0, 0.25, (COUNT, 1)))
-        regions += (gain * closed[:, None, None] * lid).astype(np.float32)
-        blink = rows[:, 3 * COUNT + 5]
+        gain = _gain(rng.uniform(2, 14), rng)
+        rows[:, :MOVED] += (gain * closed[:, None] * lid).astype(np.float32)
+        blink = rows[:, _BLINK]
         seen = rng.uniform(0, 0.7) * rng.uniform()
         np.clip(blink + seen * closed, 0, 1, out=blink)
 
@@ -482,15 +494,24 @@ class WindowMaker:
         return features(rows), np.stack([w[1] for w in windows])
 
 
+def _gain(typical: float, rng: np.random.Generator) -> np.ndarray:
+    """(MOVED,) by how much regions and patterns are more or less moved than in proportion."""
+    gain = typical * np.exp(rng.normal(0, 0.15, MOVED))
+    # Both coordinates of a region alike.
+    gain[1 : 2 * COUNT : 2] = gain[0 : 2 * COUNT : 2]
+    return gain
+
+
 def mirrored(rows: np.ndarray) -> np.ndarray:
     """Rows (..., ROW) of the mirrored face."""
     out = rows.copy()
     shape = rows.shape[:-1]
     regions = rows[..., : 2 * COUNT].reshape(*shape, COUNT, 2)[..., _MIRROR, :] * (-1, 1)
     out[..., : 2 * COUNT] = regions.reshape(*shape, -1)
-    out[..., 2 * COUNT : 3 * COUNT] = rows[..., 2 * COUNT : 3 * COUNT][..., _MIRROR]
+    out[..., 2 * COUNT : MOVED] *= PARITY
+    out[..., MOVED:_HEAD] = rows[..., MOVED:_HEAD][..., _MIRROR]
     # head x and turn, and the place's x.
-    for column in (3 * COUNT, 3 * COUNT + 2, 3 * COUNT + 3):
+    for column in (_HEAD, _HEAD + 2, _HEAD + 3):
         out[..., column] *= -1
     assert out.shape[-1] == ROW
     return out
@@ -503,7 +524,7 @@ def likelihoods(backgrounds: list[Background]) -> np.ndarray:
     """
     return np.array(
         [
-            np.clip(np.ptp(b.times) / 15, 0.3, 4) * min(1.0, _CALM_PX / max(b.restlessness, 1e-6))
+            np.clip(np.ptp(b.times) / 15, 0.3, 4) * min(1.0, _CALM / max(b.restlessness, 1e-6))
             for b in backgrounds
         ]
     )

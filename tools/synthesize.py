@@ -7,11 +7,11 @@ runtime's own tracker, registration and regional motion. What comes out is not p
 signals, one .npz a clip.
 
 - Take 0 of a video is the video as it is. The other takes are a stretch of it, short ones played
-  there and back, made smaller or larger and seen through a cheap camera: sensor noise, lamp
-  flicker, the losses of a codec.
+  there and back, made smaller or larger and seen through a camera, a cheap one or a good one:
+  sensor noise, lamp flicker, the losses of a codec.
 - A photo is put under a swaying, turning camera, with blinks, and then seen through one likewise.
 - Odd takes carry micro- and macro-expressions at known times: fields of CausalNet's flow release
-  (--data) and drawn action units warp the face before the cheap camera sees it.
+  (--data) and drawn action units warp the face before the camera sees it.
 
 More motions are added to the signals while training (`tools/spotting_data.py`).
 """
@@ -24,6 +24,7 @@ import itertools
 import multiprocessing
 import sys
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +42,8 @@ from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
 from realtime_mer.frame import Frame
 from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.motion import RegionalMotion, texture_trust
-from realtime_mer.registration import Registration
+from realtime_mer.motion import FACE_CELLS, REGIONS, RegionalMotion
+from realtime_mer.registration import CanonicalFace, Registration
 from realtime_mer.tracker import FaceTracker
 from tools.spotting_data import (
     MACRO_S,
@@ -55,13 +56,27 @@ from tools.spotting_data import (
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png"})
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg"})
+# What `follow` keeps of a motion, and the shapes.
+_MOTION: dict[str, tuple[int, ...]] = {
+    "regions": (len(REGIONS), 2),
+    "cells": (len(FACE_CELLS), 2),
+    "trust": (len(REGIONS),),
+    "head": (3,),
+    "place": (2,),
+    "blink": (),
+    "jaw_open": (),
+}
+# Frames whose mean is a face without its sensor noise.
+_MEAN_FRAMES = 5
 _MARGIN = 24
 # Stretch of a video that a take shows, and the length to which a short one is played there and
 # back, seconds.
 _LONGEST_S = 14.0
 _SHORTEST_S = 10.0
-# Widths of the face that cameras show, pixels.
-_WIDTHS = ((70, 130), (90, 260))
+# Widths of the face that cameras show, pixels: far away, at a desk, close by.
+_WIDTHS = ((70, 130), (100, 220), (140, 300))
+# Share of cheap cameras; the others are good ones.
+_CHEAP = 0.5
 _DRAWN = 60
 # Within this of the canonical face's edge a motion fades, pixels.
 _FADE_PX = 24
@@ -70,42 +85,49 @@ _FADE_PX = 24
 def follow(frames: Iterator[Frame], model: Path) -> dict[str, np.ndarray]:
     """The motion signals of the first face in `frames`, as arrays over time.
 
-    Keys: time_s (n,), regions (n, 18, 2), trust (n, 18), head (n, 3), place (n, 2), blink (n,),
-    jaw_open (n,), NaN where no face was seen; landmarks (478, 3) and texture (784,), their medians.
+    Keys: time_s (n,), regions (n, 18, 2), cells (n, FACE_CELLS, 2), trust (n, 18), head (n, 3),
+    place (n, 2), blink (n,), jaw_open (n,), NaN where no face was seen; of the moment at which the
+    face is calmest the canonical face (224, 224) uint8, clean, likewise but the mean of the frames
+    around it, and its landmarks (478, 3). Empty where a face was hardly seen.
     """
-    rows, landmarks, textures = [], [], []
+    found: dict[str, list[object]] = {key: [] for key in _MOTION}
+    times: list[float] = []
+    recent: deque[CanonicalFace] = deque(maxlen=_MEAN_FRAMES)
+    calmest, least = None, np.inf
     registration, motion, lost = Registration(), RegionalMotion(), True
     with FaceTracker(model) as tracker:
         for frame in frames:
             faces = tracker.track(frame)
+            times.append(frame.time_s)
             if not faces:
                 lost = True
-                rows.append(np.r_[frame.time_s, np.full(61, np.nan)])
+                for key, shape in _MOTION.items():
+                    found[key].append(np.full(shape, np.nan))
                 continue
             if lost:
                 registration, motion, lost = Registration(), RegionalMotion(), False
+                recent.clear()
             face = registration(frame.image, faces[0].landmarks, frame.time_s)
             m = motion(face, frame.time_s, faces[0].blink, faces[0].jaw_open)
-            rows.append(
-                np.r_[m.time_s, m.regions.ravel(), m.trust, m.head, m.place, m.blink, m.jaw_open]
-            )
-            if frame.index % 15 == 0:
-                landmarks.append(face.landmarks)
-                textures.append(texture_trust(face.grey))
-    if not landmarks:
+            for key in _MOTION:
+                found[key].append(getattr(m, key))
+            recent.append(face)
+            if len(recent) == _MEAN_FRAMES and frame.index % _MEAN_FRAMES == 0:
+                changed = float(cv2.absdiff(recent[0].grey, recent[-1].grey).mean())
+                if changed < least:
+                    calmest, least = tuple(recent), changed
+    if calmest is None:
         return {}
-    table = np.array(rows, np.float32)
-    times = np.array([r[0] for r in rows])
+    middle = calmest[_MEAN_FRAMES // 2]
+    signals = {key: np.array(values, np.float32) for key, values in found.items()}
+    # A hundredth of a pixel is far below what flow can tell.
+    signals["cells"] = signals["cells"].astype(np.float16)
     return {
-        "time_s": times,
-        "regions": table[:, 1:37].reshape(-1, 18, 2),
-        "trust": table[:, 37:55],
-        "head": table[:, 55:58],
-        "place": table[:, 58:60],
-        "blink": table[:, 60],
-        "jaw_open": table[:, 61],
-        "landmarks": np.median(landmarks, 0),
-        "texture": np.median(textures, 0),
+        **signals,
+        "time_s": np.array(times),
+        "face": middle.grey,
+        "clean": np.mean([f.grey for f in calmest], 0).round().astype(np.uint8),
+        "landmarks": middle.landmarks,
     }
 
 
@@ -286,14 +308,16 @@ def warped(image: np.ndarray, matrix: np.ndarray, field: np.ndarray) -> np.ndarr
     return out
 
 
-def seen_by_a_cheap_camera(
+def seen_by_a_camera(
     frames: Iterable[Frame], fps: float, rng: np.random.Generator
 ) -> Iterator[Frame]:
     """Frames with sensor noise, lamp flicker and the losses of one codec or two."""
-    noise, quality = rng.uniform(0.7, 3.5), int(rng.integers(60, 97))
+    cheap = rng.uniform() < _CHEAP
+    noise = rng.uniform(0.7, 3.5) if cheap else rng.uniform(0.4, 2.5)
+    quality = int(rng.integers(60, 97) if cheap else rng.integers(85, 98))
     flicker = rng.choice([0.0, 0.0, 0.02, 0.04])
     gain = np.exp(rng.normal(0, 0.15))
-    coded = rng.uniform() < 0.5
+    coded = cheap and rng.uniform() < 0.6
     crf, seed = int(rng.integers(20, 36)), int(rng.integers(2**31))
 
     def exposed() -> Iterator[Frame]:
@@ -318,7 +342,7 @@ def stretch(video: Path, model: Path, rng: np.random.Generator) -> tuple[list[Fr
     Raises:
         InputError: The video cannot be read.
     """
-    width = rng.uniform(*_WIDTHS[rng.integers(2)])
+    width = rng.uniform(*_WIDTHS[rng.integers(len(_WIDTHS))])
     images: list[np.ndarray] = []
     times: list[float] = []
     scale = 0.0
@@ -364,7 +388,7 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator, fps: float) -
     if mesh is None:
         return
     width = float(np.ptp(mesh[:, 0]))
-    scale = rng.uniform(*_WIDTHS[rng.integers(2)]) / width
+    scale = rng.uniform(*_WIDTHS[rng.integers(len(_WIDTHS))]) / width
     photo = cv2.resize(
         photo,
         None,
@@ -457,7 +481,7 @@ def make(
         if take % 2:
             hidden = plan(motions, frames[-1].time_s, rng)
             frames = with_motions(frames, hidden, model)
-        signals = follow(seen_by_a_cheap_camera(frames, fps, rng), model)
+        signals = follow(seen_by_a_camera(frames, fps, rng), model)
     if not signals:
         return {}
     events = [(h.onset_s, h.apex_s, h.offset_s, float(h.macro)) for h in hidden]

@@ -29,12 +29,12 @@ from models.spotter import RECEPTIVE_STEPS, LastStep, SpotterNetwork
 from realtime_mer.event import InputError
 from realtime_mer.signals import CHANNELS, STEP_S, features
 from realtime_mer.spotter import LENGTH_S
+from tools.motion_patterns import find_patterns
 from tools.spotting_data import (
     DELAY_S,
     STEPS,
     Background,
     WindowMaker,
-    cells_of,
     drawn_motions,
     lid_motions,
     likelihoods,
@@ -46,8 +46,8 @@ THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
 _LIDS = 40
 _CURVE_WINDOWS = 2560
-# What a face would see of a motion takes a millisecond to find out.
-_MOTIONS_A_FACE = 150
+# What a face shows of a motion takes two milliseconds to find out.
+_MOTIONS_A_FACE = 100
 
 
 def loss_of(out: Tensor, target: Tensor) -> Tensor:
@@ -194,15 +194,17 @@ def _truth(target: np.ndarray, grid: np.ndarray) -> list[tuple[float, float]]:
     return found
 
 
-def export(network: SpotterNetwork, out: Path, card: dict[str, object]) -> None:
-    """Writes the network as ONNX, and the card beside it; both appear whole."""
+def export(
+    network: SpotterNetwork, patterns: np.ndarray, out: Path, card: dict[str, object]
+) -> None:
+    """Writes the network and its patterns as ONNX, and the card beside it; both appear whole."""
     part = out.with_suffix(".part")
     torch.onnx.export(
-        LastStep(network).eval(),
+        LastStep(network, torch.from_numpy(patterns)).eval(),
         (torch.zeros(1, RECEPTIVE_STEPS, CHANNELS),),
         str(part),
         input_names=["signals"],
-        output_names=["spotting"],
+        output_names=["spotting", "patterns"],
         dynamic_axes={"signals": {0: "batch"}, "spotting": {0: "batch"}},
         dynamo=False,
     )
@@ -229,24 +231,21 @@ def background_files(folder: Path) -> list[Path]:
     return files
 
 
-def in_cells(
-    motions: list[tuple[np.ndarray, np.ndarray]],
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Motions as `load_background` takes them."""
-    return [(cells_of(rise), cells_of(fall)) for rise, fall in motions]
-
-
 def load(
     files: list[Path],
     motions: list[tuple[np.ndarray, np.ndarray]],
     lids: list[np.ndarray],
+    patterns: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Background]:
     """Backgrounds, each with some of the motions: together they see them all."""
     count = min(len(motions), _MOTIONS_A_FACE)
     return [
         load_background(
-            file, [motions[i] for i in rng.choice(len(motions), count, replace=False)], lids
+            file,
+            [motions[i] for i in rng.choice(len(motions), count, replace=False)],
+            lids,
+            patterns,
         )
         for file in files
     ]
@@ -269,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
-        "--false-per-minute", type=float, default=3.0, help="by which the threshold is chosen"
+        "--false-per-minute", type=float, default=1.5, help="by which the threshold is chosen"
     )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
@@ -284,10 +283,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"train_spotter: {error}", file=sys.stderr)
         return 2
     rng = np.random.default_rng(options.seed)
-    motions = in_cells(measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng))
-    lids = [cells_of(field) for field in lid_motions(_LIDS, rng)]
+    motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
+    lids = lid_motions(_LIDS, rng)
     print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
-    backgrounds = load(files, motions, lids, rng)
+    patterns = find_patterns(files, [rise for rise, _ in motions], rng)
+    backgrounds = load(files, motions, lids, patterns, rng)
     network = train(
         [WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))],
         options.steps,
@@ -298,8 +298,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.held_out:
         if options.exclude_subjects:
             others = release.only(options.exclude_subjects)
-            motions = in_cells(measured_motions(others.pairs))
-        unseen = load(held, motions, lids, rng)
+            motions = measured_motions(others.pairs)
+        unseen = load(held, motions, lids, patterns, rng)
     else:
         unseen = backgrounds
     curve = operating_curve(
@@ -311,6 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     export(
         network,
+        patterns,
         options.out,
         {
             "threshold": quiet[0]["threshold"],

@@ -79,8 +79,11 @@ def test_outputs_are_logits_times_and_a_fraction(network, signals):
 
 def test_what_is_exported_is_the_last_step_with_probabilities(network, signals):
     with torch.no_grad():
-        last = LastStep(network).eval()(signals).numpy()
+        patterns = torch.arange(6.0).reshape(3, 2)
+        last, told = LastStep(network, patterns).eval()(signals)
+        last = last.numpy()
         whole = network(signals)[:, -1].numpy()
+    torch.testing.assert_close(told, patterns)
     assert last.shape == (2, OUTPUTS)
     logits = [0, 1, 5]
     np.testing.assert_allclose(last[:, logits], 1 / (1 + np.exp(-whole[:, logits])), atol=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.action_units import expression
+from realtime_mer.cell_flow import to_cells
 from realtime_mer.frame import Frame
 from realtime_mer.motion import (
     EXPRESSIVE,
@@ -16,7 +17,6 @@ from realtime_mer.motion import (
     face_mask,
     region_windows,
     texture_trust,
-    to_cells,
     without_head,
 )
 from realtime_mer.registration import CanonicalFace, Registration

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.action_units import action_unit
+from realtime_mer.cell_flow import to_cells
 from realtime_mer.event import (
     Analysis,
     EventPicture,
@@ -21,7 +22,7 @@ from realtime_mer.event import (
 )
 from realtime_mer.flow import DenseFlow
 from realtime_mer.frame import Frame
-from realtime_mer.motion import EXPRESSIVE, REGIONS, to_cells, without_head
+from realtime_mer.motion import EXPRESSIVE, REGIONS, without_head
 from realtime_mer.overlay import (
     BACKGROUND,
     BRIGHT,

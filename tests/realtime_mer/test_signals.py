@@ -1,13 +1,16 @@
 """Signals on an even clock: the same motion looks the same at any frame rate, and never early."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from realtime_mer.motion import REGIONS, Motion
+from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.signals import (
     CHANNELS,
+    PATTERN_SHAPE,
+    PATTERNS,
     ROW,
     STEP_S,
     EvenClock,
@@ -26,12 +29,20 @@ _SIZE, _PACE_HZ, _PHASE = (
 )
 
 
+_CELLS = _RNG.normal(size=len(FACE_CELLS))
+_PATTERNS = (0.05 * _RNG.normal(size=PATTERN_SHAPE)).astype(np.float32)
+# Where the parts of a row begin.
+TRUST = 2 * COUNT + PATTERNS
+HEAD = TRUST + COUNT
+
+
 def smooth(time_s: float) -> Motion:
     """A motion known at every time; no part of it repeats faster than in 0.8 s."""
     waves = np.sin(2 * np.pi * _PACE_HZ * time_s + _PHASE)
     return Motion(
         time_s,
         (_SIZE * waves).astype(np.float32),
+        np.outer(_CELLS, [np.sin(time_s), np.cos(0.7 * time_s)]).astype(np.float32),
         np.full(COUNT, 5 + np.sin(time_s), np.float32),
         np.array([np.sin(time_s), np.cos(time_s), 0.1 * time_s], np.float32),
         np.array([300 + 9 * np.sin(time_s), 200 + time_s], np.float32),
@@ -52,7 +63,7 @@ def jittered_times(fps: float, length_s: float = 4.0) -> np.ndarray:
 
 def rows_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(times, rows) that a clock gives for `smooth` seen at `times`."""
-    clock = EvenClock()
+    clock = EvenClock(_PATTERNS)
     given = [step for t in times for step in clock(smooth(float(t)))]
     return np.array([t for t, _ in given]), np.array([row for _, row in given])
 
@@ -103,13 +114,13 @@ def test_a_row_is_the_mean_motion_of_its_step():
     grid, rows = rows_of(even_times(120))
     for time_s, row in zip(grid[::17], rows[::17], strict=True):
         around = time_s + (np.arange(8) - 3.5) / 8 * STEP_S
-        mean = np.mean([as_row(smooth(t)) for t in around], 0)
+        mean = np.mean([as_row(smooth(t), _PATTERNS) for t in around], 0)
         np.testing.assert_allclose(row, mean, atol=0.01)
 
 
 @pytest.mark.parametrize("fps", [5, 15, 29.97, 30, 30.01, 60, 200])
 def test_every_step_comes_once_in_order_and_as_soon_as_it_is_known(fps):
-    clock, given = EvenClock(), []
+    clock, given = EvenClock(_PATTERNS), []
     for i in range(int(6 * fps)):
         time_s = 7.0 + i / fps
         steps = [t for t, _ in clock(smooth(time_s))]
@@ -131,27 +142,25 @@ def test_what_was_given_is_not_changed_by_what_comes_later():
 
 @pytest.mark.parametrize("times", [[0.0] * 3, [1.0, 0.5, 0.2], [1.0, 1.1, 1.05, 1.1, 1.2]])
 def test_a_clock_that_stands_or_steps_back_gives_no_step_twice(times):
-    clock = EvenClock()
+    clock = EvenClock(_PATTERNS)
     given = [step for t in times for step in clock(smooth(t))]
     grid = [t for t, _ in given]
     assert grid == sorted(set(grid))
     assert len(grid) == int((max(times) - times[0]) / STEP_S + 1e-6)
     for time_s, row in given:
-        np.testing.assert_allclose(row[: 2 * COUNT], as_row(smooth(time_s))[: 2 * COUNT], atol=0.3)
+        np.testing.assert_allclose(
+            row[: 2 * COUNT], as_row(smooth(time_s), _PATTERNS)[: 2 * COUNT], atol=0.3
+        )
 
 
 @pytest.mark.parametrize("step_s", [1 / 200, 1 / 30, 1 / 7, 0.0], ids=["200", "30", "7", "stuck"])
 def test_memory_is_bounded(step_s):
-    clock = EvenClock()
+    clock = EvenClock(_PATTERNS)
     motion = smooth(0.0)
 
     def run(first: int, last: int) -> None:
         for i in range(first, last):
-            clock(
-                Motion(
-                    i * step_s, motion.regions, motion.trust, motion.head, motion.place, 0.1, 0.1
-                )
-            )
+            clock(dataclasses.replace(motion, time_s=i * step_s))
 
     run(0, 500)
     tracemalloc.start()
@@ -164,19 +173,21 @@ def test_memory_is_bounded(step_s):
 
 
 def test_a_million_seconds_later_the_steps_are_as_even():
-    clock = EvenClock()
+    clock = EvenClock(_PATTERNS)
     given = [t for i in range(90) for t, _ in clock(smooth(1e6 + i / 30))]
     np.testing.assert_allclose(np.diff(given), STEP_S, atol=1e-6)
 
 
 def test_a_row_holds_the_motion_in_the_order_that_is_promised():
     motion = smooth(1.0)
-    row = as_row(motion)
+    row = as_row(motion, _PATTERNS)
     assert row.shape == (ROW,)
     assert row.dtype == np.float32
     np.testing.assert_array_equal(row[: 2 * COUNT].reshape(-1, 2), motion.regions)
-    np.testing.assert_array_equal(row[2 * COUNT : 3 * COUNT], motion.trust)
-    np.testing.assert_array_equal(row[3 * COUNT : -4], motion.head)
+    seen = np.einsum("ca,cap->p", motion.cells, _PATTERNS.reshape(-1, 2, PATTERNS))
+    np.testing.assert_allclose(row[2 * COUNT : TRUST], seen, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(row[TRUST:HEAD], motion.trust)
+    np.testing.assert_array_equal(row[HEAD:-4], motion.head)
     np.testing.assert_array_equal(row[-4:-2], motion.place)
     np.testing.assert_allclose(row[-2:], [motion.blink, motion.jaw_open])
 
@@ -191,7 +202,7 @@ def test_resampling_holds_the_ends():
 def random_rows(count: int, seed: int = 3) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows = rng.normal(0, 0.1, (count, ROW)).cumsum(0)
-    rows[:, 2 * COUNT : 3 * COUNT] = rng.uniform(0, 10, (count, COUNT))
+    rows[:, TRUST:HEAD] = rng.uniform(0, 10, (count, COUNT))
     rows[:, -2:] = rng.uniform(0, 1, (count, 2))
     return rows.astype(np.float32)
 
@@ -218,8 +229,8 @@ def test_features_of_a_batch_are_those_of_each():
 def test_features_do_not_see_where_a_motion_started():
     rows = random_rows(60)
     moved = rows.copy()
-    moved[:, : 2 * COUNT] += 17
-    moved[:, 3 * COUNT : 3 * COUNT + 5] -= 400
+    moved[:, :TRUST] += 17
+    moved[:, HEAD : HEAD + 5] -= 400
     np.testing.assert_allclose(features(moved), features(rows), atol=0.01)
 
 
@@ -227,14 +238,15 @@ def test_features_do_not_see_where_a_motion_started():
 def test_features_are_finite_and_of_moderate_size(scale):
     seen = features(scale * random_rows(200))
     assert np.isfinite(seen).all()
-    quick = np.r_[0 : 4 * COUNT]
+    quick = np.r_[0 : 4 * COUNT + 2 * PATTERNS]
     assert np.abs(seen[:, quick]).max() < 15
 
 
 def test_a_still_face_has_quiet_features():
     rows = np.repeat(random_rows(1), 90, 0)
     seen = features(rows)
-    motion = np.r_[0 : 4 * COUNT, 6 * COUNT : CHANNELS - 4]
+    quiet = 4 * COUNT + 2 * PATTERNS  # then come the baselines and the trust
+    motion = np.r_[0:quiet, quiet + 2 * COUNT + PATTERNS : CHANNELS - 4]
     assert not seen[:, motion].any()
 
 

@@ -9,13 +9,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from realtime_mer.action_units import expression
+from realtime_mer.cell_flow import to_cells
 from realtime_mer.demo import overlap
 from realtime_mer.event import InputError, Interval
-from realtime_mer.motion import REGIONS, Motion
+from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER
+from realtime_mer.signals import PATTERN_SHAPE
 from realtime_mer.spotter import LENGTH_S, MACRO_DELAY_S, Spotter, SpotterModel
 
 BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
+# Brows that rise by up to a pixel, cell by cell.
+RAISED = to_cells(expression(("AU1", "AU2"))).reshape(-1, 2)[FACE_CELLS]
 HIDDEN = Interval(4.0, 4.17, 4.36)
 
 
@@ -41,22 +46,29 @@ def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps
     rng = np.random.default_rng(5)
     times = np.arange(0, length_s, 1 / 30)
     regions = rng.normal(0, 0.02, (len(times), len(REGIONS), 2))
+    cells = rng.normal(0, 0.03, (len(times), len(FACE_CELLS), 2))
     for k, time_s in enumerate(times):
         for event in events:
-            regions[k, BROWS, 1] -= raise_px * strength(time_s, event)
+            # Flow finds about half of a motion.
+            regions[k, BROWS, 1] -= 0.5 * raise_px * strength(time_s, event)
+            cells[k] += 0.5 * raise_px * strength(time_s, event) * RAISED
     head = rng.normal(0, 0.01, (len(times), 3))
     place = (300, 230) + rng.normal(0, 0.02, (len(times), 2))
-    signal = np.concatenate([regions.reshape(len(times), -1), head, place], axis=1)
+    parts = [regions.reshape(len(times), -1), head, place, cells.reshape(len(times), -1)]
+    signal = np.concatenate(parts, axis=1)
     for time_s in np.arange(0, times[-1] + 1e-9, 1 / fps):
-        row = [np.interp(time_s, times, column) for column in signal.T]
-        row = np.array(row, np.float32)
+        at = time_s / times[1]
+        left = min(int(at), len(times) - 2)
+        row = signal[left] + (at - left) * (signal[left + 1] - signal[left])
+        row = row.astype(np.float32)
         count = 2 * len(REGIONS)
         yield Motion(
             time_s=float(time_s),
             regions=row[:count].reshape(-1, 2),
+            cells=row[count + 5 :].reshape(-1, 2),
             trust=np.full(len(REGIONS), 8, np.float32),
             head=row[count : count + 3],
-            place=row[count + 3 :],
+            place=row[count + 3 : count + 5],
             blink=0.05,
             jaw_open=0.01,
         )
@@ -142,6 +154,7 @@ class Script:
     """A network whose probabilities follow lists, step by step from the end of warm-up."""
 
     threshold = 0.5
+    patterns = np.zeros(PATTERN_SHAPE, np.float32)
 
     def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=()) -> None:
         self.ends, self.rest, self.steps = list(ends), (since, length, apex), 0

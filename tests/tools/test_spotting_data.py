@@ -7,17 +7,17 @@ import pytest
 
 from realtime_mer.action_units import expression
 from realtime_mer.motion import REGIONS
-from realtime_mer.signals import CHANNELS, ROW, STEP_S
+from realtime_mer.signals import CHANNELS, PATTERN_SHAPE, PATTERNS, ROW, STEP_S
 from realtime_mer.spotter import MACRO_DELAY_S
 from tests.signals import write_signals
 from tools.spotting_data import (
     DELAY_S,
     DELAY_TOLERANCE_S,
+    MOVED,
     STEPS,
     TARGETS,
     Background,
     WindowMaker,
-    cells_of,
     course,
     drawn_motions,
     lid_motions,
@@ -29,7 +29,8 @@ from tools.spotting_data import (
 
 NAMES = list(REGIONS)
 COUNT = len(NAMES)
-PLACE_X = 3 * COUNT + 3
+HEAD = MOVED + COUNT
+PLACE_X = HEAD + 3
 
 
 def background(
@@ -39,11 +40,14 @@ def background(
     events: tuple[tuple[float, ...], ...] = (),
     restlessness: float = 0.0,
 ) -> Background:
-    """A face that does nothing by itself, with one motion: all regions to the right and back."""
+    """A face that does nothing by itself, with one motion: all regions to the right and back.
+
+    Of the patterns all are moved by it as well.
+    """
     times = np.arange(0, 15, 1 / 60) if times is None else times
     rows = np.zeros((len(times), ROW), np.float32) if rows is None else rows
-    rise = np.zeros((1, COUNT, 2), np.float32)
-    rise[..., 0] = motion
+    rise = np.zeros((1, MOVED), np.float32)
+    rise[:, : 2 * COUNT : 2] = rise[:, 2 * COUNT :] = motion
     events = np.array(events, float).reshape(-1, 5)
     lids = np.zeros_like(rise)
     return Background("quiet", True, times, rows, rise, -rise, lids, events, restlessness)
@@ -76,7 +80,7 @@ def test_targets_lie_where_the_motion_was_put():
             after = moved[int(np.ceil(offset)) + 1]
             rise = top - before
             right.append(
-                rise > 3  # a weak one of 0.8 px seen at a third of its size
+                rise > 6  # a weak one of 0.8 px seen at half of its size
                 and before - moved[int(onset) - 4] < 0.25 * rise
                 and top - after > 0.3 * rise
             )
@@ -149,7 +153,7 @@ def test_what_drowns_in_restlessness_counts_for_nothing():
 
 def test_restless_faces_are_drawn_more_seldom():
     times = np.arange(0, 15, 1 / 60)
-    calm, restless = (background(times, restlessness=r) for r in (0.1, 4.0))
+    calm, restless = (background(times, restlessness=r) for r in (1.0, 40.0))
     weights = likelihoods([calm, restless])
     assert weights[0] == pytest.approx(10 * weights[1])
 
@@ -269,22 +273,25 @@ def test_a_smile_of_one_side_is_one_of_the_other_when_mirrored():
     row = np.zeros((1, ROW), np.float32)
     left, right = (2 * NAMES.index(f"lip corner {side}") for side in ("left", "right"))
     row[0, left : left + 2] = -1.5, -0.8
-    row[0, 2 * COUNT + NAMES.index("lip corner left")] = 6  # its trust goes with it
-    row[0, 3 * COUNT : 3 * COUNT + 5] = 1, 2, 3, 40, 50
+    row[0, 2 * COUNT : MOVED] = 1
+    row[0, MOVED + NAMES.index("lip corner left")] = 6  # its trust goes with it
+    row[0, HEAD : HEAD + 5] = 1, 2, 3, 40, 50
     row[0, -2:] = 0.2, 0.3
     out = mirrored(row)[0]
     np.testing.assert_allclose(out[right : right + 2], (1.5, -0.8))
     assert not out[left : left + 2].any()
-    assert out[2 * COUNT + NAMES.index("lip corner right")] == 6
+    assert out[MOVED + NAMES.index("lip corner right")] == 6
+    # Half of the patterns are the same on both sides.
+    np.testing.assert_array_equal(out[2 * COUNT : MOVED], np.repeat([1, -1], PATTERNS // 2))
     # Across and turn change sign, along does not; lids and jaw stay.
-    np.testing.assert_allclose(out[3 * COUNT : 3 * COUNT + 5], (-1, 2, -3, -40, 50))
+    np.testing.assert_allclose(out[HEAD : HEAD + 5], (-1, 2, -3, -40, 50))
     np.testing.assert_allclose(out[-2:], (0.2, 0.3))
 
 
-def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_face):
+def test_a_motion_is_seen_on_the_face_of_the_background(tmp_path, astronaut_face):
     brows, smile = expression(("AU1", "AU2")), expression(("AU12",))
-    lids = [cells_of(field) for field in lid_motions(1, np.random.default_rng(0))]
-    brows, smile = cells_of(brows), cells_of(smile)
+    patterns = np.zeros(PATTERN_SHAPE, np.float32)
+    patterns[1::2, 0] = 1  # all that goes down
     found = load_background(
         write_signals(
             tmp_path / "someone.2.npz",
@@ -292,23 +299,31 @@ def test_a_motion_is_seen_through_the_regions_of_the_face(tmp_path, astronaut_fa
             events=[(2.0, 2.2, 2.4, 0.0), (5.0, 6.0, 7.0, 1.0)],
         ),
         [(brows, -brows), (smile, -0.5 * smile)],
-        lids,
+        lid_motions(1, np.random.default_rng(0)),
+        patterns,
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
     np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.1]] * 400)
     # A face that does nothing: the last column tells that it went nowhere.
     assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0, 0.0], [5.0, 6.0, 7.0, 1.0, 0.0]]
     assert found.restlessness == 0
-    raised = dict(zip(NAMES, found.rise[0], strict=True))
-    smiled = dict(zip(NAMES, found.rise[1], strict=True))
+
+    def regions(moved: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(NAMES, moved[: 2 * COUNT].reshape(-1, 2), strict=True))
+
+    raised, smiled = map(regions, found.rise)
     assert raised["inner brow left"][1] < -0.3
     assert abs(raised["lip corner left"][1]) < 0.1
     assert smiled["lip corner right"][0] > 0.2
     assert smiled["lip corner left"][0] < -0.2
     assert np.abs(smiled["outer brow left"]).max() < 0.1
-    np.testing.assert_allclose(found.fall[0], -found.rise[0], atol=1e-4)
-    np.testing.assert_allclose(found.fall[1], -0.5 * found.rise[1], atol=0.03)
-    closed = dict(zip(NAMES, found.lids[0], strict=True))
+    assert found.rise[0, 2 * COUNT] < -10
+    assert not found.rise[:, 2 * COUNT + 1 :].any()
+    # Back is nearly there and back, through one and the same face.
+    there, back = found.rise[:, : 2 * COUNT], found.fall[:, : 2 * COUNT]
+    for rise, fall, share in zip(there, back, (1.0, 0.5), strict=True):
+        assert rise @ fall / np.linalg.norm(rise) ** 2 == pytest.approx(-share, abs=0.25)
+    closed = regions(found.lids[0])
     assert closed["eye left"][1] > 3 * abs(closed["chin"][1])
     window, _ = WindowMaker([found], seed=0).window()
     assert np.isfinite(window).all()

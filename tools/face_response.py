@@ -1,0 +1,51 @@
+"""What the runtime's flow finds of a motion on a given face.
+
+Flow shrinks and blurs a motion, differently where skin has texture and where it has none. How, is
+measured on the face itself, moved by the motion.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from realtime_mer.cell_flow import CellFlow
+from realtime_mer.flow import FACE_SIZE
+from realtime_mer.motion import FACE_CELLS, RigidMotion, region_windows, texture_trust
+
+# Displacement at which a response is measured; smaller and larger ones are taken in proportion.
+_PEAK_PX = 2.0
+_GRID = np.dstack(np.meshgrid(*[np.arange(FACE_SIZE, dtype=np.float32)] * 2))
+
+
+class FaceResponse:
+    """Measures responses on one face.
+
+    Args:
+        face: (224, 224) uint8, a canonical face.
+        clean: Likewise, without sensor noise, which does not move with the skin.
+        landmarks: (478, 3) of the canonical face.
+    """
+
+    def __init__(self, face: np.ndarray, clean: np.ndarray, landmarks: np.ndarray) -> None:
+        self._flow, self._clean = CellFlow(face), clean
+        self._rigid = RigidMotion(landmarks, texture_trust(face))
+        self._start = self._flow(clean)
+        windows = region_windows(landmarks) * self._rigid.weights
+        self._windows = windows / (windows.sum(1, keepdims=True) + 0.3)
+
+    def __call__(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is found of a field (224, 224, 2) whose largest displacement is about 1.
+
+        Returns:
+            Displacement of the regions (18, 2) and of the face's cells (FACE_CELLS, 2), float32.
+        """
+        moved = cv2.remap(
+            self._clean,
+            _GRID - np.float32(_PEAK_PX) * field.astype(np.float32),
+            None,
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        flow, _ = self._rigid.remove((self._flow(moved) - self._start) / _PEAK_PX)
+        return (self._windows @ flow).astype(np.float32), flow[FACE_CELLS].astype(np.float32)
