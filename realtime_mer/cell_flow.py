@@ -4,7 +4,8 @@ DIS flow on a quarter of the canonical face finds motions of any size, but on sk
 is smooth. One step of least squares (Lucas-Kanade; inverse compositional, so that all that depends
 on the anchor is worked out once) then fits each cell's own texture at full resolution. On webcam
 video with motions of known fields put in, what matched filters make of the cells tells a motion
-from the face's own restlessness 1.4 times as well as with DIS flow on half the face alone, in less time.
+from the face's own restlessness 1.4 times as well as with DIS flow alone on half the picture's
+size, in less time.
 """
 
 from __future__ import annotations
