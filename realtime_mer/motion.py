@@ -51,6 +51,8 @@ _ANCHOR_PX = 4.0
 # Smaller eigenvalue of the structure tensor at which a cell is trusted by half: flat skin carries
 # no motion of its own, only noise and what the flow's smoothness invents.
 _TEXTURE = 3e-4
+# Shrinks the figures of regions that hardly any texture carries.
+_REGION_RIDGE = 0.3
 # Keeps the fit of a rigid motion solvable where hardly anything is textured.
 _RIDGE = 1e-4 * np.eye(4)
 _OVAL = np.array(
@@ -203,6 +205,21 @@ def region_windows(landmarks: np.ndarray) -> np.ndarray:
     return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1).astype(np.float32)
 
 
+def region_weights(landmarks: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How each of `REGIONS` is made of the cells.
+
+    Args:
+        landmarks: (478, 3) of the canonical face.
+        trust: (784,) in each cell, 0 to 1.
+
+    Returns:
+        Weights (18, 784) of a region's mean, and how much trust each region carries (18,).
+    """
+    windows = region_windows(landmarks) * trust
+    carried = windows.sum(1)
+    return windows / (carried[:, None] + _REGION_RIDGE), carried
+
+
 class RegionalMotion:
     """Follows the cells and regions of one face over time."""
 
@@ -216,17 +233,11 @@ class RegionalMotion:
 
     def __call__(self, face: CanonicalFace, time_s: float, blink: float, jaw_open: float) -> Motion:
         """The motion of `face`, seen at `time_s` (seconds)."""
-        if self._flow is None:
-            self._set_anchor(face, time_s)
-        assert self._flow is not None
-        flow = self._flow(face.grey)
+        flow = (self._flow or self._set_anchor(face, time_s))(face.grey)
         rigid = self._rigid
         rest, part = rigid.remove(flow)
-        windows = region_windows(face.landmarks)
-        windows = windows * rigid.weights
-        trust = windows.sum(1)
-        # The constant shrinks regions that hardly any texture carries.
-        regions = self._regions + (windows @ rest) / (trust[:, None] + 0.3)
+        weights, trust = region_weights(face.landmarks, rigid.weights)
+        regions = self._regions + weights @ rest
         cells = self._cells + rest[FACE_CELLS]
         head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
         away = np.hypot(*flow[rigid.weights > 0].T)
@@ -248,7 +259,8 @@ class RegionalMotion:
             jaw_open,
         )
 
-    def _set_anchor(self, face: CanonicalFace, time_s: float) -> None:
+    def _set_anchor(self, face: CanonicalFace, time_s: float) -> CellFlow:
         self._flow, self._anchor_s = CellFlow(face.grey), time_s
         # The flow starts here, and so do the face's outline, depth and texture.
         self._rigid = RigidMotion(face.landmarks, texture_trust(face.grey))
+        return self._flow

@@ -9,13 +9,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from realtime_mer.cell_flow import CellFlow
-from realtime_mer.flow import FACE_SIZE
-from realtime_mer.motion import FACE_CELLS, RigidMotion, region_windows, texture_trust
+from realtime_mer.cell_flow import FACE_GRID, CellFlow
+from realtime_mer.motion import FACE_CELLS, RigidMotion, region_weights, texture_trust
 
 # Displacement at which a response is measured; smaller and larger ones are taken in proportion.
 _PEAK_PX = 2.0
-_GRID = np.dstack(np.meshgrid(*[np.arange(FACE_SIZE, dtype=np.float32)] * 2))
 
 
 class FaceResponse:
@@ -31,8 +29,7 @@ class FaceResponse:
         self._flow, self._clean = CellFlow(face), clean
         self._rigid = RigidMotion(landmarks, texture_trust(face))
         self._start = self._flow(clean)
-        windows = region_windows(landmarks) * self._rigid.weights
-        self._windows = windows / (windows.sum(1, keepdims=True) + 0.3)
+        self._regions, _ = region_weights(landmarks, self._rigid.weights)
 
     def __call__(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is found of a field (224, 224, 2) whose largest displacement is about 1.
@@ -42,10 +39,10 @@ class FaceResponse:
         """
         moved = cv2.remap(
             self._clean,
-            _GRID - np.float32(_PEAK_PX) * field.astype(np.float32),
+            FACE_GRID - np.float32(_PEAK_PX) * field.astype(np.float32),
             None,
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
         flow, _ = self._rigid.remove((self._flow(moved) - self._start) / _PEAK_PX)
-        return (self._windows @ flow).astype(np.float32), flow[FACE_CELLS].astype(np.float32)
+        return (self._regions @ flow).astype(np.float32), flow[FACE_CELLS].astype(np.float32)

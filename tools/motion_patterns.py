@@ -98,17 +98,16 @@ def find_patterns(
     natural, responses = [], []
     for file in files:
         with np.load(file, allow_pickle=False) as signals:
-            events, face = (
-                len(signals["events"]),
-                FaceResponse(signals["face"], signals["clean"], signals["landmarks"]),
-            )
-        if not events:
+            moves_by_itself = not len(signals["events"])
+            face = FaceResponse(signals["face"], signals["clean"], signals["landmarks"])
+        if moves_by_itself:
             natural.append(natural_motions(file, rng))
         for i in rng.integers(len(fields), size=_RESPONSES_A_FACE):
             responses.append(face(fields[i])[1])
     moved = np.concatenate(natural) if natural else np.zeros((0, len(FACE_CELLS), 2))
     if not len(moved):
         raise InputError(
-            "no signals without motions put in: give --takes 2 or more to tools/synthesize.py"
+            "in none of the signals a face moves by itself alone: "
+            "tools/synthesize.py makes such in even takes"
         )
     return patterns_between(moved, np.array(responses))

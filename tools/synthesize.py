@@ -120,7 +120,7 @@ def follow(frames: Iterator[Frame], model: Path) -> dict[str, np.ndarray]:
         return {}
     middle = calmest[_MEAN_FRAMES // 2]
     signals = {key: np.array(values, np.float32) for key, values in found.items()}
-    # A hundredth of a pixel is far below what flow can tell.
+    # Half precision: a hundredth of a pixel, a few where a long clip has gone far from its start.
     signals["cells"] = signals["cells"].astype(np.float16)
     return {
         **signals,

@@ -46,6 +46,11 @@ THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
 _LIDS = 40
 _CURVE_WINDOWS = 2560
+# What is read of each background.
+_SIGNALS = {
+    *("time_s", "regions", "cells", "trust", "head", "place", "blink", "jaw_open"),
+    *("face", "clean", "landmarks", "still", "events"),
+}
 # What a face shows of a motion takes two milliseconds to find out.
 _MOTIONS_A_FACE = 100
 
@@ -223,11 +228,18 @@ def background_files(folder: Path) -> list[Path]:
     """The whole signals in a folder.
 
     Raises:
-        InputError: There are none.
+        InputError: There are none, or some lack what is needed.
     """
     files = [f for f in sorted(folder.glob("*.npz")) if not f.stem.endswith(".part")]
     if not files:
         raise InputError(f"no backgrounds in {folder}: make them with tools/synthesize.py")
+    for file in files:
+        with np.load(file, allow_pickle=False) as signals:
+            if missing := _SIGNALS - set(signals.files):
+                raise InputError(
+                    f"{file} holds no {', '.join(sorted(missing))}: "
+                    "make it anew with this version's tools/synthesize.py"
+                )
     return files
 
 
@@ -279,17 +291,18 @@ def main(arguments: list[str] | None = None) -> int:
         clips = release.without(options.exclude_subjects)
         files = background_files(options.backgrounds)
         held = background_files(options.held_out or options.backgrounds)
+        rng = np.random.default_rng(options.seed)
+        motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
+        lids = lid_motions(_LIDS, rng)
+        print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
+        patterns = find_patterns(files, [rise for rise, _ in motions], rng)
+        backgrounds = load(files, motions, lids, patterns, rng)
+        maker = WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))
     except InputError as error:
         print(f"train_spotter: {error}", file=sys.stderr)
         return 2
-    rng = np.random.default_rng(options.seed)
-    motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
-    lids = lid_motions(_LIDS, rng)
-    print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
-    patterns = find_patterns(files, [rise for rise, _ in motions], rng)
-    backgrounds = load(files, motions, lids, patterns, rng)
     network = train(
-        [WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))],
+        [maker],
         options.steps,
         options.batch,
         options.seed,

@@ -52,6 +52,25 @@ def test_backgrounds_that_are_not_there_are_bad_usage(tmp_path, capsys):
     assert f"no backgrounds in {tmp_path}" in capsys.readouterr().err
 
 
+def test_backgrounds_of_another_version_are_bad_usage(tmp_path, capsys):
+    data = write_release(tmp_path / "data")
+    old = tmp_path / "old.0.npz"
+    np.savez(old, time_s=np.arange(9), regions=np.zeros((9, 18, 2)))
+    arguments = ["--data", str(data), "--backgrounds", str(tmp_path), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"{old} holds no blink, cells, clean" in said
+    assert "make it anew" in said
+
+
+def test_signals_without_quiet_ones_are_bad_usage(tmp_path, capsys, astronaut_face):
+    data, signals = write_release(tmp_path / "data"), tmp_path / "signals"
+    write_signals(signals / "one.1.npz", astronaut_face, events=[(2, 2.2, 2.4, 0)])
+    arguments = ["--data", str(data), "--backgrounds", str(signals), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    assert "even takes" in capsys.readouterr().err
+
+
 def targets() -> torch.Tensor:
     target = torch.zeros(1, STEPS, TARGETS)
     target[..., 5] = 1
