@@ -237,7 +237,8 @@ class RegionalMotion:
         rigid = self._rigid
         rest, part = rigid.remove(flow)
         weights, trust = region_weights(face.landmarks, rigid.weights)
-        regions = self._regions + weights @ rest
+        # In double precision this product is large enough to wake, and wait for, BLAS's threads.
+        regions = self._regions + weights @ rest.astype(np.float32)
         cells = self._cells + rest[FACE_CELLS]
         head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
         away = np.hypot(*flow[rigid.weights > 0].T)

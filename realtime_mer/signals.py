@@ -29,7 +29,9 @@ CHANNELS = 2 * (2 * _COUNT + PATTERNS) + (_COUNT + PATTERNS) + _COUNT + 10 + 4
 _BASELINE = slice(2 * (2 * _COUNT + PATTERNS), 3 * PATTERNS + 5 * _COUNT)
 # Where the interpolated motion is sampled around a grid point, in steps: averaging over a step.
 _WITHIN = (np.arange(4) - 1.5) / 4
+# Time constant of the baseline, and what a step leaves of it.
 _BASELINE_S = 3.0
+_KEEP = float(np.exp(-STEP_S / _BASELINE_S))
 _LAG = 4
 # Motions below these are noise; asinh is linear below and logarithmic above.
 _SPEED_PX = 0.05
@@ -105,10 +107,9 @@ class EvenClock:
 @functools.lru_cache(maxsize=4)
 def _baseline_weights(steps: int) -> np.ndarray:
     """(steps, steps): the causal exponential mean as a matrix, started at the first value."""
-    keep = float(np.exp(-STEP_S / _BASELINE_S))
     age = np.subtract.outer(np.arange(steps), np.arange(steps))
-    weights = np.where(age >= 0, (1 - keep) * keep ** np.maximum(age, 0), 0)
-    weights[:, 0] = keep ** np.arange(steps)
+    weights = np.where(age >= 0, (1 - _KEEP) * _KEEP ** np.maximum(age, 0), 0)
+    weights[:, 0] = _KEEP ** np.arange(steps)
     return weights.astype(np.float32)
 
 
@@ -178,8 +179,10 @@ class RunningFeatures:
     """
 
     def __init__(self, steps: int, kept: int) -> None:
-        self._weights = _baseline_weights(steps)[-kept:]
-        self._sizes = np.zeros((steps, _COUNT + PATTERNS), np.float32)
+        # Exponential means from the stream's first row on. What came before the rows of a window
+        # weighs as much in a later mean as the mean at the window's start, aged.
+        self._means = np.zeros((steps, _COUNT + PATTERNS), np.float32)
+        self._aged = _KEEP ** np.arange(steps - kept, steps, dtype=np.float32)[:, None]
         self._features = np.empty((kept, CHANNELS), np.float32)
         self._rows: deque[np.ndarray] = deque(maxlen=_LAG + 1)
 
@@ -192,12 +195,12 @@ class RunningFeatures:
             self._features[:] = found
         self._features[:-1] = self._features[1:]
         self._features[-1] = found
-        self._sizes[:-1] = self._sizes[1:]
-        self._sizes[-1] = _size(step)
-        # As far as `features` knows, nothing moved before its first row.
-        self._sizes[0] = 0
+        self._means[:-1] = self._means[1:]
+        self._means[-1] += (1 - _KEEP) * (_size(step) - self._means[-1])
 
     def last(self) -> np.ndarray:
         """(kept, CHANNELS) float32, to be read before the next row."""
-        self._features[:, _BASELINE] = _calm(self._weights @ self._sizes)
+        means = self._means[-len(self._aged) :] - self._aged * self._means[0]
+        # Rounding may leave less than nothing.
+        self._features[:, _BASELINE] = _calm(np.maximum(means, 0))
         return self._features
