@@ -34,10 +34,6 @@ _RING_FPS = 200
 # Of several faces, one that was lost for so long has its memory freed; it may come back under its
 # number, and starts afresh.
 _FORGET_S = 1.5
-# Farther than this the skin goes in a blink, in speech, in a macro-expression, or seems to go as a
-# head turns, not in a micro-expression (`FlowPair.intensity_px`): the spotter is taught up to 4 px,
-# and a noisy picture adds to that.
-MOST_PX = 4.5
 # The spotter averages over steps of 1/30 s: four motions a step tell it all that more would.
 _MOTION_FPS = 120.0
 # The time over which a region's motion is shown: the rise of a micro-expression.

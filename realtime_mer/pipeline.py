@@ -47,7 +47,7 @@ from realtime_mer.event import (
     Session,
     Summary,
 )
-from realtime_mer.face_chain import MOST_PX, FaceChain
+from realtime_mer.face_chain import FaceChain
 from realtime_mer.frame import Frame
 from realtime_mer.interpolation import TRACK_FPS, PacedTracker, TrackedFrame
 from realtime_mer.landmark_model import find_landmark_model
@@ -538,15 +538,9 @@ class Recognizer:
     def _named(
         self, found: Sequence[tuple[int, Interval]], frame: Frame
     ) -> tuple[MicroExpression, ...]:
-        """The micro-expressions of (face, interval), classified in one go.
-
-        The spotter sees means over regions; what moves too far for one is seen in the pictures.
-        """
+        """The micro-expressions of (face, interval), classified in one go."""
         with self.stats.stage("classify"):
             seen = [(*one, self._chains[one[0]].pair(one[1])) for one in found]
-            seen = [one for one in seen if one[2].intensity_px <= MOST_PX]
-            if not seen:
-                return ()
             images = np.stack([pair.images for _, _, pair in seen])
             probabilities = self._classifier.classify(images)
         return tuple(

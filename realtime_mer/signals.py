@@ -24,9 +24,8 @@ PATTERN_SHAPE = (2 * len(FACE_CELLS), PATTERNS)
 # Columns of a row: regions x and y, patterns, trust, head, place, blink, jaw.
 _COLUMNS = np.cumsum([0, 2 * _COUNT, PATTERNS, _COUNT, 3, 2, 1, 1]).tolist()
 ROW = _COLUMNS[-1]
-# Channels that `features` makes of a row, and among them the baselines of regions and patterns.
+# Channels that `features` makes of a row.
 CHANNELS = 2 * (2 * _COUNT + PATTERNS) + (_COUNT + PATTERNS) + _COUNT + 10 + 4
-_BASELINE = slice(2 * (2 * _COUNT + PATTERNS), 3 * PATTERNS + 5 * _COUNT)
 # Where the interpolated motion is sampled around a grid point, in steps: averaging over a step.
 _WITHIN = (np.arange(4) - 1.5) / 4
 # Time constant of the baseline, and what a step leaves of it.
@@ -115,8 +114,8 @@ def _baseline_weights(steps: int) -> np.ndarray:
 
 def _change(rows: np.ndarray, lag: int) -> np.ndarray:
     """Rows (..., n, ROW) less those `lag` before them; the first one stands for what is missing."""
-    before = np.concatenate([np.repeat(rows[..., :1, :], lag, -2), rows[..., :-lag, :]], axis=-2)
-    return rows - before
+    before = np.concatenate([np.repeat(rows[..., :1, :], lag, -2), rows], axis=-2)
+    return rows - before[..., : rows.shape[-2], :]
 
 
 def _size(step: np.ndarray) -> np.ndarray:
@@ -127,12 +126,10 @@ def _size(step: np.ndarray) -> np.ndarray:
     return np.concatenate([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
 
 
-def _calm(baseline: np.ndarray) -> np.ndarray:
-    return np.log(baseline + 0.01) + 3
-
-
-def _features(rows: np.ndarray, step: np.ndarray, lagged: np.ndarray) -> np.ndarray:
-    """All features (..., CHANNELS) of rows (..., ROW) by their changes, the baseline left at 0."""
+def _features(
+    rows: np.ndarray, step: np.ndarray, lagged: np.ndarray, baseline: np.ndarray
+) -> np.ndarray:
+    """All features (..., CHANNELS) of rows (..., ROW), by their changes and the means of these."""
     regions, patterns, trust, head, place, blink, jaw = (
         slice(*ends) for ends in pairwise(_COLUMNS)
     )
@@ -142,7 +139,7 @@ def _features(rows: np.ndarray, step: np.ndarray, lagged: np.ndarray) -> np.ndar
             np.arcsinh(lagged[..., regions] / _SHIFT_PX),
             np.arcsinh(step[..., patterns] / _PATTERN_SPEED),
             np.arcsinh(lagged[..., patterns] / _PATTERN_SHIFT),
-            np.zeros((*rows.shape[:-1], _COUNT + PATTERNS), np.float32),
+            np.log(baseline + 0.01) + 3,
             rows[..., trust] / 8,
             np.arcsinh(step[..., head] / 0.1),
             np.arcsinh(step[..., place] / 0.2),
@@ -165,42 +162,20 @@ def features(rows: np.ndarray) -> np.ndarray:
     """
     step = _change(rows, 1)
     size = _size(step)
-    found = _features(rows, step, _change(rows, _LAG))
-    found[..., _BASELINE] = _calm(_baseline_weights(size.shape[-2]) @ size)
-    return found
+    baseline = _baseline_weights(size.shape[-2]) @ size
+    return _features(rows, step, _change(rows, _LAG), baseline)
 
 
 class RunningFeatures:
-    """The end of `features` of the last rows of a stream, with only what is new worked out.
+    """`features` of a stream, row by row."""
 
-    Args:
-        steps: How many rows `features` would be given; a young stream is preceded by its first.
-        kept: How many of the last features are wanted.
-    """
-
-    def __init__(self, steps: int, kept: int) -> None:
-        # Exponential means from the stream's first row on. What came before the rows of a window
-        # weighs as much in a later mean as the mean at the window's start, aged.
-        self._means = np.zeros((steps, _COUNT + PATTERNS), np.float32)
-        self._aged = _KEEP ** np.arange(steps - kept, steps, dtype=np.float32)[:, None]
-        self._features = np.empty((kept, CHANNELS), np.float32)
+    def __init__(self) -> None:
         self._rows: deque[np.ndarray] = deque(maxlen=_LAG + 1)
+        self._baseline = np.zeros(_COUNT + PATTERNS, np.float32)
 
-    def __call__(self, row: np.ndarray) -> None:
-        """Takes the next row (ROW,)."""
+    def __call__(self, row: np.ndarray) -> np.ndarray:
+        """(CHANNELS,) float32 of the next row (ROW,)."""
         self._rows.append(row)
         step = row - self._rows[max(0, len(self._rows) - 2)]
-        found = _features(row, step, row - self._rows[0])
-        if len(self._rows) == 1:
-            self._features[:] = found
-        self._features[:-1] = self._features[1:]
-        self._features[-1] = found
-        self._means[:-1] = self._means[1:]
-        self._means[-1] += (1 - _KEEP) * (_size(step) - self._means[-1])
-
-    def last(self) -> np.ndarray:
-        """(kept, CHANNELS) float32, to be read before the next row."""
-        means = self._means[-len(self._aged) :] - self._aged * self._means[0]
-        # Rounding may leave less than nothing.
-        self._features[:, _BASELINE] = _calm(np.maximum(means, 0))
-        return self._features
+        self._baseline = self._baseline + (1 - _KEEP) * (_size(step) - self._baseline)
+        return _features(row, step, row - self._rows[0], self._baseline)

@@ -23,15 +23,17 @@ from realtime_mer.motion import Motion
 from realtime_mer.signals import CHANNELS, PATTERN_SHAPE, STEP_S, EvenClock, RunningFeatures
 from realtime_mer.weights import load_weights, open_session
 
-# Rows behind the signals' baseline, as in training (tools/spotting_data.py), and the last of them
-# that the network looks back on (models/spotter.py).
-_STEPS = 160
-_RECEPTIVE_STEPS = 77
 _OUTPUTS = 6
 # Before this a stream has no baseline.
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
 LENGTH_S = (0.04, 0.55)
+# Farther than this the skin goes in a blink, in speech, in a macro-expression, or seems to go as a
+# head turns, not in a micro-expression: the network is taught up to 4 px, two thirds of which the
+# flow of cells finds. Pixels of the canonical face, 99th percentile over the cells, onset to apex.
+MOST_PX = 2.7
+# Motions are remembered for as long as a proposal reaches back.
+_MEMORY_S = 1.2
 # Of a macro-expression: a shorter one is none, a longer one is a mood or a new posture.
 MACRO_LENGTH_S = (0.5, 4.5)
 # The network tells of macro-expressions this late, by its training: at its beginning, nothing
@@ -104,16 +106,20 @@ class SpotterModel:
             ) from error
         self._session = open_session(loaded, ["CPUExecutionProvider"])
         ends = [*self._session.get_inputs(), *self._session.get_outputs()]
-        shapes = [tuple(end.shape[-2:]) for end in ends]
-        if shapes != [(_RECEPTIVE_STEPS, CHANNELS), ("batch", _OUTPUTS), PATTERN_SHAPE]:
+        shapes = [tuple(end.shape) for end in ends]
+        state = shapes[1] if len(shapes) == 5 else ()
+        if shapes != [(1, CHANNELS), state, (1, _OUTPUTS), state, PATTERN_SHAPE]:
             raise InputError(
                 f"weights {weights} are not a spotter's: give what tools/train_spotter.py made"
             )
-        self._input, self._output, patterns = (end.name for end in ends)
+        self._names = [end.name for end in ends]
+        self._start = np.zeros(state, np.float32)
         # They do not depend on what goes in.
-        nothing = np.zeros((1, _RECEPTIVE_STEPS, CHANNELS), np.float32)
-        self.patterns = self._session.run([patterns], {self._input: nothing})[0]
-        self.patterns.setflags(write=False)
+        signals, state, *_, patterns = self._names
+        nothing = {signals: np.zeros((1, CHANNELS), np.float32), state: self._start}
+        self.patterns = self._session.run([patterns], nothing)[0]
+        for array in (self._start, self.patterns):
+            array.setflags(write=False)
 
     @property
     def has_curve(self) -> bool:
@@ -147,11 +153,25 @@ class SpotterModel:
             )
         return self._curve
 
-    def __call__(self, signals: np.ndarray) -> np.ndarray:
-        """(OUTPUTS,) of the last step: probability of an end and of inside, since, length, apex,
-        probability of a macro-expression.
+    def start(self) -> np.ndarray:
+        """The network's state before the first step of a stream."""
+        return self._start
+
+    def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One step of a stream.
+
+        Args:
+            signals: (CHANNELS,) float32.
+            state: What the step before gave, or `start`.
+
+        Returns:
+            (OUTPUTS,): probability of an end and of inside, since, length, apex, probability of a
+            macro-expression; and the state for the next step.
         """
-        return self._session.run([self._output], {self._input: signals[None]})[0][0]
+        *inputs, told, after, _ = self._names
+        given = dict(zip(inputs, (signals[None], state), strict=True))
+        outputs, state = self._session.run([told, after], given)
+        return outputs[0], state
 
 
 class Spotter:
@@ -160,7 +180,10 @@ class Spotter:
     def __init__(self, model: SpotterModel) -> None:
         self._model = model
         self._clock = EvenClock(model.patterns)
-        self._features = RunningFeatures(_STEPS, _RECEPTIVE_STEPS)
+        self._features = RunningFeatures()
+        self._state = model.start()
+        # The time of each motion of late, and where its cells were.
+        self._cells: deque[tuple[float, np.ndarray]] = deque(maxlen=256)
         self._steps = 0
         self._ends: deque[tuple[float, float, Interval]] = deque(maxlen=3)
         self._reported_until = -np.inf
@@ -170,14 +193,17 @@ class Spotter:
 
     def __call__(self, motion: Motion) -> Spotting:
         """What is known with the motion of the newest frame."""
+        self._cells.append((motion.time_s, motion.cells))
+        while self._cells[0][0] < motion.time_s - _MEMORY_S:
+            self._cells.popleft()
         found: list[Interval] = []
         macros: list[tuple[float, float]] = []
         for time_s, row in self._clock(motion):
-            self._features(row)
+            told, self._state = self._model(self._features(row), self._state)
             self._steps += 1
             if self._steps < _WARM_UP_STEPS:
                 continue
-            *micro, macro = map(float, self._model(self._features.last()))
+            *micro, macro = map(float, told)
             found += self._micro(time_s, micro)
             macros += self._macro(time_s - MACRO_DELAY_S, macro)
         return Spotting(self._score, tuple(found), self._window, tuple(macros))
@@ -213,7 +239,17 @@ class Spotter:
         before, (_, last, interval) = self._ends[0], self._ends[-2]
         is_peak = last >= threshold and end < last and last >= before[1]
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
-        if is_peak and fits and interval.onset_s > self._reported_until - STEP_S:
-            self._reported_until = interval.offset_s
-            return [interval]
-        return []
+        if not (is_peak and fits and interval.onset_s > self._reported_until - STEP_S):
+            return []
+        if self._moved_px(interval) > MOST_PX:
+            return []
+        self._reported_until = interval.offset_s
+        return [interval]
+
+    def _moved_px(self, interval: Interval) -> float:
+        """How far the skin went from onset to apex, as `MOST_PX` has it."""
+        onset, apex = (
+            min(self._cells, key=lambda seen: abs(seen[0] - time_s))[1]
+            for time_s in (interval.onset_s, interval.apex_s)
+        )
+        return float(np.percentile(np.linalg.norm(apex - onset, axis=1), 99))

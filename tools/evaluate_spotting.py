@@ -82,11 +82,7 @@ class Watcher:
             seconds = recognizer.summary("").duration_s + 1 / fps
         found_at = {}
         if self._thresholds:
-            small = {event.interval for event in found}
-            found_at = {
-                threshold: tuple(i for i in intervals if i in small)
-                for threshold, intervals in proposed(motions, self._model, self._thresholds).items()
-            }
+            found_at = proposed(motions, self._model, self._thresholds)
             reported = set(found_at[self.points.delivered])
             found = tuple(event for event in found if event.interval in reported)
         return Result(

@@ -1,9 +1,8 @@
 """The operating curve: what the spotter finds and how often it is wrong, threshold by threshold.
 
 Tracking and motion take nearly all the time and know nothing of the threshold. So they are done
-once, with a spotter that proposes all it can: what of that is reported is small enough for a
-micro-expression. The motions that reach the spotter are kept, and new spotters look at them at
-other thresholds.
+once, with a spotter that proposes all it can. The motions that reach it are kept, and new spotters
+look at them at other thresholds.
 """
 
 from __future__ import annotations
@@ -58,10 +57,11 @@ class _Eager:
     threshold = 1e-6
 
     def __init__(self, model: SpotterModel) -> None:
-        self._model, self.patterns = model, model.patterns
+        self.start, self.patterns = model.start, model.patterns
+        self._model = model
 
-    def __call__(self, signals: np.ndarray) -> np.ndarray:
-        return self._model(signals)
+    def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._model(signals, state)
 
 
 @contextlib.contextmanager
@@ -101,6 +101,7 @@ class _Answers:
 
     def __init__(self, model: SpotterModel) -> None:
         self.threshold, self.patterns = model.threshold, model.patterns
+        self.start = model.start
         self._model = model
         self._answers: list[np.ndarray] = []
         self._step = 0
@@ -110,11 +111,13 @@ class _Answers:
         self.threshold, self._step = threshold, 0
         return self
 
-    def __call__(self, signals: np.ndarray) -> np.ndarray:
+    def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._step == len(self._answers):
-            self._answers.append(self._model(signals))
+            answer, state = self._model(signals, state)
+            self._answers.append(answer)
+        # Where all is answered, the state serves nobody.
         self._step += 1
-        return self._answers[self._step - 1]
+        return self._answers[self._step - 1], state
 
 
 def proposed(

@@ -12,8 +12,9 @@ reads:
     none      nothing
 
 A motion is a field of CausalNet's flow release that warps the face; photos are put under a swaying
-camera, with blinks; all are seen through a cheap camera (`tools/synthesize.py`). For figures that
-mean something, the media and the subjects are ones that neither network was trained on.
+camera, with blinks; all are seen through other cameras, every other one a cheap one
+(`tools/synthesize.py`). For figures that mean something, the media and the subjects are ones that
+neither network was trained on.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.data import read_release
-from models.spotter import RECEPTIVE_STEPS, LastStep, SpotterNetwork
+from models.spotter import PAST_STEPS, RECEPTIVE_STEPS, WIDTH, SpotterNetwork, StreamSpotter
 from realtime_mer.event import InputError
 from realtime_mer.signals import CHANNELS, STEP_S, features
 from realtime_mer.spotter import LENGTH_S
@@ -205,12 +205,11 @@ def export(
     """Writes the network and its patterns as ONNX, and the card beside it; both appear whole."""
     part = out.with_suffix(".part")
     torch.onnx.export(
-        LastStep(network, torch.from_numpy(patterns)).eval(),
-        (torch.zeros(1, RECEPTIVE_STEPS, CHANNELS),),
+        StreamSpotter(network, torch.from_numpy(patterns)).eval(),
+        (torch.zeros(1, CHANNELS), torch.zeros(1, WIDTH, PAST_STEPS)),
         str(part),
-        input_names=["signals"],
-        output_names=["spotting", "patterns"],
-        dynamic_axes={"signals": {0: "batch"}, "spotting": {0: "batch"}},
+        input_names=["signals", "state"],
+        output_names=["spotting", "next_state", "patterns"],
         dynamo=False,
     )
     content = part.read_bytes()

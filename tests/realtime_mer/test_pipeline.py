@@ -116,14 +116,6 @@ def test_hidden_events_are_found_once_each_and_nothing_else(eventful):
         assert sum(event.probabilities.values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_what_moves_too_far_is_no_micro_expression(clip, eventful, monkeypatch):
-    farthest = max(event.intensity_px for event in events_of(eventful))
-    monkeypatch.setattr(pipeline, "MOST_PX", 0.99 * farthest)
-    found = events_of(analyses_of(clip))
-    assert len(found) == len(EVENTS) - 1
-    assert all(event.intensity_px < farthest for event in found)
-
-
 def test_events_are_told_at_the_frame_that_completes_them(eventful):
     for analysis in eventful:
         for event in analysis.events:

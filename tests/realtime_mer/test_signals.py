@@ -238,25 +238,27 @@ def test_features_do_not_see_where_a_motion_started():
 def test_features_are_finite_and_of_moderate_size(scale):
     seen = features(scale * random_rows(200))
     assert np.isfinite(seen).all()
-    quick = np.r_[0 : 4 * COUNT + 2 * PATTERNS]
+    quick = np.r_[0 : 2 * TRUST]
     assert np.abs(seen[:, quick]).max() < 15
 
 
 def test_a_still_face_has_quiet_features():
     rows = np.repeat(random_rows(1), 90, 0)
     seen = features(rows)
-    quiet = 4 * COUNT + 2 * PATTERNS  # then come the baselines and the trust
+    quiet = 2 * TRUST  # then come the baselines and the trust
     motion = np.r_[0:quiet, quiet + 2 * COUNT + PATTERNS : CHANNELS - 4]
     assert not seen[:, motion].any()
 
 
-def test_running_features_are_the_end_of_the_features_of_the_last_rows():
-    steps, kept = 40, 12
+def test_running_features_are_those_of_all_rows():
     rows = random_rows(90)
-    running = RunningFeatures(steps, kept)
-    for count in range(1, len(rows) + 1):
-        running(rows[count - 1])
-        # A young stream is preceded by its first row.
-        seen = rows[max(0, count - steps) : count]
-        seen = np.concatenate([np.repeat(seen[:1], steps - len(seen), 0), seen])
-        np.testing.assert_allclose(running.last(), features(seen)[-kept:], rtol=1e-5, atol=1e-5)
+    running = RunningFeatures()
+    seen = np.array([running(row) for row in rows])
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen, features(rows), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3, 14, 15, 16])
+def test_features_of_a_young_stream_are_those_of_its_rows(count):
+    rows = random_rows(40)
+    np.testing.assert_allclose(features(rows[:count]), features(rows)[:count], rtol=1e-4, atol=1e-5)

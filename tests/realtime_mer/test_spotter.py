@@ -16,7 +16,13 @@ from realtime_mer.event import InputError, Interval
 from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER
 from realtime_mer.signals import PATTERN_SHAPE
-from realtime_mer.spotter import LENGTH_S, MACRO_DELAY_S, Spotter, SpotterModel
+from realtime_mer.spotter import (
+    _WARM_UP_STEPS,
+    LENGTH_S,
+    MACRO_DELAY_S,
+    Spotter,
+    SpotterModel,
+)
 
 BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
 # Brows that rise by up to a pixel, cell by cell.
@@ -157,15 +163,22 @@ class Script:
     patterns = np.zeros(PATTERN_SHAPE, np.float32)
 
     def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=()) -> None:
-        self.ends, self.rest, self.steps = list(ends), (since, length, apex), 0
+        self.ends, self.rest = list(ends), (since, length, apex)
         self.macros = list(macros)
+        self.steps = 1 - _WARM_UP_STEPS
 
-    def __call__(self, signals: np.ndarray) -> np.ndarray:
+    def start(self) -> int:
+        return 0
+
+    def __call__(self, signals: np.ndarray, state: int) -> tuple[np.ndarray, int]:
+        # The state is what was handed back with the step before.
+        assert state == self.steps + _WARM_UP_STEPS - 1
         end, macro = (
-            told[self.steps] if self.steps < len(told) else 0.0 for told in (self.ends, self.macros)
+            told[self.steps] if 0 <= self.steps < len(told) else 0.0
+            for told in (self.ends, self.macros)
         )
         self.steps += 1
-        return np.array([end, 0.0, *self.rest, macro], np.float32)
+        return np.array([end, 0.0, *self.rest, macro], np.float32), state + 1
 
 
 def decide(script: Script) -> list[Interval]:
@@ -223,6 +236,14 @@ def test_onset_apex_and_offset_are_in_order_whatever_the_network_says(length, ap
         assert interval.onset_s <= interval.apex_s <= interval.offset_s
 
 
+@pytest.mark.parametrize(("raise_px", "proposals"), [(2.5, 1), (16.0, 0)])
+def test_what_moves_too_far_is_no_micro_expression(raise_px, proposals):
+    # The script tells of an offset 0.1 s before the 61st step, where the brows are back again.
+    event = Interval(1.65, 1.8, 1.95)
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), motions(event, raise_px=raise_px))) == proposals
+
+
 def test_score_is_one_at_the_threshold():
     script = Script([0.0, 0.25, 0.5, 1.0])
     spotter = Spotter(script)
@@ -263,7 +284,7 @@ def test_what_lasts_as_long_as_a_macro_expression_is_one(macros, count):
 def test_delivered_network_tells_macro_from_micro_expression(model):
     def told(event: Interval) -> tuple[int, int]:
         spotter, found, macros = Spotter(model), 0, 0
-        for motion in motions(event, raise_px=6.0, length_s=9.0):
+        for motion in motions(event, raise_px=4.0, length_s=9.0):
             spotting = spotter(motion)
             found += len(spotting.found)
             macros += len(spotting.macros)

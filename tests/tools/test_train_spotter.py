@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.spotter import RECEPTIVE_STEPS
 from realtime_mer.signals import CHANNELS
 from realtime_mer.spotter import SpotterModel
 from tests.signals import write_signals
@@ -40,8 +39,9 @@ def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
     assert card["trained_on"]["motions"].startswith("15 pairs")
     assert (card["held_out"], card["excluded_subjects"]) == (["other"], ["p1"])
     assert model.threshold == card["threshold"]
-    told = model(np.zeros((RECEPTIVE_STEPS, CHANNELS), np.float32))
+    told, state = model(np.zeros(CHANNELS, np.float32), model.start())
     assert told.shape == (6,)
+    assert state.shape == model.start().shape
     assert ((told[[0, 1, 5]] > 0) & (told[[0, 1, 5]] < 1)).all()
 
 
