@@ -12,7 +12,7 @@ reads:
     none      nothing
 
 A motion is a field of CausalNet's flow release that warps the face; photos are put under a swaying
-camera, with blinks; all are seen through other cameras, every other one a cheap one
+camera, with blinks; all are seen through other cameras, half of them cheap ones
 (`tools/synthesize.py`). For figures that mean something, the media and the subjects are ones that
 neither network was trained on.
 """
