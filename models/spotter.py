@@ -12,6 +12,7 @@ _DILATIONS = (1, 2, 4, 8, 16, 1, 2, 4)
 # Steps that the blocks together look back on, and those on which the last output depends.
 PAST_STEPS = 2 * sum(_DILATIONS)
 RECEPTIVE_STEPS = 1 + PAST_STEPS
+# Channels between the blocks.
 WIDTH = 36
 
 
@@ -44,15 +45,15 @@ class SpotterNetwork(nn.Module):
     and where in it the apex lies; and whether a macro-expression was under way half a second ago.
     """
 
-    def __init__(self, channels: int, width: int = WIDTH, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.enter = nn.Conv1d(channels, width, 1)
+        self.enter = nn.Conv1d(channels, WIDTH, 1)
         self.blocks = nn.Sequential(
-            *(CausalBlock(width, dilation, dropout) for dilation in _DILATIONS)
+            *(CausalBlock(WIDTH, dilation, dropout) for dilation in _DILATIONS)
         )
-        self.norm = nn.BatchNorm1d(width)
+        self.norm = nn.BatchNorm1d(WIDTH)
         self.leave = nn.Sequential(
-            nn.Conv1d(width, width, 1), nn.GELU(), nn.Conv1d(width, OUTPUTS, 1)
+            nn.Conv1d(WIDTH, WIDTH, 1), nn.GELU(), nn.Conv1d(WIDTH, OUTPUTS, 1)
         )
 
     def forward(self, signals: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class SpotterNetwork(nn.Module):
 
         Args:
             signals: (batch, 1, channels).
-            state: (batch, width, PAST_STEPS) what the blocks still look back on; zeros at first.
+            state: (batch, WIDTH, PAST_STEPS) what the blocks still look back on; zeros at first.
 
         Returns:
             (batch, 1, OUTPUTS) and the state for the next step.

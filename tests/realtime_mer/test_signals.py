@@ -255,10 +255,10 @@ def test_running_features_are_those_of_all_rows():
     running = RunningFeatures()
     seen = np.array([running(row) for row in rows])
     assert seen.dtype == np.float32
-    np.testing.assert_allclose(seen, features(rows), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(seen, features(rows), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 14, 15, 16])
 def test_features_of_a_young_stream_are_those_of_its_rows(count):
     rows = random_rows(40)
-    np.testing.assert_allclose(features(rows[:count]), features(rows)[:count], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features(rows[:count]), features(rows)[:count], rtol=1e-5, atol=1e-5)

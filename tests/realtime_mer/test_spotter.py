@@ -282,16 +282,18 @@ def test_what_lasts_as_long_as_a_macro_expression_is_one(macros, count):
 
 
 def test_delivered_network_tells_macro_from_micro_expression(model):
-    def told(event: Interval) -> tuple[int, int]:
+    def told(event: Interval, raise_px: float) -> tuple[int, int]:
         spotter, found, macros = Spotter(model), 0, 0
-        for motion in motions(event, raise_px=4.0, length_s=9.0):
+        for motion in motions(event, raise_px=raise_px, length_s=9.0):
             spotting = spotter(motion)
             found += len(spotting.found)
             macros += len(spotting.macros)
         return found, macros
 
-    assert told(Interval(3.0, 3.9, 5.0)) == (0, 1)
-    assert told(Interval(4.0, 4.2, 4.4)) == (1, 0)
+    assert told(Interval(3.0, 3.9, 5.0), 6.0) == (0, 1)
+    # As far as the network is taught; what goes farther is none, however short.
+    assert told(Interval(4.0, 4.2, 4.4), 4.0) == (1, 0)
+    assert told(Interval(4.0, 4.2, 4.4), 6.0) == (0, 0)
 
 
 # Weights
