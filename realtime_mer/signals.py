@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
+from realtime_mer.motion import EXPRESSIVE, FACE_CELLS, REGIONS, Motion
 
 STEP_S = 1 / 30
 _COUNT = len(REGIONS)
@@ -24,14 +24,47 @@ PATTERN_SHAPE = (2 * len(FACE_CELLS), PATTERNS)
 # Columns of a row: regions x and y, patterns, trust, head, place, blink, jaw.
 _COLUMNS = np.cumsum([0, 2 * _COUNT, PATTERNS, _COUNT, 3, 2, 1, 1]).tolist()
 ROW = _COLUMNS[-1]
+# Columns that move together, by how far they go: the brows, the eyes, the mouth, all of the
+# skin, the patterns that tell most of micro-expressions, all patterns, the head, its place.
+_NAMES = list(REGIONS)
+
+
+def _regions_named(*words: str) -> list[int]:
+    found = [i for i, name in enumerate(_NAMES) if any(word in name for word in words)]
+    return [2 * i + axis for i in found for axis in (0, 1)]
+
+
+_FIRST = 2 * _COUNT
+_GROUPS: tuple[list[int], ...] = (
+    _regions_named("brow", "glabella"),
+    _regions_named("eye"),
+    _regions_named("lip", "chin", "cheek", "nose"),
+    list(range(2 * EXPRESSIVE)),
+    [*range(_FIRST, _FIRST + 8), *range(_FIRST + PATTERNS // 2, _FIRST + PATTERNS // 2 + 8)],
+    list(range(_FIRST, _FIRST + PATTERNS)),
+    list(range(_COLUMNS[3], _COLUMNS[4])),
+    list(range(_COLUMNS[4], _COLUMNS[5])),
+)
+# How far they went within so many steps, up to the length of a micro-expression.
+_LAGS = (1, 2, 4, 6, 9, 13)
+# Distances below these are noise, pixels or units of patterns.
+_GROUP_FLOOR = np.float32([0.03, 0.06, 0.03, 0.03, 0.1, 0.1, 0.03, 0.05])
+# Of the patterns and regions one by one, and of the groups: the lag that the baseline is taken of.
+_LAG = 4
 # Channels that `features` makes of a row.
-CHANNELS = 2 * (2 * _COUNT + PATTERNS) + (_COUNT + PATTERNS) + _COUNT + 10 + 4
+CHANNELS = (
+    2 * (2 * _COUNT + PATTERNS)
+    + (_COUNT + PATTERNS)
+    + _COUNT
+    + 10
+    + 4
+    + len(_GROUPS) * (len(_LAGS) + 1)
+)
 # Where the interpolated motion is sampled around a grid point, in steps: averaging over a step.
 _WITHIN = (np.arange(4) - 1.5) / 4
 # Time constant of the baseline, and what a step leaves of it.
 _BASELINE_S = 3.0
 _KEEP = float(np.exp(-STEP_S / _BASELINE_S))
-_LAG = 4
 # Motions below these are noise; asinh is linear below and logarithmic above.
 _SPEED_PX = 0.05
 _SHIFT_PX = 0.15
@@ -105,11 +138,10 @@ class EvenClock:
 
 @functools.lru_cache(maxsize=4)
 def _baseline_weights(steps: int) -> np.ndarray:
-    """(steps, steps): the causal exponential mean as a matrix, started at the first value."""
+    """(steps, steps): the causal exponential mean of all that has been seen, as a matrix."""
     age = np.subtract.outer(np.arange(steps), np.arange(steps))
-    weights = np.where(age >= 0, (1 - _KEEP) * _KEEP ** np.maximum(age, 0), 0)
-    weights[:, 0] = _KEEP ** np.arange(steps)
-    return weights.astype(np.float32)
+    weights = np.where(age >= 0, _KEEP ** np.maximum(age, 0), 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _change(rows: np.ndarray, lag: int) -> np.ndarray:
@@ -126,10 +158,29 @@ def _size(step: np.ndarray) -> np.ndarray:
     return np.concatenate([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
 
 
+def _how_far(change: np.ndarray) -> np.ndarray:
+    """(..., groups): how far each of `_GROUPS` went in a change (..., ROW), on a log scale."""
+    moved = np.stack([np.square(change[..., group]).mean(-1) for group in _GROUPS], axis=-1)
+    return 0.5 * np.log1p(moved / np.square(_GROUP_FLOOR))
+
+
 def _features(
-    rows: np.ndarray, step: np.ndarray, lagged: np.ndarray, baseline: np.ndarray
+    rows: np.ndarray,
+    step: np.ndarray,
+    lagged: np.ndarray,
+    far: np.ndarray,
+    usual: np.ndarray,
+    usual_far: np.ndarray,
 ) -> np.ndarray:
-    """All features (..., CHANNELS) of rows (..., ROW), by their changes and the means of these."""
+    """All features (..., CHANNELS).
+
+    Args:
+        rows: (..., ROW).
+        step, lagged: Likewise, their changes within one step and within `_LAG`.
+        far: (..., lags x groups) how far the groups went.
+        usual: (..., regions and patterns) mean size of their steps.
+        usual_far: (..., groups) mean of how far they went within `_LAG`.
+    """
     regions, patterns, trust, head, place, blink, jaw = (
         slice(*ends) for ends in pairwise(_COLUMNS)
     )
@@ -139,7 +190,7 @@ def _features(
             np.arcsinh(lagged[..., regions] / _SHIFT_PX),
             np.arcsinh(step[..., patterns] / _PATTERN_SPEED),
             np.arcsinh(lagged[..., patterns] / _PATTERN_SHIFT),
-            np.log(baseline + 0.01) + 3,
+            np.log(usual + 0.01) + 3,
             rows[..., trust] / 8,
             np.arcsinh(step[..., head] / 0.1),
             np.arcsinh(step[..., place] / 0.2),
@@ -149,6 +200,8 @@ def _features(
             10 * step[..., blink],
             4 * rows[..., jaw],
             10 * step[..., jaw],
+            far,
+            usual_far,
         ],
         axis=-1,
         dtype=np.float32,
@@ -160,22 +213,44 @@ def features(rows: np.ndarray) -> np.ndarray:
 
     Causal: row i depends on rows up to i. The first second of a stream is warm-up.
     """
-    step = _change(rows, 1)
-    size = _size(step)
-    baseline = _baseline_weights(size.shape[-2]) @ size
-    return _features(rows, step, _change(rows, _LAG), baseline)
+    changes = {lag: _change(rows, lag) for lag in _LAGS}
+    far = {lag: _how_far(change) for lag, change in changes.items()}
+    mean = _baseline_weights(rows.shape[-2])
+    return _features(
+        rows,
+        changes[1],
+        changes[_LAG],
+        np.concatenate(list(far.values()), axis=-1),
+        mean @ _size(changes[1]),
+        mean @ far[_LAG],
+    )
 
 
 class RunningFeatures:
     """`features` of a stream, row by row."""
 
     def __init__(self) -> None:
-        self._rows: deque[np.ndarray] = deque(maxlen=_LAG + 1)
-        self._baseline = np.zeros(_COUNT + PATTERNS, np.float32)
+        self._rows: deque[np.ndarray] = deque(maxlen=max(_LAGS) + 1)
+        # Running sums: of the weights, of sizes, of how far groups went.
+        self._seen = 0.0
+        self._usual = np.zeros(_COUNT + PATTERNS, np.float32)
+        self._usual_far = np.zeros(len(_GROUPS), np.float32)
 
     def __call__(self, row: np.ndarray) -> np.ndarray:
         """(CHANNELS,) float32 of the next row (ROW,)."""
         self._rows.append(row)
-        step = row - self._rows[max(0, len(self._rows) - 2)]
-        self._baseline = self._baseline + (1 - _KEEP) * (_size(step) - self._baseline)
-        return _features(row, step, row - self._rows[0], self._baseline)
+        last = len(self._rows) - 1
+        changes = row - np.array([self._rows[max(0, last - lag)] for lag in _LAGS])
+        far = _how_far(changes)
+        step, lagged = changes[_LAGS.index(1)], changes[_LAGS.index(_LAG)]
+        self._seen = _KEEP * self._seen + 1
+        self._usual = _KEEP * self._usual + _size(step)
+        self._usual_far = _KEEP * self._usual_far + far[_LAGS.index(_LAG)]
+        return _features(
+            row,
+            step,
+            lagged,
+            far.ravel(),
+            self._usual / self._seen,
+            self._usual_far / self._seen,
+        )

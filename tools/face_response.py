@@ -37,12 +37,20 @@ class FaceResponse:
         Returns:
             Displacement of the regions (18, 2) and of the face's cells (FACE_CELLS, 2), float32.
         """
-        moved = cv2.remap(
+        regions, cells = self.of(self.moved(_PEAK_PX * field))
+        return regions / _PEAK_PX, cells / _PEAK_PX
+
+    def moved(self, field: np.ndarray) -> np.ndarray:
+        """The clean face (224, 224) with its skin moved by a field (224, 224, 2) in pixels."""
+        return cv2.remap(
             self._clean,
-            FACE_GRID - np.float32(_PEAK_PX) * field.astype(np.float32),
+            FACE_GRID - field.astype(np.float32),
             None,
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        flow, _ = self._rigid.remove((self._flow(moved) - self._start) / _PEAK_PX)
+
+    def of(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far regions and cells seem to have gone in a picture (224, 224) of the clean face."""
+        flow, _ = self._rigid.remove(self._flow(picture) - self._start)
         return (self._regions @ flow).astype(np.float32), flow[FACE_CELLS].astype(np.float32)

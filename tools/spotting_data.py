@@ -12,15 +12,17 @@ number.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.interpolate import interp1d
 from scipy.signal import lfilter
 
 from realtime_mer.action_units import EXPRESSIONS, expression
+from realtime_mer.demo import PhotoFace
 from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
 from realtime_mer.motion import REGIONS
@@ -57,6 +59,9 @@ _RESTLESS_S = 0.25
 _HIDDEN = 0.3
 # Restlessness of calm faces.
 _CALM = 4.0
+# How far lids have closed where their motion is measured, and blinks of either kind a face.
+LID_LEVELS = np.array([0, 0.2, 0.4, 0.7, 1.0])
+_SLIDING = 9
 # Columns of the targets.
 TARGETS = 8
 
@@ -71,7 +76,8 @@ class Background:
         times: (n,) seconds.
         rows: (n, ROW) float32, NaN where no face was seen.
         rise, fall: (m, MOVED) float32, what m motions do to this face's regions and patterns.
-        lids: (k, MOVED) float32, likewise of k motions of the lids.
+        blinks: (k, levels, MOVED) float32, likewise of k blinks that close the eyes by and by, from
+            open to as far as they close.
         events: (j, 5) onset, apex and offset in seconds of what the rows already hold, 1 for a
             macro-expression and 0 for a micro one, and how far the patterns went together.
         restlessness: How far the patterns of this face go together by themselves within a quarter
@@ -84,7 +90,7 @@ class Background:
     rows: np.ndarray
     rise: np.ndarray
     fall: np.ndarray
-    lids: np.ndarray
+    blinks: np.ndarray
     events: np.ndarray
     restlessness: float
 
@@ -138,19 +144,36 @@ def lid_motions(count: int, rng: np.random.Generator) -> list[np.ndarray]:
     return fields
 
 
+def _blinks(
+    face: FaceResponse, clean: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator
+) -> Iterator[list[np.ndarray]]:
+    """Pictures of a face's blinks, each from open to as far as it closes.
+
+    Lids cover the eye, or their skin slides with the eye under it: half blinks and deep-set eyes
+    look like the second.
+    """
+    photo = PhotoFace(clean, landmarks)
+    for lid in lid_motions(_SLIDING, rng):
+        peak = rng.uniform(2, 14)
+        yield [face.moved(level * peak * lid) for level in LID_LEVELS]
+    for closed in (0.35, 0.7, 1.0):
+        colours = cv2.cvtColor(clean, cv2.COLOR_GRAY2BGR)
+        yield [photo.blink(colours, level * closed)[..., 0] for level in LID_LEVELS]
+
+
 def load_background(
     path: Path,
     motions: Sequence[tuple[np.ndarray, np.ndarray]],
-    lids: Sequence[np.ndarray],
     patterns: np.ndarray,
+    rng: np.random.Generator,
 ) -> Background:
-    """A background of `tools/synthesize.py`, with what its face shows of the motions.
+    """A background of `tools/synthesize.py`, with what its face shows of motions and blinks.
 
     Args:
         path: The signals.
         motions: (rise, fall) fields (224, 224, 2).
-        lids: Likewise.
         patterns: `PATTERN_SHAPE`, through which the cells are seen.
+        rng: Draws the blinks.
     """
     with np.load(path, allow_pickle=False) as d:
         times = d["time_s"]
@@ -168,11 +191,12 @@ def load_background(
             axis=1,
             dtype=np.float32,
         )
-        face = FaceResponse(d["face"], d["clean"], d["landmarks"])
+        clean, landmarks = d["clean"], d["landmarks"]
+        face = FaceResponse(d["face"], clean, landmarks)
         still, events = bool(d["still"]), d["events"]
 
-    def seen(field: np.ndarray) -> np.ndarray:
-        regions, cells = face(field)
+    def row(found: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        regions, cells = found
         return np.concatenate([regions.ravel(), cells.ravel() @ patterns], dtype=np.float32)
 
     return Background(
@@ -180,9 +204,14 @@ def load_background(
         still,
         times,
         rows,
-        np.array([seen(rise) for rise, _ in motions]),
-        np.array([seen(fall) for _, fall in motions]),
-        np.array([seen(lid) for lid in lids]),
+        np.array([row(face(rise)) for rise, _ in motions]),
+        np.array([row(face(fall)) for _, fall in motions]),
+        np.array(
+            [
+                [row(face.of(picture)) for picture in blink]
+                for blink in _blinks(face, clean, landmarks, rng)
+            ]
+        ),
         np.column_stack([events, [_went(times, rows, *e[:2]) for e in events]])
         if len(events)
         else np.zeros((0, 5)),
@@ -346,7 +375,7 @@ class WindowMaker:
             else:
                 self._mark(grid, targets, onset, offset - onset, (apex - onset) / (offset - onset))
         self._add_motions(background, frame_times, moved, grid, targets, events)
-        for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
+        for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4])):
             self._add_blink(background, frame_times, frame_rows, grid[-1])
         self._add_restlessness(frame_times, frame_rows)
         out = resample(frame_times, frame_rows, grid)
@@ -446,13 +475,14 @@ class WindowMaker:
     ) -> None:
         """A blink or half a blink; the landmarks notice it more or less."""
         rng = self._rng
-        lid = background.lids[rng.integers(len(background.lids))]
+        blink_of = background.blinks[rng.integers(len(background.blinks))]
         start, length = rng.uniform(0.2, end_s - 0.3), rng.uniform(0.1, 0.45)
         closing = rng.uniform(0.3, 0.5)
         x = (times - start) / length
         closed = np.minimum(_ramp(x / closing, 1), 1 - _ramp((x - closing) / (1 - closing), 1))
-        gain = _gain(rng.uniform(2, 14), rng)
-        rows[:, :MOVED] += (gain * closed[:, None] * lid).astype(np.float32)
+        lid = interp1d(LID_LEVELS, blink_of - blink_of[0], axis=0)(closed)
+        gain = _gain(rng.uniform(0.6, 1.1), rng)
+        rows[:, :MOVED] += (gain * lid).astype(np.float32)
         blink = rows[:, _BLINK]
         seen = rng.uniform(0, 0.7) * rng.uniform()
         np.clip(blink + seen * closed, 0, 1, out=blink)

@@ -36,7 +36,6 @@ from tools.spotting_data import (
     Background,
     WindowMaker,
     drawn_motions,
-    lid_motions,
     likelihoods,
     load_background,
     measured_motions,
@@ -44,7 +43,6 @@ from tools.spotting_data import (
 
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
-_LIDS = 40
 _CURVE_WINDOWS = 2560
 # What is read of each background.
 _SIGNALS = {
@@ -245,7 +243,6 @@ def background_files(folder: Path) -> list[Path]:
 def load(
     files: list[Path],
     motions: list[tuple[np.ndarray, np.ndarray]],
-    lids: list[np.ndarray],
     patterns: np.ndarray,
     rng: np.random.Generator,
 ) -> list[Background]:
@@ -255,8 +252,8 @@ def load(
         load_background(
             file,
             [motions[i] for i in rng.choice(len(motions), count, replace=False)],
-            lids,
             patterns,
+            rng,
         )
         for file in files
     ]
@@ -292,10 +289,9 @@ def main(arguments: list[str] | None = None) -> int:
         held = background_files(options.held_out or options.backgrounds)
         rng = np.random.default_rng(options.seed)
         motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
-        lids = lid_motions(_LIDS, rng)
         print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
         patterns = find_patterns(files, [rise for rise, _ in motions], rng)
-        backgrounds = load(files, motions, lids, patterns, rng)
+        backgrounds = load(files, motions, patterns, rng)
         maker = WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))
     except InputError as error:
         print(f"train_spotter: {error}", file=sys.stderr)
@@ -311,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.exclude_subjects:
             others = release.only(options.exclude_subjects)
             motions = measured_motions(others.pairs)
-        unseen = load(held, motions, lids, patterns, rng)
+        unseen = load(held, motions, patterns, rng)
     else:
         unseen = backgrounds
     curve = operating_curve(

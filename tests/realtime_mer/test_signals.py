@@ -246,8 +246,25 @@ def test_a_still_face_has_quiet_features():
     rows = np.repeat(random_rows(1), 90, 0)
     seen = features(rows)
     quiet = 2 * TRUST  # then come the baselines and the trust
-    motion = np.r_[0:quiet, quiet + 2 * COUNT + PATTERNS : CHANNELS - 4]
+    head = quiet + 2 * COUNT + PATTERNS
+    lids = head + 10
+    motion = np.r_[0:quiet, head:lids, lids + 4 : CHANNELS]
     assert not seen[:, motion].any()
+
+
+def test_features_tell_how_far_a_face_went_together():
+    rows = np.zeros((90, ROW), np.float32)
+    # Ten steps there, in all skin alike, and ten back.
+    there = np.clip(np.minimum(np.arange(90) - 40, 60 - np.arange(90)), 0, 10) / 10
+    rows[:, :TRUST] = there[:, None]
+    seen = features(rows)
+    assert not seen[:40, -56:].any()
+    within_nine, within_thirteen = (seen[:, -56 + 8 * i : -48 + 8 * i] for i in (4, 5))
+    brows, head = 0, 6
+    assert within_nine[49, brows] > within_nine[43, brows] > 0
+    # 13 steps around the apex lead back to nearly where it began; the head was never moved.
+    assert within_thirteen[56, brows] < 0.6 * within_nine[49, brows]
+    assert not within_nine[:, head:].any()
 
 
 def test_running_features_are_those_of_all_rows():

@@ -13,6 +13,7 @@ from tests.signals import write_signals
 from tools.spotting_data import (
     DELAY_S,
     DELAY_TOLERANCE_S,
+    LID_LEVELS,
     MOVED,
     STEPS,
     TARGETS,
@@ -20,7 +21,6 @@ from tools.spotting_data import (
     WindowMaker,
     course,
     drawn_motions,
-    lid_motions,
     likelihoods,
     load_background,
     measured_motions,
@@ -49,8 +49,8 @@ def background(
     rise = np.zeros((1, MOVED), np.float32)
     rise[:, : 2 * COUNT : 2] = rise[:, 2 * COUNT :] = motion
     events = np.array(events, float).reshape(-1, 5)
-    lids = np.zeros_like(rise)
-    return Background("quiet", True, times, rows, rise, -rise, lids, events, restlessness)
+    blinks = np.zeros((1, len(LID_LEVELS), MOVED), np.float32)
+    return Background("quiet", True, times, rows, rise, -rise, blinks, events, restlessness)
 
 
 def events_of(targets: np.ndarray) -> list[tuple[float, float, float]]:
@@ -299,8 +299,8 @@ def test_a_motion_is_seen_on_the_face_of_the_background(tmp_path, astronaut_face
             events=[(2.0, 2.2, 2.4, 0.0), (5.0, 6.0, 7.0, 1.0)],
         ),
         [(brows, -brows), (smile, -0.5 * smile)],
-        lid_motions(1, np.random.default_rng(0)),
         patterns,
+        np.random.default_rng(0),
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
     np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.1]] * 400)
@@ -323,8 +323,14 @@ def test_a_motion_is_seen_on_the_face_of_the_background(tmp_path, astronaut_face
     there, back = found.rise[:, : 2 * COUNT], found.fall[:, : 2 * COUNT]
     for rise, fall, share in zip(there, back, (1.0, 0.5), strict=True):
         assert rise @ fall / np.linalg.norm(rise) ** 2 == pytest.approx(-share, abs=0.25)
-    closed = regions(found.lids[0])
-    assert closed["eye left"][1] > 3 * abs(closed["chin"][1])
+    # Blinks begin with an open eye, and close it by and by; the chin knows nothing of them.
+    assert found.blinks.shape == (12, len(LID_LEVELS), MOVED)
+    assert np.abs(found.blinks[:, 0]).max() < 0.05
+    for blink in found.blinks:
+        eyes = [np.hypot(*regions(moved)["eye left"]) for moved in blink]
+        assert eyes[1] < max(eyes[2:])
+        assert max(eyes) > 3 * np.hypot(*regions(blink[-1])["chin"])
+    assert max(regions(blink[-1])["eye right"][1] for blink in found.blinks) > 2
     window, _ = WindowMaker([found], seed=0).window()
     assert np.isfinite(window).all()
 
