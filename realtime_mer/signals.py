@@ -25,7 +25,8 @@ PATTERN_SHAPE = (2 * len(FACE_CELLS), PATTERNS)
 _COLUMNS = np.cumsum([0, 2 * _COUNT, PATTERNS, _COUNT, 3, 2, 1, 1]).tolist()
 ROW = _COLUMNS[-1]
 # Columns that move together, by how far they go: the brows, the eyes, the mouth, all of the
-# skin, the patterns that tell most of micro-expressions, all patterns, the head, its place.
+# skin, the patterns that tell most of micro-expressions (8 and 16 of either kind, symmetric and
+# not, and all), the head, its place.
 _NAMES = list(REGIONS)
 
 
@@ -40,15 +41,17 @@ _GROUPS: tuple[list[int], ...] = (
     _regions_named("eye"),
     _regions_named("lip", "chin", "cheek", "nose"),
     list(range(2 * EXPRESSIVE)),
-    [*range(_FIRST, _FIRST + 8), *range(_FIRST + PATTERNS // 2, _FIRST + PATTERNS // 2 + 8)],
-    list(range(_FIRST, _FIRST + PATTERNS)),
+    *(
+        [i for kind in (0, PATTERNS // 2) for i in range(_FIRST + kind, _FIRST + kind + count)]
+        for count in (8, 16, PATTERNS // 2)
+    ),
     list(range(_COLUMNS[3], _COLUMNS[4])),
     list(range(_COLUMNS[4], _COLUMNS[5])),
 )
 # How far they went within so many steps, up to the length of a micro-expression.
-_LAGS = (1, 2, 4, 6, 9, 13)
+_LAGS = (1, 2, 3, 4, 6, 8, 11, 15)
 # Distances below these are noise, pixels or units of patterns.
-_GROUP_FLOOR = np.float32([0.03, 0.06, 0.03, 0.03, 0.1, 0.1, 0.03, 0.05])
+_GROUP_FLOOR = np.float32([0.03, 0.06, 0.03, 0.03, 0.1, 0.1, 0.1, 0.03, 0.05])
 # Of the patterns and regions one by one, and of the groups: the lag that the baseline is taken of.
 _LAG = 4
 # Channels that `features` makes of a row.

@@ -54,9 +54,10 @@ DELAY_TOLERANCE_S = 0.05
 MICRO_S = (0.1, 0.52)
 MACRO_S = (0.6, 3.0)
 # The time over which a face's own restlessness is measured, that of a micro-expression's rise; and
-# the part of it below which a micro-expression cannot be told from it.
+# the parts of it, and of what the face does in the very moment, below which a micro-expression
+# cannot be told from it.
 _RESTLESS_S = 0.25
-_HIDDEN = 0.3
+_HIDDEN, _HIDDEN_NOW = 0.3, 0.5
 # Restlessness of calm faces.
 _CALM = 4.0
 # How far lids have closed where their motion is measured, and blinks of either kind a face.
@@ -212,7 +213,7 @@ def load_background(
                 for blink in _blinks(face, clean, landmarks, rng)
             ]
         ),
-        np.column_stack([events, [_went(times, rows, *e[:2]) for e in events]])
+        np.column_stack([events, [_goes(times, rows, *e[:2]) for e in events]])
         if len(events)
         else np.zeros((0, 5)),
         _restlessness(times, rows, events),
@@ -224,9 +225,9 @@ def _how_far(moved: np.ndarray) -> float:
     return float(np.linalg.norm(moved[2 * COUNT : MOVED]))
 
 
-def _went(times: np.ndarray, rows: np.ndarray, start_s: float, end_s: float) -> float:
-    """How far patterns went together from one time to another, or NaN."""
-    start, end = rows[np.searchsorted(times, (start_s, end_s)).clip(0, len(times) - 1)]
+def _goes(times: np.ndarray, moved: np.ndarray, start_s: float, end_s: float) -> float:
+    """How far patterns go together from one time to another in (n, MOVED or more), or NaN."""
+    start, end = moved[np.searchsorted(times, (start_s, end_s)).clip(0, len(times) - 1)]
     return _how_far(end - start)
 
 
@@ -234,7 +235,7 @@ def _restlessness(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> fl
     """See `Background`; the events are left out."""
     starts = np.arange(times[0], times[-1] - _RESTLESS_S, _RESTLESS_S)
     calm = [t for t in starts if all(t + _RESTLESS_S < e[0] or t > e[2] + 0.5 for e in events)]
-    went = np.array([_went(times, rows, t, t + _RESTLESS_S) for t in calm])
+    went = np.array([_goes(times, rows, t, t + _RESTLESS_S) for t in calm])
     went = went[np.isfinite(went)]
     return float(np.percentile(went, 75)) if went.size else math.inf
 
@@ -370,7 +371,10 @@ class WindowMaker:
         for onset, apex, offset, macro, went in events:
             if macro:
                 self._mark_macro(grid, targets, onset, offset)
-            elif not went >= _HIDDEN * background.restlessness:
+            elif not went >= max(
+                _HIDDEN * background.restlessness,
+                _HIDDEN_NOW * _goes(frame_times, moved, onset - _RESTLESS_S, onset),
+            ):
                 self._pass_over(grid, targets, onset, offset)
             else:
                 self._mark(grid, targets, onset, offset - onset, (apex - onset) / (offset - onset))
@@ -395,7 +399,7 @@ class WindowMaker:
         rng = self._rng
         at = rng.uniform(0.2, 1.0)
         while at < grid[-1] - 0.2:
-            kind = rng.choice(["micro", "macro", "step", "none"], p=[0.5, 0.2, 0.1, 0.2])
+            kind = rng.choice(["micro", "macro", "step", "none"], p=[0.47, 0.25, 0.12, 0.16])
             longest = {"micro": MICRO_S[1], "macro": MACRO_S[1], "step": 6.0, "none": 0.0}[kind]
             clash = (taken[:, 0] < at + longest + 0.5) & (taken[:, 2] > at - 0.5)
             if clash.any():
@@ -412,7 +416,13 @@ class WindowMaker:
                 length = rng.uniform(*MICRO_S)
                 peak = np.exp(rng.uniform(np.log(0.8), np.log(4.0)))
                 apex = np.clip(rng.normal(0.5, 0.1), 0.25, 0.75)
-                if peak * _how_far(gain * rise) < _HIDDEN * background.restlessness:
+                by_itself = max(
+                    _goes(times, moved, at, at + apex * length),
+                    _goes(times, moved, at + apex * length, at + length),
+                )
+                if peak * _how_far(gain * rise) < max(
+                    _HIDDEN * background.restlessness, _HIDDEN_NOW * by_itself
+                ):
                     self._pass_over(grid, targets, at, at + length)
                 else:
                     self._mark(grid, targets, at, length, apex)

@@ -17,6 +17,8 @@ import multiprocessing as mp
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -240,23 +242,29 @@ def background_files(folder: Path) -> list[Path]:
     return files
 
 
+# What `_load` shares, in processes that are forked.
+_given: dict[str, Any] = {}
+
+
+def _load(file: Path) -> Background:
+    motions = _given["motions"]
+    rng = np.random.default_rng((_given["seed"], crc32(file.name.encode())))
+    count = min(len(motions), _MOTIONS_A_FACE)
+    chosen = [motions[i] for i in rng.choice(len(motions), count, replace=False)]
+    return load_background(file, chosen, _given["patterns"], rng)
+
+
 def load(
     files: list[Path],
     motions: list[tuple[np.ndarray, np.ndarray]],
     patterns: np.ndarray,
-    rng: np.random.Generator,
+    seed: int,
+    jobs: int,
 ) -> list[Background]:
     """Backgrounds, each with some of the motions: together they see them all."""
-    count = min(len(motions), _MOTIONS_A_FACE)
-    return [
-        load_background(
-            file,
-            [motions[i] for i in rng.choice(len(motions), count, replace=False)],
-            patterns,
-            rng,
-        )
-        for file in files
-    ]
+    _given.update(motions=motions, patterns=patterns, seed=seed)
+    with mp.get_context("fork").Pool(jobs) as pool:
+        return pool.map(_load, files, chunksize=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,11 +284,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
-        "--false-per-minute", type=float, default=1.5, help="by which the threshold is chosen"
+        "--false-per-minute", type=float, default=0.6, help="by which the threshold is chosen"
     )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--jobs", type=int, default=1, help="backgrounds to load at a time")
     options = parser.parse_args(arguments)
     try:
         release = read_release(options.data)
@@ -291,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
         motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
         print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
         patterns = find_patterns(files, [rise for rise, _ in motions], rng)
-        backgrounds = load(files, motions, patterns, rng)
+        backgrounds = load(files, motions, patterns, options.seed, options.jobs)
         maker = WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))
     except InputError as error:
         print(f"train_spotter: {error}", file=sys.stderr)
@@ -307,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.exclude_subjects:
             others = release.only(options.exclude_subjects)
             motions = measured_motions(others.pairs)
-        unseen = load(held, motions, patterns, rng)
+        unseen = load(held, motions, patterns, options.seed, options.jobs)
     else:
         unseen = backgrounds
     curve = operating_curve(

@@ -34,6 +34,8 @@ _PATTERNS = (0.05 * _RNG.normal(size=PATTERN_SHAPE)).astype(np.float32)
 # Where the parts of a row begin.
 TRUST = 2 * COUNT + PATTERNS
 HEAD = TRUST + COUNT
+# How far groups of columns went within some lags: the last features.
+GROUPS, LAGS = 9, 8
 
 
 def smooth(time_s: float) -> Motion:
@@ -257,14 +259,14 @@ def test_features_tell_how_far_a_face_went_together():
     # Ten steps there, in all skin alike, and ten back.
     there = np.clip(np.minimum(np.arange(90) - 40, 60 - np.arange(90)), 0, 10) / 10
     rows[:, :TRUST] = there[:, None]
-    seen = features(rows)
-    assert not seen[:40, -56:].any()
-    within_nine, within_thirteen = (seen[:, -56 + 8 * i : -48 + 8 * i] for i in (4, 5))
-    brows, head = 0, 6
-    assert within_nine[49, brows] > within_nine[43, brows] > 0
-    # 13 steps around the apex lead back to nearly where it began; the head was never moved.
-    assert within_thirteen[56, brows] < 0.6 * within_nine[49, brows]
-    assert not within_nine[:, head:].any()
+    far = features(rows)[:, -GROUPS * (LAGS + 1) : -GROUPS].reshape(90, LAGS, GROUPS)
+    assert not far[:40].any()
+    brows, head = 0, 7
+    within_eight, within_fifteen = far[:, 5], far[:, 7]
+    assert within_eight[49, brows] > within_eight[43, brows] > 0
+    # 15 steps around the apex lead back to nearly where it began; the head was never moved.
+    assert within_fifteen[57, brows] < 0.6 * within_eight[49, brows]
+    assert not far[..., head:].any()
 
 
 def test_running_features_are_those_of_all_rows():
@@ -275,7 +277,7 @@ def test_running_features_are_those_of_all_rows():
     np.testing.assert_allclose(seen, features(rows), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 3, 14, 15, 16])
+@pytest.mark.parametrize("count", [1, 3, 14, 15, 16, 17])
 def test_features_of_a_young_stream_are_those_of_its_rows(count):
     rows = random_rows(40)
     np.testing.assert_allclose(features(rows[:count]), features(rows)[:count], rtol=1e-5, atol=1e-5)
