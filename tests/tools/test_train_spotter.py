@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from realtime_mer.signals import CHANNELS
+from realtime_mer.signals import CHANNELS, ROW
 from realtime_mer.spotter import SpotterModel
 from tests.signals import write_signals
 from tests.tiny_release import write_release
 from tools import train_spotter
 from tools.spotting_data import STEPS, TARGETS
-from tools.train_spotter import loss_of, main, pick
+from tools.train_spotter import loss_of, main, operating_curve, pick
 
 
 def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
@@ -110,3 +110,27 @@ def test_what_the_runtime_would_report_is_picked():
     ((onset, offset),) = pick(outputs, grid, 0.5)
     assert offset == pytest.approx(grid[21] - 0.1)
     assert offset - onset == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("passed_over", "false"), [(False, 64), (True, 0)])
+def test_the_curve_counts_no_report_of_what_is_passed_over(passed_over, false):
+    """The network reports 3.0 to 3.3 s in every window, where nothing is marked."""
+
+    class Window:
+        def window(self) -> tuple[np.ndarray, np.ndarray]:
+            target = targets()[0].numpy()
+            if passed_over:
+                target[89:105, 5] = 0
+            return np.zeros((STEPS, ROW), np.float32), target
+
+    class Network:
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            told = torch.full((len(x), STEPS, 6), -9.0)
+            told[:, 102, 0] = 9
+            told[..., 2], told[..., 3] = 0.1, 0.3
+            return told
+
+    minutes = 64 * (STEPS - 77) / 30 / 60
+    for point in operating_curve(Network(), Window(), 64):
+        assert point["false_per_minute"] == pytest.approx(false / minutes, abs=1e-3)
+        assert point["recall"] == 0
