@@ -52,6 +52,10 @@ _GROUPS: tuple[list[int], ...] = (
 _LAGS = (1, 2, 3, 4, 6, 8, 11, 15)
 # Distances below these are noise, pixels or units of patterns.
 _GROUP_FLOOR = np.float32([0.03, 0.06, 0.03, 0.03, 0.1, 0.1, 0.1, 0.03, 0.05])
+# (ROW, groups): means of a group's columns, in units of its floor.
+_MEAN_OF_GROUPS = np.zeros((ROW, len(_GROUPS)), np.float32)
+for _i, _group in enumerate(_GROUPS):
+    _MEAN_OF_GROUPS[_group, _i] = 1 / (len(_group) * _GROUP_FLOOR[_i] ** 2)
 # Of the patterns and regions one by one, and of the groups: the lag that the baseline is taken of.
 _LAG = 4
 # Channels that `features` makes of a row.
@@ -163,8 +167,7 @@ def _size(step: np.ndarray) -> np.ndarray:
 
 def _how_far(change: np.ndarray) -> np.ndarray:
     """(..., groups): how far each of `_GROUPS` went in a change (..., ROW), on a log scale."""
-    moved = np.stack([np.square(change[..., group]).mean(-1) for group in _GROUPS], axis=-1)
-    return 0.5 * np.log1p(moved / np.square(_GROUP_FLOOR))
+    return 0.5 * np.log1p(np.square(change) @ _MEAN_OF_GROUPS)
 
 
 def _features(
