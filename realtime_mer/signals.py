@@ -24,39 +24,38 @@ PATTERN_SHAPE = (2 * len(FACE_CELLS), PATTERNS)
 # Columns of a row: regions x and y, patterns, trust, head, place, blink, jaw.
 _COLUMNS = np.cumsum([0, 2 * _COUNT, PATTERNS, _COUNT, 3, 2, 1, 1]).tolist()
 ROW = _COLUMNS[-1]
-# Columns that move together, by how far they go: the brows, the eyes, the mouth, all of the
-# skin, the patterns that tell most of micro-expressions (8 and 16 of either kind, symmetric and
-# not, and all), the head, its place.
-_NAMES = list(REGIONS)
+# Where patterns, head and place begin, and where the place ends.
+_PATTERN, _HEAD, _PLACE, _BLINK = (_COLUMNS[i] for i in (1, 3, 4, 5))
 
 
 def _regions_named(*words: str) -> list[int]:
-    found = [i for i, name in enumerate(_NAMES) if any(word in name for word in words)]
+    found = [i for i, name in enumerate(REGIONS) if any(word in name for word in words)]
     return [2 * i + axis for i in found for axis in (0, 1)]
 
 
-_FIRST = 2 * _COUNT
-_GROUPS: tuple[list[int], ...] = (
-    _regions_named("brow", "glabella"),
-    _regions_named("eye"),
-    _regions_named("lip", "chin", "cheek", "nose"),
-    list(range(2 * EXPRESSIVE)),
-    *(
-        [i for kind in (0, PATTERNS // 2) for i in range(_FIRST + kind, _FIRST + kind + count)]
-        for count in (8, 16, PATTERNS // 2)
-    ),
-    list(range(_COLUMNS[3], _COLUMNS[4])),
-    list(range(_COLUMNS[4], _COLUMNS[5])),
+def _first_patterns(count: int) -> list[int]:
+    """Of those that are the same on a mirrored face, and of those that change their sign."""
+    starts = _PATTERN, _PATTERN + PATTERNS // 2
+    return [start + i for start in starts for i in range(count)]
+
+
+# Columns that are looked at together, by how far they go, and the distance below which that is
+# noise, in pixels or units of patterns.
+_GROUPS: tuple[tuple[list[int], float], ...] = (
+    (_regions_named("brow", "glabella"), 0.03),
+    (_regions_named("eye"), 0.06),
+    (_regions_named("lip", "chin", "cheek", "nose"), 0.03),
+    (list(range(2 * EXPRESSIVE)), 0.03),
+    (_first_patterns(8), 0.1),
+    (_first_patterns(16), 0.1),
+    (_first_patterns(PATTERNS // 2), 0.1),
+    (list(range(_HEAD, _PLACE)), 0.03),
+    (list(range(_PLACE, _BLINK)), 0.05),
 )
 # How far they went within so many steps, up to the length of a micro-expression.
 _LAGS = (1, 2, 3, 4, 6, 8, 11, 15)
-# Distances below these are noise, pixels or units of patterns.
-_GROUP_FLOOR = np.float32([0.03, 0.06, 0.03, 0.03, 0.1, 0.1, 0.1, 0.03, 0.05])
-# (ROW, groups): means of a group's columns, in units of its floor.
-_MEAN_OF_GROUPS = np.zeros((ROW, len(_GROUPS)), np.float32)
-for _i, _group in enumerate(_GROUPS):
-    _MEAN_OF_GROUPS[_group, _i] = 1 / (len(_group) * _GROUP_FLOOR[_i] ** 2)
-# Of the patterns and regions one by one, and of the groups: the lag that the baseline is taken of.
+# The one within which regions, patterns and head are seen one by one, beside a single step, and
+# within which groups usually go.
 _LAG = 4
 # Channels that `features` makes of a row.
 CHANNELS = (
@@ -163,6 +162,17 @@ def _size(step: np.ndarray) -> np.ndarray:
     # On a scale on which one logarithm suits both.
     patterns = np.abs(step[..., 2 * _COUNT : 2 * _COUNT + PATTERNS])
     return np.concatenate([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
+
+
+def _mean_of_groups() -> np.ndarray:
+    """(ROW, groups): the means over each group's columns, in squares of its distance of noise."""
+    weights = np.zeros((ROW, len(_GROUPS)), np.float32)
+    for i, (columns, noise) in enumerate(_GROUPS):
+        weights[columns, i] = 1 / (len(columns) * np.float32(noise) ** 2)
+    return weights
+
+
+_MEAN_OF_GROUPS = _mean_of_groups()
 
 
 def _how_far(change: np.ndarray) -> np.ndarray:

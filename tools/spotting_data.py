@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.interpolate import interp1d
+from scipy.interpolate import make_interp_spline
 from scipy.signal import lfilter
 
 from realtime_mer.action_units import EXPRESSIONS, expression
@@ -157,8 +157,8 @@ def _blinks(
     for lid in lid_motions(_SLIDING, rng):
         peak = rng.uniform(2, 14)
         yield [face.moved(level * peak * lid) for level in LID_LEVELS]
+    colours = cv2.cvtColor(clean, cv2.COLOR_GRAY2BGR)
     for closed in (0.35, 0.7, 1.0):
-        colours = cv2.cvtColor(clean, cv2.COLOR_GRAY2BGR)
         yield [photo.blink(colours, level * closed)[..., 0] for level in LID_LEVELS]
 
 
@@ -490,7 +490,7 @@ class WindowMaker:
         closing = rng.uniform(0.3, 0.5)
         x = (times - start) / length
         closed = np.minimum(_ramp(x / closing, 1), 1 - _ramp((x - closing) / (1 - closing), 1))
-        lid = interp1d(LID_LEVELS, blink_of - blink_of[0], axis=0)(closed)
+        lid = make_interp_spline(LID_LEVELS, blink_of - blink_of[0], k=1)(closed)
         gain = _gain(rng.uniform(0.6, 1.1), rng)
         rows[:, :MOVED] += (gain * lid).astype(np.float32)
         blink = rows[:, _BLINK]

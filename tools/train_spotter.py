@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.data import read_release
 from models.spotter import PAST_STEPS, RECEPTIVE_STEPS, WIDTH, SpotterNetwork, StreamSpotter
-from realtime_mer.event import InputError
+from realtime_mer.demo import overlap
+from realtime_mer.event import InputError, Interval
 from realtime_mer.signals import CHANNELS, STEP_S, features
 from realtime_mer.spotter import LENGTH_S
 from tools.motion_patterns import find_patterns
@@ -42,6 +43,7 @@ from tools.spotting_data import (
     load_background,
     measured_motions,
 )
+from tools.spotting_figures import LEAST_OVERLAP
 
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
@@ -194,8 +196,9 @@ def operating_curve(
 
 def _fits(found: tuple[float, float], truth: tuple[float, float]) -> bool:
     """They overlap by half."""
-    (onset, offset), (begin, end) = found, truth
-    return min(offset, end) - max(onset, begin) >= 0.5 * (max(offset, end) - min(onset, begin))
+    # The apex is of no account.
+    first, second = (Interval(onset, onset, offset) for onset, offset in (found, truth))
+    return overlap(first, second) >= LEAST_OVERLAP
 
 
 def _is_passed_over(target: np.ndarray, grid: np.ndarray, found: tuple[float, float]) -> bool:

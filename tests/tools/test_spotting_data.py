@@ -151,6 +151,24 @@ def test_what_drowns_in_restlessness_counts_for_nothing():
         assert not passed[marked[:, 0] == 1, 5].any()
 
 
+@pytest.mark.parametrize("events", [(), ((2.5, 2.7, 2.9, 0, 1.0),)])
+def test_what_drowns_in_what_the_face_does_right_then_counts_for_nothing(events):
+    times = np.arange(0, 15, 1 / 60)
+    rows = np.zeros((len(times), ROW), np.float32)
+    calm = WindowMaker([background(times, rows, events=events)], seed=16)
+    rows = rows.copy()
+    rows[:, 2 * COUNT : MOVED] = 1e4 * times[:, None]
+    moving = WindowMaker([background(times, rows, events=events)], seed=16)
+    told = 0
+    for _ in range(20):
+        # The loss begins after a second, and what was before the window is not seen.
+        marked, passed = calm.window()[1][30:], moving.window()[1][30:]
+        told += marked[:, 0].sum()
+        assert not passed[:, 0].any()
+        assert not passed[marked[:, 0] == 1, 5].any()
+    assert told > 20
+
+
 def test_restless_faces_are_drawn_more_seldom():
     times = np.arange(0, 15, 1 / 60)
     calm, restless = (background(times, restlessness=r) for r in (1.0, 40.0))
