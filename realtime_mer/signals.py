@@ -10,12 +10,16 @@ from __future__ import annotations
 import functools
 from collections import deque
 from itertools import pairwise
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from realtime_mer.motion import EXPRESSIVE, FACE_CELLS, REGIONS, Motion
 
 STEP_S = 1 / 30
+# NumPy's at run time; PyTorch's in training, which spends much of its time here.
+Array = Any
 _COUNT = len(REGIONS)
 # Patterns of motion over the cells of the face: each is a sum of all cells' displacements with
 # weights that come with the spotter's network (tools/motion_patterns.py).
@@ -150,18 +154,19 @@ def _baseline_weights(steps: int) -> np.ndarray:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _change(rows: np.ndarray, lag: int) -> np.ndarray:
+def _change(rows: Array, lag: int, xp: ModuleType) -> Array:
     """Rows (..., n, ROW) less those `lag` before them; the first one stands for what is missing."""
-    before = np.concatenate([np.repeat(rows[..., :1, :], lag, -2), rows], axis=-2)
-    return rows - before[..., : rows.shape[-2], :]
+    *shape, steps, columns = rows.shape
+    first = xp.broadcast_to(rows[..., :1, :], (*shape, lag, columns))
+    return rows - xp.concat([first, rows], axis=-2)[..., :steps, :]
 
 
-def _size(step: np.ndarray) -> np.ndarray:
+def _size(step: Array, xp: ModuleType) -> Array:
     """(..., n, regions and patterns): how far each went in a step (..., n, ROW)."""
-    regions = np.hypot(step[..., 0 : 2 * _COUNT : 2], step[..., 1 : 2 * _COUNT : 2])
+    regions = xp.hypot(step[..., 0 : 2 * _COUNT : 2], step[..., 1 : 2 * _COUNT : 2])
     # On a scale on which one logarithm suits both.
-    patterns = np.abs(step[..., 2 * _COUNT : 2 * _COUNT + PATTERNS])
-    return np.concatenate([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
+    patterns = xp.abs(step[..., 2 * _COUNT : 2 * _COUNT + PATTERNS])
+    return xp.concat([regions, patterns * (_SPEED_PX / _PATTERN_SPEED)], axis=-1)
 
 
 def _mean_of_groups() -> np.ndarray:
@@ -175,19 +180,20 @@ def _mean_of_groups() -> np.ndarray:
 _MEAN_OF_GROUPS = _mean_of_groups()
 
 
-def _how_far(change: np.ndarray) -> np.ndarray:
+def _how_far(change: Array, xp: ModuleType) -> Array:
     """(..., groups): how far each of `_GROUPS` went in a change (..., ROW), on a log scale."""
-    return 0.5 * np.log1p(np.square(change) @ _MEAN_OF_GROUPS)
+    return 0.5 * xp.log1p(xp.square(change) @ xp.asarray(_MEAN_OF_GROUPS, device=change.device))
 
 
 def _features(
-    rows: np.ndarray,
-    step: np.ndarray,
-    lagged: np.ndarray,
-    far: np.ndarray,
-    usual: np.ndarray,
-    usual_far: np.ndarray,
-) -> np.ndarray:
+    rows: Array,
+    step: Array,
+    lagged: Array,
+    far: Array,
+    usual: Array,
+    usual_far: Array,
+    xp: ModuleType,
+) -> Array:
     """All features (..., CHANNELS).
 
     Args:
@@ -200,18 +206,18 @@ def _features(
     regions, patterns, trust, head, place, blink, jaw = (
         slice(*ends) for ends in pairwise(_COLUMNS)
     )
-    return np.concatenate(
+    return xp.concat(
         [
-            np.arcsinh(step[..., regions] / _SPEED_PX),
-            np.arcsinh(lagged[..., regions] / _SHIFT_PX),
-            np.arcsinh(step[..., patterns] / _PATTERN_SPEED),
-            np.arcsinh(lagged[..., patterns] / _PATTERN_SHIFT),
-            np.log(usual + 0.01) + 3,
+            xp.asinh(step[..., regions] / _SPEED_PX),
+            xp.asinh(lagged[..., regions] / _SHIFT_PX),
+            xp.asinh(step[..., patterns] / _PATTERN_SPEED),
+            xp.asinh(lagged[..., patterns] / _PATTERN_SHIFT),
+            xp.log(usual + 0.01) + 3,
             rows[..., trust] / 8,
-            np.arcsinh(step[..., head] / 0.1),
-            np.arcsinh(step[..., place] / 0.2),
-            np.arcsinh(lagged[..., head] / 0.3),
-            np.arcsinh(lagged[..., place] / 0.6),
+            xp.asinh(step[..., head] / 0.1),
+            xp.asinh(step[..., place] / 0.2),
+            xp.asinh(lagged[..., head] / 0.3),
+            xp.asinh(lagged[..., place] / 0.6),
             4 * rows[..., blink],
             10 * step[..., blink],
             4 * rows[..., jaw],
@@ -220,25 +226,29 @@ def _features(
             usual_far,
         ],
         axis=-1,
-        dtype=np.float32,
     )
 
 
-def features(rows: np.ndarray) -> np.ndarray:
-    """What the network sees, (..., n, CHANNELS) float32, of even rows (..., n, ROW).
+def features(rows: Array, xp: ModuleType = np) -> Array:
+    """What the network sees, (..., n, CHANNELS) float32, of even rows (..., n, ROW) float32.
 
     Causal: row i depends on rows up to i. The first second of a stream is warm-up.
+
+    Args:
+        rows: NumPy's, or PyTorch's on any device.
+        xp: Whose they are, `numpy` or `torch`.
     """
-    changes = {lag: _change(rows, lag) for lag in _LAGS}
-    far = {lag: _how_far(change) for lag, change in changes.items()}
-    mean = _baseline_weights(rows.shape[-2])
+    changes = {lag: _change(rows, lag, xp) for lag in _LAGS}
+    far = {lag: _how_far(change, xp) for lag, change in changes.items()}
+    mean = xp.asarray(_baseline_weights(rows.shape[-2]), device=rows.device)
     return _features(
         rows,
         changes[1],
         changes[_LAG],
-        np.concatenate(list(far.values()), axis=-1),
-        mean @ _size(changes[1]),
+        xp.concat(list(far.values()), axis=-1),
+        mean @ _size(changes[1], xp),
         mean @ far[_LAG],
+        xp,
     )
 
 
@@ -257,10 +267,10 @@ class RunningFeatures:
         self._rows.append(row)
         last = len(self._rows) - 1
         changes = row - np.array([self._rows[max(0, last - lag)] for lag in _LAGS])
-        far = _how_far(changes)
+        far = _how_far(changes, np)
         step, lagged = changes[_LAGS.index(1)], changes[_LAGS.index(_LAG)]
         self._seen = _KEEP * self._seen + 1
-        self._usual = _KEEP * self._usual + _size(step)
+        self._usual = _KEEP * self._usual + _size(step, np)
         self._usual_far = _KEEP * self._usual_far + far[_LAGS.index(_LAG)]
         return _features(
             row,
@@ -269,4 +279,5 @@ class RunningFeatures:
             far.ravel(),
             self._usual / self._seen,
             self._usual_far / self._seen,
+            np,
         )

@@ -27,7 +27,7 @@ from realtime_mer.event import InputError
 from realtime_mer.flow import FACE_SIZE
 from realtime_mer.motion import REGIONS
 from realtime_mer.registration import LAYOUT
-from realtime_mer.signals import PATTERNS, ROW, STEP_S, features, resample
+from realtime_mer.signals import PATTERNS, ROW, STEP_S, resample
 from realtime_mer.spotter import MACRO_DELAY_S
 from tools.face_response import FaceResponse
 from tools.motion_patterns import PARITY
@@ -269,7 +269,10 @@ class WindowMaker:
     """
 
     def __init__(
-        self, backgrounds: list[Background], seed: int, weights: np.ndarray | None = None
+        self,
+        backgrounds: list[Background],
+        seed: int | Sequence[int],
+        weights: np.ndarray | None = None,
     ) -> None:
         self._backgrounds = [b for b in backgrounds if self._spans(b)]
         if not self._backgrounds:
@@ -528,10 +531,9 @@ class WindowMaker:
         targets[edge, 7] = 0
 
     def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features (size, STEPS, CHANNELS) and targets (size, STEPS, TARGETS)."""
-        windows = [self.window() for _ in range(size)]
-        rows = np.stack([w[0] for w in windows])
-        return features(rows), np.stack([w[1] for w in windows])
+        """Rows (size, STEPS, ROW) and targets (size, STEPS, TARGETS)."""
+        rows, targets = zip(*(self.window() for _ in range(size)), strict=True)
+        return np.stack(rows), np.stack(targets)
 
 
 def _gain(typical: float, rng: np.random.Generator) -> np.ndarray:

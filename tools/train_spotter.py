@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import multiprocessing as mp
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -23,6 +25,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -83,48 +86,85 @@ def loss_of(out: Tensor, target: Tensor) -> Tensor:
     )
 
 
-def _work(maker: WindowMaker, batch: int, queue: mp.Queue) -> None:
-    while True:
-        queue.put(maker.batch(batch))
+class _Windows(IterableDataset):
+    """Batches drawn for ever; each process that loads them draws its own.
+
+    Args:
+        backgrounds: What to draw from.
+        seed: The same seed and number of processes give the same batches.
+        size: Windows a batch.
+    """
+
+    def __init__(self, backgrounds: list[Background], seed: int, size: int) -> None:
+        self._backgrounds, self._seed, self._size = backgrounds, seed, size
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        worker = get_worker_info()
+        maker = WindowMaker(
+            self._backgrounds,
+            (self._seed, worker.id if worker else 0),
+            likelihoods(self._backgrounds),
+        )
+        while True:
+            yield maker.batch(self._size)
+
+
+def loader_of(backgrounds: list[Background], seed: int, batch: int, jobs: int) -> DataLoader:
+    """Batches of rows and targets without end, drawn in `jobs` processes."""
+    return DataLoader(
+        _Windows(backgrounds, seed, batch),
+        batch_size=None,
+        num_workers=jobs,
+        multiprocessing_context="fork",
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def train(
-    makers: list[WindowMaker], steps: int, batch: int, seed: int, threads: int = 1
+    backgrounds: list[Background],
+    steps: int,
+    batch: int,
+    seed: int,
+    threads: int = 1,
+    jobs: int = 1,
 ) -> SpotterNetwork:
-    """Trains on `steps` batches; the weights returned are an exponential mean."""
+    """Trains on `steps` batches, where CUDA is, there; the weights are an exponential mean.
+
+    Args:
+        backgrounds: What windows are drawn from.
+        steps: How many batches.
+        batch: Windows a batch.
+        seed: Of weights and windows.
+        threads: Of PyTorch.
+        jobs: Processes that draw windows.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    network = SpotterNetwork(CHANNELS)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = SpotterNetwork(CHANNELS).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    context = mp.get_context("fork")
-    queue: mp.Queue = context.Queue(4)
-    workers = [context.Process(target=_work, args=(m, batch, queue), daemon=True) for m in makers]
-    for worker in workers:
-        worker.start()
+    batches = loader_of(backgrounds, seed, batch, jobs)
     started = time.monotonic()
     mean = 0.0
-    try:
-        for step in range(steps):
-            x, y = queue.get()
-            loss = loss_of(network(torch.from_numpy(x)), torch.from_numpy(y))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(network)
-            mean += (loss.item() - mean) * max(0.01, 1 / (step + 1))
-            if step % 100 == 99:
-                spent = time.monotonic() - started
-                print(f"step {step + 1}/{steps} loss {mean:.4f} {spent:.0f} s", flush=True)
-    finally:
-        for worker in workers:
-            worker.terminate()
-    return average.module.eval()
+    for step, found in enumerate(itertools.islice(batches, steps)):
+        rows, targets = (array.to(device, non_blocking=True) for array in found)
+        loss = loss_of(network(features(rows, torch)), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(network)
+        if step % 10 == 9:  # a look at the loss waits for the device
+            mean += (loss.item() - mean) * max(0.1, 10 / (step + 1))
+        if step % 100 == 99:
+            spent = time.monotonic() - started
+            print(f"step {step + 1}/{steps} loss {mean:.4f} {spent:.0f} s", flush=True)
+    return average.module.cpu().eval()
 
 
 def pick(outputs: np.ndarray, grid: np.ndarray, threshold: float) -> list[tuple[float, float]]:
@@ -159,9 +199,9 @@ def operating_curve(
     start = RECEPTIVE_STEPS
     cases = []
     for _ in range(windows // 64):
-        rows, targets = zip(*(maker.window() for _ in range(64)), strict=True)
+        rows, targets = maker.batch(64)
         with torch.no_grad():
-            outputs = network(torch.from_numpy(features(np.stack(rows)))).numpy()
+            outputs = network(features(torch.from_numpy(rows), torch)).numpy()
         cases += list(zip(outputs, targets, strict=True))
     grid = STEP_S * np.arange(STEPS)
     minutes = len(cases) * (STEPS - start) * STEP_S / 60
@@ -308,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
-    parser.add_argument("--jobs", type=int, default=1, help="backgrounds to load at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that load and draw")
     options = parser.parse_args(arguments)
     try:
         release = read_release(options.data)
@@ -320,16 +360,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
         patterns = find_patterns(files, [rise for rise, _ in motions], rng)
         backgrounds = load(files, motions, patterns, options.seed, options.jobs)
-        maker = WindowMaker(backgrounds, options.seed, likelihoods(backgrounds))
+        # Long before the first step, should no clip be long enough.
+        WindowMaker(backgrounds, options.seed)
     except InputError as error:
         print(f"train_spotter: {error}", file=sys.stderr)
         return 2
     network = train(
-        [maker],
+        backgrounds,
         options.steps,
         options.batch,
         options.seed,
         options.threads,
+        options.jobs,
     )
     if options.held_out:
         if options.exclude_subjects:

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from realtime_mer.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.signals import (
@@ -226,6 +227,13 @@ def test_features_of_a_batch_are_those_of_each():
     np.testing.assert_allclose(
         features(batch), [features(rows) for rows in batch], rtol=1e-5, atol=1e-5
     )
+
+
+def test_features_of_training_are_those_of_the_runtime():
+    rows = np.stack([random_rows(160, s) for s in range(3)])
+    seen = features(torch.from_numpy(rows), torch)
+    assert seen.dtype == torch.float32
+    np.testing.assert_allclose(seen.numpy(), features(rows), rtol=1e-4, atol=1e-5)
 
 
 def test_features_do_not_see_where_a_motion_started():

@@ -1,18 +1,19 @@
 """The spotter's training, in small: what it writes is what the runtime loads."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from realtime_mer.signals import CHANNELS, ROW
+from realtime_mer.signals import CHANNELS, PATTERN_SHAPE, ROW
 from realtime_mer.spotter import SpotterModel
 from tests.signals import write_signals
 from tests.tiny_release import write_release
 from tools import train_spotter
-from tools.spotting_data import STEPS, TARGETS
-from tools.train_spotter import loss_of, main, operating_curve, pick
+from tools.spotting_data import STEPS, TARGETS, drawn_motions
+from tools.train_spotter import load, loader_of, loss_of, main, operating_curve, pick
 
 
 def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
@@ -43,6 +44,26 @@ def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
     assert told.shape == (6,)
     assert state.shape == model.start().shape
     assert ((told[[0, 1, 5]] > 0) & (told[[0, 1, 5]] < 1)).all()
+
+
+def test_every_process_draws_windows_of_its_own(astronaut_face, tmp_path):
+    rng = np.random.default_rng(0)
+    motions = drawn_motions(2, rng)
+    file = tmp_path / "one.0.npz"
+    write_signals(file, astronaut_face, noise_px=0.05)
+    patterns = rng.normal(size=PATTERN_SHAPE).astype(np.float32)
+    backgrounds = load([file], motions, patterns, seed=0, jobs=1)
+
+    def batches(jobs: int) -> list[torch.Tensor]:
+        loader = loader_of(backgrounds, 0, 2, jobs)
+        return [rows for rows, _ in itertools.islice(loader, 2)]
+
+    one, other = batches(jobs=2)
+    first, second = batches(jobs=1)
+    torch.testing.assert_close(one, first)
+    assert (one - other).abs().max() > 0.1
+    assert (second - other).abs().max() > 0.1
+    assert torch.equal(torch.stack(batches(jobs=2)), torch.stack([one, other]))
 
 
 def test_backgrounds_that_are_not_there_are_bad_usage(tmp_path, capsys):
@@ -116,12 +137,12 @@ def test_what_the_runtime_would_report_is_picked():
 def test_the_curve_counts_no_report_of_what_is_passed_over(passed_over, false):
     """The network reports 3.0 to 3.3 s in every window, where nothing is marked."""
 
-    class Window:
-        def window(self) -> tuple[np.ndarray, np.ndarray]:
+    class Windows:
+        def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
             target = targets()[0].numpy()
             if passed_over:
                 target[89:105, 5] = 0
-            return np.zeros((STEPS, ROW), np.float32), target
+            return np.zeros((size, STEPS, ROW), np.float32), np.stack([target] * size)
 
     class Network:
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,6 +152,6 @@ def test_the_curve_counts_no_report_of_what_is_passed_over(passed_over, false):
             return told
 
     minutes = 64 * (STEPS - 77) / 30 / 60
-    for point in operating_curve(Network(), Window(), 64):
+    for point in operating_curve(Network(), Windows(), 64):
         assert point["false_per_minute"] == pytest.approx(false / minutes, abs=1e-3)
         assert point["recall"] == 0
