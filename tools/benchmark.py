@@ -15,6 +15,7 @@ block until the analysis of the last one has come out. Times are means in millis
     tracker_cpu_ms, chain_cpu_ms    processor time of all threads
     flow_ms      regional motion, part of chain_ms
     spot_ms      the spotter, part of chain_ms
+    spotting_alone_ms   regional motion and spotter of a frame on one core, nothing beside; median
     classify_ms  a window: flow pair and network; null where no face was seen
     draw_ms      the overlay's picture, not part of chain_ms
 """
@@ -28,6 +29,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,13 @@ from realtime_mer.face_chain import FacePair
 from realtime_mer.frame import Frame
 from realtime_mer.interpolation import TRACK_FPS
 from realtime_mer.landmark_model import find_landmark_model
+from realtime_mer.motion import RegionalMotion
 from realtime_mer.native import silenced_stderr
 from realtime_mer.overlay import Overlay
 from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer
-from realtime_mer.registration import Registration
+from realtime_mer.registration import CanonicalFace, Registration
 from realtime_mer.ring import RingBuffer
+from realtime_mer.spotter import Spotter, SpotterModel
 from realtime_mer.tracker import FaceTracker
 
 FRAMES = 300
@@ -65,6 +69,8 @@ _RING = 30
 # Long enough that filling and draining the stages, once a block, hardly counts.
 _BLOCK = 60
 _WINDOWS = 8
+# Frames whose spotting is measured alone.
+_ALONE = 240
 
 
 class MemoryReader:
@@ -189,18 +195,49 @@ class _Clock:
         return 1000 * self._cpu_s / self.frames
 
 
-def classify_ms(frames: list[Frame], model: Path, classifier: Classifier) -> float | None:
-    """Mean time of a window from the ring to its probabilities; None without a face."""
-    ring, registration = RingBuffer(_RING), Registration()
-    times: list[float] = []
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A frame's first face, as what comes behind the registration sees it."""
+
+    time_s: float
+    face: CanonicalFace
+    blink: float
+    jaw_open: float
+
+
+def seen_faces(frames: list[Frame], model: Path) -> list[SeenFace]:
+    """The first face of each frame that shows one."""
+    registration, seen = Registration(), []
     with FaceTracker(model) as tracker:
         for frame in frames:
-            if faces := tracker.track(frame):
-                face = registration(frame.image, faces[0].landmarks, frame.time_s)
-                ring.append(frame.time_s, face)
-                times.append(frame.time_s)
-            if len(times) == _RING:
-                break
+            for first in tracker.track(frame)[:1]:
+                face = registration(frame.image, first.landmarks, frame.time_s)
+                seen.append(SeenFace(frame.time_s, face, first.blink, first.jaw_open))
+    return seen
+
+
+def spotting_ms(seen: list[SeenFace], spotter: Spotter) -> float | None:
+    """Median time of a face's regional motion and spotting on one core; None without a face."""
+    motion, spent = RegionalMotion(), []
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        for one in seen:
+            started = time.perf_counter()
+            spotter(motion(one.face, one.time_s, one.blink, one.jaw_open))
+            spent.append(time.perf_counter() - started)
+    finally:
+        cv2.setNumThreads(threads)
+    return 1000 * float(np.median(spent[_WARM_UP:])) if len(spent) > _WARM_UP else None
+
+
+def classify_ms(seen: list[SeenFace], classifier: Classifier) -> float | None:
+    """Mean time of a window from the ring to its probabilities; None without a face."""
+    ring = RingBuffer(_RING)
+    seen = seen[:_RING]
+    for one in seen:
+        ring.append(one.time_s, one.face)
+    times = [one.time_s for one in seen]
     if len(times) < 3:
         return None
     pair, spent = FacePair(), []
@@ -208,8 +245,8 @@ def classify_ms(frames: list[Frame], model: Path, classifier: Classifier) -> flo
         start = i % max(1, len(times) - 9)
         window = times[start : start + 9]
         started = time.perf_counter()
-        seen = pair(ring, Interval(window[0], window[len(window) // 2], window[-1]))
-        classifier.classify(seen.images[None])
+        images = pair(ring, Interval(window[0], window[len(window) // 2], window[-1])).images
+        classifier.classify(images[None])
         spent.append(time.perf_counter() - started)
     return 1000 * float(np.mean(spent[1:]))
 
@@ -276,7 +313,10 @@ def measure(
                     clock.reset()
         after = _spent_ms(recognizer)
     tracker_ms, chain_ms = bare_clock.wall_ms, chain_clock.wall_ms
-    window_ms = classify_ms(frames, model, Classifier(weights, "cpu"))
+    # With nothing beside them.
+    seen = seen_faces(frames[: _WARM_UP + _ALONE], model)
+    alone_ms = spotting_ms(seen, Spotter(SpotterModel(spotter)))
+    window_ms = classify_ms(seen, Classifier(weights, "cpu"))
 
     def stage(key: str) -> float | None:
         count, spent_ms = np.subtract(after.get(key, (0, 0)), before.get(key, (0, 0)))
@@ -295,6 +335,7 @@ def measure(
         "chain_cpu_ms": round(chain_clock.cpu_ms, 3),
         "flow_ms": stage("flow"),
         "spot_ms": stage("spot"),
+        "spotting_alone_ms": None if alone_ms is None else round(alone_ms, 3),
         "classify_ms": None if window_ms is None else round(window_ms, 3),
         "draw_ms": round(draw_clock.wall_ms, 3),
     }
@@ -315,6 +356,7 @@ def table(result: dict[str, Any]) -> Table:
         "chain": ("fps", "frames a second"),
         "regional motion": ("flow_ms", "ms a frame"),
         "spotter": ("spot_ms", "ms a frame"),
+        "both alone, on one core": ("spotting_alone_ms", "ms a frame"),
         "classifier": ("classify_ms", "ms a window"),
         "overlay": ("draw_ms", "ms a picture"),
     }
