@@ -1,6 +1,6 @@
 """What the chain costs a frame, beside MediaPipe's face landmarker alone.
 
-    python tools/benchmark.py VIDEO [--json] [--frames N]
+    python tools/benchmark.py VIDEO [--json] [--frames N] [--providers P]
 
 The frames are decoded into memory first. Then the bare landmarker (as MediaPipe sets it up: video
 mode, one face) and the whole chain take turns on blocks of the same frames in the same process, so
@@ -17,6 +17,7 @@ block until the analysis of the last one has come out. Times are means in millis
     spot_ms      the spotter, part of chain_ms
     spotting_alone_ms   regional motion and spotter of a frame on one core, nothing beside; median
     classify_ms  a window: flow pair and network; null where no face was seen
+    network_ms   its network alone, on the --providers
     draw_ms      the overlay's picture, not part of chain_ms
 """
 
@@ -43,7 +44,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.capture import Capture, Grab, quiet_opencv
-from realtime_mer.classifier import Classifier
+from realtime_mer.classifier import PROVIDERS, Classifier
 from realtime_mer.event import Analysis, InputError, Interval
 from realtime_mer.face_chain import FacePair
 from realtime_mer.frame import Frame
@@ -231,24 +232,31 @@ def spotting_ms(seen: list[SeenFace], spotter: Spotter) -> float | None:
     return 1000 * float(np.median(spent[_WARM_UP:])) if len(spent) > _WARM_UP else None
 
 
-def classify_ms(seen: list[SeenFace], classifier: Classifier) -> float | None:
-    """Mean time of a window from the ring to its probabilities; None without a face."""
+def classify_ms(
+    seen: list[SeenFace], classifier: Classifier
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean time of a window from the ring to its probabilities, and of its network alone.
+
+    None without a face.
+    """
     ring = RingBuffer(_RING)
     seen = seen[:_RING]
     for one in seen:
         ring.append(one.time_s, one.face)
     times = [one.time_s for one in seen]
     if len(times) < 3:
-        return None
-    pair, spent = FacePair(), []
+        return None, None
+    pair, spent, network = FacePair(), [], []
     for i in range(_WINDOWS + 1):
         start = i % max(1, len(times) - 9)
         window = times[start : start + 9]
         started = time.perf_counter()
         images = pair(ring, Interval(window[0], window[len(window) // 2], window[-1])).images
+        seen_s = time.perf_counter()
         classifier.classify(images[None])
+        network.append(time.perf_counter() - seen_s)
         spent.append(time.perf_counter() - started)
-    return 1000 * float(np.mean(spent[1:]))
+    return 1000 * float(np.mean(spent[1:])), 1000 * float(np.mean(network[1:]))
 
 
 def _spent_ms(recognizer: Recognizer) -> dict[str, tuple[int, float]]:
@@ -264,6 +272,7 @@ def measure(
     *,
     weights: Path = CLASSIFIER,
     spotter: Path = SPOTTER,
+    providers: str = "auto",
 ) -> dict[str, Any]:
     """Runs the benchmark on frames in memory; returns the object that `--json` prints.
 
@@ -277,7 +286,9 @@ def measure(
     with_face = 0
     overlay = Overlay()
     with contextlib.ExitStack() as stack:
-        recognizer = stack.enter_context(Recognizer(reader, weights=weights, spotter=spotter))
+        recognizer = stack.enter_context(
+            Recognizer(reader, weights=weights, spotter=spotter, providers=providers)
+        )
         stack.callback(reader.stop)
         bare = stack.enter_context(contextlib.closing(BareLandmarker(model)))
         overlay.begin(recognizer.session)
@@ -316,11 +327,15 @@ def measure(
     # With nothing beside them.
     seen = seen_faces(frames[: _WARM_UP + _ALONE], model)
     alone_ms = spotting_ms(seen, Spotter(SpotterModel(spotter)))
-    window_ms = classify_ms(seen, Classifier(weights, "cpu"))
+    classifier = Classifier(weights, providers)
+    window_ms, network_ms = classify_ms(seen, classifier)
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else round(value, 3)
 
     def stage(key: str) -> float | None:
         count, spent_ms = np.subtract(after.get(key, (0, 0)), before.get(key, (0, 0)))
-        return round(float(spent_ms / count), 3) if count else None
+        return rounded(float(spent_ms / count)) if count else None
 
     return {
         "video": name,
@@ -335,8 +350,10 @@ def measure(
         "chain_cpu_ms": round(chain_clock.cpu_ms, 3),
         "flow_ms": stage("flow"),
         "spot_ms": stage("spot"),
-        "spotting_alone_ms": None if alone_ms is None else round(alone_ms, 3),
-        "classify_ms": None if window_ms is None else round(window_ms, 3),
+        "spotting_alone_ms": rounded(alone_ms),
+        "classify_ms": rounded(window_ms),
+        "network_ms": rounded(network_ms),
+        "provider": classifier.provider,
         "draw_ms": round(draw_clock.wall_ms, 3),
     }
 
@@ -358,6 +375,7 @@ def table(result: dict[str, Any]) -> Table:
         "spotter": ("spot_ms", "ms a frame"),
         "both alone, on one core": ("spotting_alone_ms", "ms a frame"),
         "classifier": ("classify_ms", "ms a window"),
+        f"its network, on {result['provider']}": ("network_ms", "ms a window"),
         "overlay": ("draw_ms", "ms a picture"),
     }
     for what, (key, unit) in rows.items():
@@ -381,11 +399,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most (default {FRAMES})"
     )
+    parser.add_argument("--providers", choices=PROVIDERS, default="auto", help="as run.py has it")
     options = parser.parse_args(arguments)
     quiet_opencv()
     try:
         frames, fps = read_frames(options.video, options.frames)
-        result = measure(Path(options.video).name, frames, fps)
+        result = measure(Path(options.video).name, frames, fps, providers=options.providers)
     except InputError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2

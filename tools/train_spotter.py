@@ -146,7 +146,9 @@ def train(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 3e-3, total_steps=steps, cycle_momentum=False
+    )
     batches = loader_of(backgrounds, seed, batch, jobs)
     started = time.monotonic()
     mean = 0.0
@@ -405,6 +407,7 @@ def main(arguments: list[str] | None = None) -> int:
             "excluded_subjects": sorted(options.exclude_subjects),
             "held_out": sorted({b.name for b in unseen} - {b.name for b in backgrounds}),
             "steps": options.steps,
+            "batch": options.batch,
             "seed": options.seed,
             "licence": "The measured motions derive from CASME II, SMIC and SAMM, whose terms "
             "allow research use.",
