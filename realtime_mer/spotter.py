@@ -28,9 +28,12 @@ _OUTPUTS = 6
 _WARM_UP_STEPS = 30
 # The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
 LENGTH_S = (0.04, 0.55)
-# Farther than this the skin goes in a blink, in speech, in a macro-expression, or seems to go as a
-# head turns, not in a micro-expression: the network is taught up to 4 px, two thirds of which the
-# flow of cells finds. Pixels of the canonical face, 99th percentile over the cells, onset to apex.
+# Less far than this from where it was at the onset the skin only seems to go: the network is taught
+# from 0.8 px on, two thirds of which the flow of cells finds. Pixels of the canonical face, 99th
+# percentile over the cells.
+LEAST_PX = 0.4
+# Farther than this the skin goes from onset to apex in a blink, in speech, in a macro-expression,
+# or seems to go as a head turns, not in a micro-expression: the network is taught up to 4 px.
 MOST_PX = 2.7
 # Motions are remembered for as long as a proposal reaches back.
 _MEMORY_S = 1.2
@@ -241,15 +244,17 @@ class Spotter:
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         if not (is_peak and fits and interval.onset_s > self._reported_until - STEP_S):
             return []
-        if self._moved_px(interval) > MOST_PX:
+        if not self._is_of_the_size(interval):
             return []
         self._reported_until = interval.offset_s
         return [interval]
 
-    def _moved_px(self, interval: Interval) -> float:
-        """How far the skin went from onset to apex, as `MOST_PX` has it."""
-        onset, apex = (
-            min(self._cells, key=lambda seen: abs(seen[0] - time_s))[1]
-            for time_s in (interval.onset_s, interval.apex_s)
+    def _is_of_the_size(self, interval: Interval) -> bool:
+        """The skin went neither less far than `LEAST_PX` nor farther than `MOST_PX`."""
+        onset, apex, offset = (
+            min(range(len(self._cells)), key=lambda i: abs(self._cells[i][0] - time_s))
+            for time_s in (interval.onset_s, interval.apex_s, interval.offset_s)
         )
-        return float(np.percentile(np.linalg.norm(apex - onset, axis=1), 99))
+        cells = [self._cells[i][1] for i in range(onset, offset + 1)]
+        went = np.percentile(np.linalg.norm(np.array(cells) - cells[0], axis=2), 99, axis=1)
+        return went.max() >= LEAST_PX and went[apex - onset] <= MOST_PX
