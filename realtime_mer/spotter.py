@@ -257,4 +257,4 @@ class Spotter:
         )
         cells = [self._cells[i][1] for i in range(onset, offset + 1)]
         went = np.percentile(np.linalg.norm(np.array(cells) - cells[0], axis=2), 99, axis=1)
-        return went.max() >= LEAST_PX and went[apex - onset] <= MOST_PX
+        return bool(went.max() >= LEAST_PX and went[apex - onset] <= MOST_PX)
