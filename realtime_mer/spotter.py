@@ -35,6 +35,11 @@ LEAST_PX = 0.4
 # Farther than this the skin goes from onset to apex in a blink, in speech, in a macro-expression,
 # or seems to go as a head turns, not in a micro-expression: the network is taught up to 4 px.
 MOST_PX = 2.7
+# Right after a motion four times as large a face is not at rest: it speaks, or sinks back from an
+# expression. The network is not taught what is less than half of what the face does by itself in
+# that moment (tools/spotting_data.py). So long before the onset is looked back on.
+LEAST_SHARE = 0.25
+_BEFORE_S = 0.3
 # Motions are remembered for as long as a proposal reaches back.
 _MEMORY_S = 1.2
 # Of a macro-expression: a shorter one is none, a longer one is a mood or a new posture.
@@ -250,11 +255,24 @@ class Spotter:
         return [interval]
 
     def _is_of_the_size(self, interval: Interval) -> bool:
-        """The skin went neither less far than `LEAST_PX` nor farther than `MOST_PX`."""
-        onset, apex, offset = (
+        """The skin went as far as in a micro-expression, and as what it did before lets one see.
+
+        Neither less far than `LEAST_PX` nor farther than `MOST_PX`, and not less far than
+        `LEAST_SHARE` of the way it had come.
+        """
+        before, onset, apex, offset = (
             min(range(len(self._cells)), key=lambda i: abs(self._cells[i][0] - time_s))
-            for time_s in (interval.onset_s, interval.apex_s, interval.offset_s)
+            for time_s in (
+                interval.onset_s - _BEFORE_S,
+                *(interval.onset_s, interval.apex_s, interval.offset_s),
+            )
         )
-        cells = [self._cells[i][1] for i in range(onset, offset + 1)]
-        went = np.percentile(np.linalg.norm(np.array(cells) - cells[0], axis=2), 99, axis=1)
-        return bool(went.max() >= LEAST_PX and went[apex - onset] <= MOST_PX)
+        cells = np.array([self._cells[i][1] for i in range(before, offset + 1)])
+        away = np.linalg.norm(cells - cells[onset - before], axis=2)
+        far = np.percentile(away, 99, axis=1)
+        came, went = far[: onset - before + 1].max(), far[apex - before]
+        return bool(
+            far[onset - before :].max() >= LEAST_PX
+            and went <= MOST_PX
+            and went >= LEAST_SHARE * came
+        )

@@ -250,6 +250,26 @@ def test_what_hardly_moves_or_moves_too_far_is_no_micro_expression(raise_px, pro
     assert len(found_in(Spotter(script), motions(event, raise_px=raise_px))) == proposals
 
 
+@pytest.mark.parametrize(
+    ("before_px", "ended_s", "proposals"),
+    [
+        (6.0, 1.55, 1),  # larger, but not by so much
+        (14.0, 1.55, 0),
+        (14.0, 1.2, 1),  # the face has come to rest since
+    ],
+)
+def test_what_follows_a_far_larger_motion_is_no_micro_expression(before_px, ended_s, proposals):
+    """As when the mouth shuts and settles between two words."""
+    small = motions(Interval(1.58, 1.73, 1.88), raise_px=2.5)
+    large = motions(Interval(ended_s - 0.3, ended_s - 0.2, ended_s), raise_px=before_px)
+    both = [
+        dataclasses.replace(one, cells=one.cells + other.cells)
+        for one, other in zip(small, large, strict=True)
+    ]
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), both)) == proposals
+
+
 def test_score_is_one_at_the_threshold():
     script = Script([0.0, 0.25, 0.5, 1.0])
     spotter = Spotter(script)
