@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
-        "--false-per-minute", type=float, default=0.3, help="by which the threshold is chosen"
+        "--false-per-minute", type=float, default=1.0, help="by which the threshold is chosen"
     )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
