@@ -37,8 +37,9 @@ LEAST_PX = 0.4
 MOST_PX = 2.7
 # Right after a motion four times as large a face is not at rest: it speaks, or sinks back from an
 # expression. The network is not taught what is less than half of what the face does by itself in
-# that moment (tools/spotting_data.py). So long before the onset is looked back on.
+# that moment (tools/spotting_data.py).
 LEAST_SHARE = 0.25
+# How long before the onset such a motion counts.
 _BEFORE_S = 0.3
 # Motions are remembered for as long as a proposal reaches back.
 _MEMORY_S = 1.2
@@ -260,12 +261,10 @@ class Spotter:
         Neither less far than `LEAST_PX` nor farther than `MOST_PX`, and not less far than
         `LEAST_SHARE` of the way it had come.
         """
+        times = (interval.onset_s, interval.apex_s, interval.offset_s)
         before, onset, apex, offset = (
             min(range(len(self._cells)), key=lambda i: abs(self._cells[i][0] - time_s))
-            for time_s in (
-                interval.onset_s - _BEFORE_S,
-                *(interval.onset_s, interval.apex_s, interval.offset_s),
-            )
+            for time_s in (interval.onset_s - _BEFORE_S, *times)
         )
         cells = np.array([self._cells[i][1] for i in range(before, offset + 1)])
         away = np.linalg.norm(cells - cells[onset - before], axis=2)
