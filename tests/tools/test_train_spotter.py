@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.spotter import MEMBERS, SpotterEnsemble, SpotterNetwork
 from realtime_mer.signals import CHANNELS, PATTERN_SHAPE, ROW
 from realtime_mer.spotter import SpotterModel
 from tests.signals import write_signals
 from tests.tiny_release import write_release
 from tools import train_spotter
 from tools.spotting_data import STEPS, TARGETS, drawn_motions
-from tools.train_spotter import load, loader_of, loss_of, main, operating_curve, pick
+from tools.train_spotter import export, load, loader_of, loss_of, main, operating_curve, pick
 
 
 def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
@@ -44,6 +45,26 @@ def test_it_writes_a_network_and_a_card_that_the_runtime_loads(
     assert told.shape == (6,)
     assert state.shape == model.start().shape
     assert ((told[[0, 1, 5]] > 0) & (told[[0, 1, 5]] < 1)).all()
+
+
+def test_eight_bits_answer_like_whole_weights(tmp_path):
+    torch.manual_seed(0)
+    members = [SpotterNetwork(CHANNELS, made) for made in MEMBERS]
+    for member in members:
+        member(torch.randn(8, 100, CHANNELS))
+    ensemble = SpotterEnsemble(members).eval()
+    export(ensemble, np.zeros(PATTERN_SHAPE, np.float32), tmp_path / "net.onnx", {"threshold": 0.5})
+    model = SpotterModel(tmp_path / "net.onnx")
+    signals, state, told = torch.randn(60, CHANNELS), model.start(), []
+    for step in signals.numpy():
+        outputs, state = model(step, state)
+        told.append(outputs)
+    with torch.no_grad():
+        whole = ensemble(signals[None])[0]
+        whole[:, [0, 1, 5]] = whole[:, [0, 1, 5]].sigmoid()
+    off = np.abs(np.array(told) - whole.numpy())
+    assert off.max() < 0.05
+    assert off.max() < 0.3 * np.ptp(whole.numpy(), axis=0).max()
 
 
 def test_every_process_draws_windows_of_its_own(astronaut_face, tmp_path):
@@ -128,6 +149,7 @@ def test_what_the_runtime_would_report_is_picked():
     outputs[:, 2], outputs[:, 3] = 0.1, 0.3
     outputs[[20, 21, 22], 0] = 1, 3, 2
     outputs[30, 0], outputs[30, 3] = 3, 0.8  # too long for a micro-expression
+    outputs[34, 0], outputs[35, 1] = 3, 3  # still under way a step later
     ((onset, offset),) = pick(outputs, grid, 0.5)
     assert offset == pytest.approx(grid[21] - 0.1)
     assert offset - onset == pytest.approx(0.3)
