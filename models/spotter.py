@@ -146,7 +146,7 @@ class StreamSpotter(nn.Module):
         # the blocks being behind the old state.
         self.looked_at = [
             first + k * past // 2
-            for first, past in zip(firsts, pasts, strict=False)
+            for first, past in zip(firsts[:-1], pasts, strict=True)
             for k in (0, 1)
         ]
         self.moved_on = list(range(1, self.past + 1))
