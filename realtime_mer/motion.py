@@ -156,7 +156,9 @@ class RigidMotion:
         start = weights
         for _ in range(5):
             weighted = terms * weights
-            part = np.linalg.solve(weighted @ terms.T + _RIDGE, weighted @ flow.T)
+            # NumPy's own takes ten times as long on a system as small as this.
+            normal, answers = weighted @ terms.T + _RIDGE, (weighted @ flow.T).astype(float)
+            _, part = cv2.solve(normal, answers, flags=cv2.DECOMP_CHOLESKY)
             u, v = flow - part.T @ terms
             rest = np.sqrt(u * u + v * v)
             spread = max(0.15, 1.5 * _median(rest))
@@ -199,10 +201,11 @@ def region_windows(landmarks: np.ndarray) -> np.ndarray:
     """(18, 784) float32: the Gaussian window of each of `REGIONS` over the cells."""
     starts = np.r_[0, np.cumsum(_COUNTS)[:-1]]
     centres = np.add.reduceat(landmarks[_MEMBERS, :2], starts, axis=0) / _COUNTS[:, None]
+    centres = centres.astype(np.float32)
     # A Gaussian window is a product of one over columns and one over rows.
     across = np.exp(-((_CENTRES - centres[:, :1]) ** 2) / (2 * _REGION_PX**2))
     down = np.exp(-((_CENTRES - centres[:, 1:]) ** 2) / (2 * _REGION_PX**2))
-    return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1).astype(np.float32)
+    return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1)
 
 
 def region_weights(landmarks: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
