@@ -29,8 +29,8 @@ class Member:
     dropout: float = 0.1
 
 
-# Two that err differently: their mean reports falsely less often than one of them that finds as
-# much (docs/spotting.md).
+# Two whose mean finds more on development clips than one alone, and as much on held-out ones
+# (docs/spotting.md).
 MEMBERS = (
     Member(),
     Member(dilations=(1, 2, 4, 8, 16, 32, 1, 2, 4, 8)),
@@ -49,13 +49,8 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, steps) to the same; before the first step there is nothing."""
-        return self.go_on(nn.functional.pad(x, (self.past, 0)))
-
-    def go_on(self, x: Tensor) -> Tensor:
-        """(batch, width, past + steps) to (batch, width, steps)."""
-        value, gate = self.conv(x).chunk(2, dim=1)
-        new = self.mix(self.dropout(nn.functional.gelu(value) * torch.sigmoid(gate)))
-        return x[..., self.past :] + new
+        value, gate = self.conv(nn.functional.pad(x, (self.past, 0))).chunk(2, dim=1)
+        return x + self.mix(self.dropout(nn.functional.gelu(value) * torch.sigmoid(gate)))
 
 
 class SpotterNetwork(nn.Module):
@@ -124,7 +119,7 @@ class StreamSpotter(nn.Module):
 
     Args:
         ensemble: The networks; their weights are copied.
-        patterns: (cells x 2, patterns), through which its signals were seen; handed out as it is.
+        patterns: (cells x 2, patterns), through which their signals were seen; handed out as it is.
 
     Raises:
         ValueError: A member's blocks are not some of the longest one's, in the same order.

@@ -156,7 +156,7 @@ class RigidMotion:
         start = weights
         for _ in range(5):
             weighted = terms * weights
-            # NumPy's own takes ten times as long on a system as small as this.
+            # NumPy's own takes four times as long on a system as small as this.
             normal, answers = weighted @ terms.T + _RIDGE, (weighted @ flow.T).astype(float)
             _, part = cv2.solve(normal, answers, flags=cv2.DECOMP_CHOLESKY)
             u, v = flow - part.T @ terms

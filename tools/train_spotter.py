@@ -54,8 +54,9 @@ from tools.spotting_figures import LEAST_OVERLAP
 THRESHOLDS = (*(round(0.05 * i, 2) for i in range(4, 20)), 0.97, 0.98, 0.99)
 _DRAWN = 200
 _CURVE_WINDOWS = 2560
-# Steps at the beginning of a window: what a network of `MEMBERS[0]` looks back on.
-_NOT_COUNTED = 77
+# Steps at the beginning of a window: what the shorter member sees. The other looks back on nearly
+# a whole window, of which nothing would be left to count.
+_NOT_COUNTED = 1 + 2 * sum(MEMBERS[0].dilations)
 # What is read of each background.
 _SIGNALS = {
     *("time_s", "regions", "cells", "trust", "head", "place", "blink", "jaw_open"),
@@ -271,8 +272,7 @@ def export(
 ) -> None:
     """Writes the network and its patterns as ONNX, and the card beside it; both appear whole.
 
-    The weights of the blocks are written in 8 bits: a third of the size, and less time. Beside the
-    whole ones 999 of 1000 probabilities differ by less than 0.03.
+    The weights of the blocks are written in 8 bits: a third of the size, and less time.
     """
     part = out.with_suffix(".part")
     with tempfile.TemporaryDirectory() as folder:

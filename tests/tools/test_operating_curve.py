@@ -1,8 +1,10 @@
 """The operating curve: the same spotter at other thresholds, on motions that were kept."""
 
 import csv
+import dataclasses
 
 import cv2
+import numpy as np
 import pytest
 
 from realtime_mer import face_chain
@@ -44,10 +46,23 @@ def test_at_the_threshold_in_use_it_proposes_what_is_reported(watched, model, sh
     found = proposed(motions, model, [1e-6, model.threshold, 1.1])
     assert found[model.threshold] == reported
     assert set(reported) <= set(possible)
-    # Any peak of what moves will do, even two of one motion; and none.
-    assert len(possible) > len(reported)
-    assert len(found[1e-6]) >= len(reported)
+    assert found[1e-6]
     assert found[1.1] == ()
+
+
+def test_on_restless_skin_a_lower_threshold_proposes_more_and_earlier(watched, model):
+    _, motions = watched
+    rng, away, restless = np.random.default_rng(0), 0.0, []
+    for motion in motions[0]:
+        away = 0.9 * away + rng.normal(0, 0.1)
+        down = np.array([0, away], np.float32)
+        restless.append(
+            dataclasses.replace(motion, cells=motion.cells + down, regions=motion.regions + down)
+        )
+    found = proposed([restless], model, [1e-6, model.threshold])
+    # Any peak of what moves will do.
+    assert len(found[1e-6]) > len(found[model.threshold]) >= 1
+    assert found[1e-6][0].offset_s < found[model.threshold][0].offset_s
 
 
 def test_other_thresholds_propose_what_a_spotter_of_that_threshold_does(watched):

@@ -62,9 +62,10 @@ def test_eight_bits_answer_like_whole_weights(tmp_path):
     with torch.no_grad():
         whole = ensemble(signals[None])[0]
         whole[:, [0, 1, 5]] = whole[:, [0, 1, 5]].sigmoid()
-    off = np.abs(np.array(told) - whole.numpy())
-    assert off.max() < 0.05
-    assert off.max() < 0.3 * np.ptp(whole.numpy(), axis=0).max()
+    off = np.abs(np.array(told) - whole.numpy()).max(0)
+    assert (off < 0.05).all()
+    # Small beside what each output tells.
+    assert (off < 0.2 * np.ptp(whole.numpy(), axis=0)).all()
 
 
 def test_every_process_draws_windows_of_its_own(astronaut_face, tmp_path):
