@@ -114,8 +114,9 @@ def mean_of(told: Tensor) -> Tensor:
 class StreamSpotter(nn.Module):
     """What the runtime needs of the networks: one step of a stream, with probabilities.
 
-    Most of what a step costs is the handling of its operations, so the members share them: their
-    weights are stacked. Members with fewer blocks than the longest do nothing where they lack one.
+    Most of what a step costs is to read the weights and to handle operations, so the members share
+    the latter: row by row, each goes through the weights of all, and what its own ones gave is
+    kept. Members with fewer blocks than the longest do nothing where they lack one.
 
     Args:
         ensemble: The networks; their weights are copied.
@@ -135,18 +136,24 @@ class StreamSpotter(nn.Module):
         self.count = len(members)
         pasts = [block.past for block in longest]
         firsts = [sum(pasts[:i]) for i in range(len(pasts) + 1)]
-        # Rows of a state, block after block: the steps that the next one looks back on.
-        self.past = firsts[-1]
-        # Those that it looks at, two a block; and where each comes from after it, what has entered
-        # the blocks being behind the old state.
-        self.looked_at = [
-            first + k * past // 2
-            for first, past in zip(firsts[:-1], pasts, strict=True)
-            for k in (0, 1)
-        ]
-        self.moved_on = list(range(1, self.past + 1))
+        # Steps of a state, block after block: those that the next one looks back on.
+        past = firsts[-1]
+        # Where each comes from after this one, what has entered the blocks being behind the old
+        # state.
+        moved_on = list(range(1, past + 1))
         for i, after in enumerate(firsts[1:]):
-            self.moved_on[after - 1] = self.past + i
+            moved_on[after - 1] = past + i
+        # A step has a row for each member.
+        everyone = range(self.count)
+        self.rows = past * self.count
+        self.moved_on = [step * self.count + member for step in moved_on for member in everyone]
+        # Those that a block looks at, two of each member.
+        self.looked_at = [
+            (first + tap * length // 2) * self.count + member
+            for first, length in zip(firsts[:-1], pasts, strict=True)
+            for member in everyone
+            for tap in (0, 1)
+        ]
         self.register_buffer("patterns", patterns)
         with torch.no_grad():
             self.enter = _stacked([member.enter for member in members], grouped=False)
@@ -170,43 +177,44 @@ class StreamSpotter(nn.Module):
 
         Args:
             signals: (1, channels).
-            state: (members, past, WIDTH); zeros at first.
+            state: (rows, WIDTH); zeros at first.
 
         Returns:
             (1, OUTPUTS), logits as probabilities; the next state; and the patterns.
         """
-        looked_at = state[:, self.looked_at].reshape(self.count, len(self.products), -1)
-        x = self.enter(signals.T).reshape(self.count, 1, -1)
+        looked_at = state[self.looked_at].reshape(-1, 2 * WIDTH)
+        x = self.enter(signals.T).reshape(self.count, WIDTH)
         entered = []
-        for (conv, mix), past in zip(self.products, looked_at.split(1, dim=1), strict=True):
+        for (conv, mix), past in zip(self.products, looked_at.split(self.count), strict=True):
             entered.append(x)
-            value, gate = conv(torch.cat([past, x], dim=2)).split(WIDTH, dim=2)
+            value, gate = conv(torch.cat([past, x], dim=1)).split(WIDTH, dim=1)
             x = x + mix(nn.functional.gelu(value) * torch.sigmoid(gate))
         out = self.leave(x.reshape(-1, 1)).reshape(self.count, 1, OUTPUTS)
         told = mean_of(told_of(out))
         ends = torch.sigmoid(told[:, :2]), told[:, 2:5], torch.sigmoid(told[:, 5:])
-        after = torch.cat([state, *entered], dim=1)[:, self.moved_on]
+        after = torch.cat([state, *entered])[self.moved_on]
         return torch.cat(ends, dim=-1), after, self.patterns + 0
 
 
 class _Product(nn.Module):
-    """A convolution of each member at its last step, as one product of stacked matrices.
+    """A convolution of each member at its last step, (members, in) to (members, out).
 
-    No weight is greater than 1, and a factor for each output follows: so they can be written in
-    8 bits with a scale in common.
+    One product with the weights of all, beside each other: what a row gives with another member's
+    is left alone, for reading a weight costs more than using it twice. As one plain matrix they can
+    be laid out for the processor once, and each output has its own scale in 8 bits.
     """
 
     def __init__(self, layers: Sequence[nn.Conv1d]) -> None:
         super().__init__()
         # Taps, the older first, by what enters; and what leaves.
-        weight = torch.stack([layer.weight.permute(2, 1, 0).flatten(0, 1) for layer in layers])
-        factor = weight.abs().amax(1, keepdim=True).clamp(min=1e-9)
-        self.register_buffer("weight", weight / factor)
-        self.register_buffer("factor", factor)
-        self.register_buffer("bias", torch.stack([layer.bias for layer in layers])[:, None].clone())
+        weights = [layer.weight.permute(2, 1, 0).flatten(0, 1) for layer in layers]
+        self.count = len(layers)
+        self.register_buffer("weight", torch.cat(weights, dim=1))
+        self.register_buffer("bias", torch.cat([layer.bias for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight * self.factor + self.bias
+        all_of_all = x @ self.weight + self.bias
+        return all_of_all.reshape(self.count**2, -1)[:: self.count + 1]
 
 
 def _aligned(blocks: list[CausalBlock], longest: list[CausalBlock]) -> list[CausalBlock]:

@@ -280,7 +280,7 @@ def export(
         stream = StreamSpotter(network, torch.from_numpy(patterns)).eval()
         torch.onnx.export(
             stream,
-            (torch.zeros(1, CHANNELS), torch.zeros(stream.count, stream.past, WIDTH)),
+            (torch.zeros(1, CHANNELS), torch.zeros(stream.rows, WIDTH)),
             str(whole),
             input_names=["signals", "state"],
             output_names=["spotting", "next_state", "patterns"],
@@ -294,6 +294,7 @@ def export(
             part,
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
+            per_channel=True,
         )
     content = part.read_bytes()
     card = {

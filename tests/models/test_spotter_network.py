@@ -115,8 +115,9 @@ def test_of_the_place_that_one_is_heard_who_is_sure():
 def test_what_is_exported_goes_step_by_step_and_tells_probabilities(ensemble, signals):
     patterns = torch.arange(6.0).reshape(3, 2)
     stream = StreamSpotter(ensemble, patterns).eval()
-    assert stream.past == 2 * sum(max((made.dilations for made in MEMBERS), key=len))
-    state, steps = torch.zeros(stream.count, stream.past, WIDTH), []
+    steps_of_past = 2 * sum(max((made.dilations for made in MEMBERS), key=len))
+    assert stream.rows == len(MEMBERS) * steps_of_past
+    state, steps = torch.zeros(stream.rows, WIDTH), []
     with torch.no_grad():
         for step in signals[0]:
             told, state, as_given = stream(step[None], state)
