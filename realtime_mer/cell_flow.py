@@ -60,6 +60,7 @@ class CellFlow:
         self._dis.setVariationalRefinementIterations(0)
         self._dis.setFinestScale(1)
         self._small = _coarse(grey)
+        self._brightness = cv2.mean(self._small)[0]
         self._grey = grey.astype(np.float32) / 255
         self._across = cv2.Sobel(self._grey, -1, 1, 0, ksize=3, scale=1 / 8)
         self._down = cv2.Sobel(self._grey, -1, 0, 1, ksize=3, scale=1 / 8)
@@ -83,18 +84,21 @@ class CellFlow:
         """
         small = _coarse(grey)
         # A camera that sets its exposure anew scales all that it sees.
-        gain = float(self._small.mean()) / max(float(small.mean()), 1.0)
+        gain = self._brightness / max(cv2.mean(small)[0], 1.0)
         small = cv2.convertScaleAbs(small, alpha=gain)
         coarse = to_cells(self._dis.calc(self._small, small, None))
         coarse = _blurred(coarse, _COARSE_BLUR) * np.float32(FACE_SIZE / _COARSE_SIZE)
-        back = cv2.remap(
+        # In place where it can be: much of the time goes into memory.
+        came_from = _to_pixels(coarse)
+        came_from += FACE_GRID
+        changed = cv2.remap(
             grey * np.float32(gain / 255),
-            FACE_GRID + _to_pixels(coarse),
+            came_from,
             None,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        changed = back - self._grey
+        changed -= self._grey
         changed -= _to_pixels(_blurred(to_cells(changed), _LIGHT_BLUR))
         x, y = (
             _blurred(to_cells(gradient * changed), _WINDOW_BLUR)

@@ -54,7 +54,9 @@ _TEXTURE = 3e-4
 # Shrinks the figures of regions that hardly any texture carries.
 _REGION_RIDGE = 0.3
 # Keeps the fit of a rigid motion solvable where hardly anything is textured.
-_RIDGE = 1e-4 * np.eye(4)
+_RIDGE = np.hstack([1e-4 * np.eye(4, dtype=np.float32), np.zeros((4, 2), np.float32)])
+# Fewer textured cells than this fix no rigid motion.
+_LEAST_CELLS = 20
 _OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
     + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
@@ -73,6 +75,7 @@ FACE_CELLS = np.flatnonzero(((_COLUMNS - 15) / 11.5) ** 2 + ((_ROWS - 14.5) / 13
 FACE_CELLS.setflags(write=False)
 _MEMBERS = np.array([i for members in REGIONS.values() for i in members])
 _COUNTS = np.array([len(members) for members in REGIONS.values()])
+_STARTS = np.r_[0, np.cumsum(_COUNTS)[:-1]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,28 +145,34 @@ class RigidMotion:
         self.weights = texture * mask
         # u and v have the same four terms each, so that one 4 x 4 system serves both.
         self._terms = np.column_stack([*_PLANE, _depth(landmarks, mask)])
+        # Of the cells that are trusted; one row a term, so that all that follows runs along memory.
+        self._inside = np.flatnonzero(self.weights)
+        self._start = self.weights[self._inside]
+        self._inner_terms = np.ascontiguousarray(self._terms[self._inside].T)
 
     def fit(self, flow: np.ndarray) -> np.ndarray:
-        """The rigid part (4, 2) of a flow (784, 2), by iteratively reweighted least squares."""
-        weights = self.weights
-        inside = weights > 0
-        part = np.zeros((4, 2))
-        if inside.sum() < 20:
-            return part
-        # One row a term: all that follows runs along memory.
-        terms = np.ascontiguousarray(self._terms[inside].T)
-        flow, weights = np.ascontiguousarray(flow[inside].T), weights[inside]
-        start = weights
+        """The rigid part (4, 2) float32 of a flow (784, 2), by reweighted least squares."""
+        if len(self._inside) < _LEAST_CELLS:
+            return np.zeros((4, 2), np.float32)
+        terms, weights = self._inner_terms, self._start
+        # Terms and flow below each other, so that one product makes the whole system.
+        rows = np.concatenate([terms, flow[self._inside].T], dtype=np.float32)
+        moved = rows[4:]
         for _ in range(5):
-            weighted = terms * weights
-            # NumPy's own takes four times as long on a system as small as this.
-            normal, answers = weighted @ terms.T + _RIDGE, (weighted @ flow.T).astype(float)
-            _, part = cv2.solve(normal, answers, flags=cv2.DECOMP_CHOLESKY)
-            u, v = flow - part.T @ terms
-            rest = np.sqrt(u * u + v * v)
-            spread = max(0.15, 1.5 * _median(rest))
-            weights = start / (1 + (rest / spread) ** 2)
+            system = (terms * weights) @ rows.T + _RIDGE
+            # NumPy's own takes twice as long on a system as small as this.
+            _, part = cv2.solve(system[:, :4], system[:, 4:], flags=cv2.DECOMP_CHOLESKY)
+            rest = moved - part.T @ terms
+            rest *= rest
+            square = rest[0] + rest[1]
+            spread = max(0.15, 1.5 * _median_root(square))
+            weights = self._start / (1 + square * (1 / spread**2))
         return part
+
+    def how_far(self, flow: np.ndarray) -> float:
+        """Median displacement of the trusted cells in a flow (784, 2); 0 where there are none."""
+        u, v = flow[self._inside].T
+        return _median_root(u * u + v * v) if len(u) else 0.0
 
     def remove(self, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A flow (784, 2) without its rigid part, and that part (4, 2)."""
@@ -183,12 +192,12 @@ def without_head(flow: np.ndarray, face: CanonicalFace) -> np.ndarray:
     return RigidMotion(face.landmarks, texture_trust(face.grey)).remove_dense(flow)
 
 
-def _median(values: np.ndarray) -> float:
-    """The median of (n,) values; NumPy's own takes four times as long on a few hundred."""
-    middle = len(values) // 2
-    low = middle - 1 + len(values) % 2
-    ends = np.partition(values, (low, middle))
-    return (float(ends[low]) + float(ends[middle])) / 2
+def _median_root(squares: np.ndarray) -> float:
+    """The median of the roots of (n,) values; NumPy's own takes many times as long on a few."""
+    rising = np.sort(squares)
+    middle = len(rising) // 2
+    low = middle - 1 + len(rising) % 2
+    return (math.sqrt(rising[low]) + math.sqrt(rising[middle])) / 2
 
 
 def texture_trust(grey: np.ndarray) -> np.ndarray:
@@ -197,30 +206,36 @@ def texture_trust(grey: np.ndarray) -> np.ndarray:
     return texture / (texture + _TEXTURE)
 
 
-def region_windows(landmarks: np.ndarray) -> np.ndarray:
-    """(18, 784) float32: the Gaussian window of each of `REGIONS` over the cells."""
-    starts = np.r_[0, np.cumsum(_COUNTS)[:-1]]
-    centres = np.add.reduceat(landmarks[_MEMBERS, :2], starts, axis=0) / _COUNTS[:, None]
-    centres = centres.astype(np.float32)
-    # A Gaussian window is a product of one over columns and one over rows.
-    across = np.exp(-((_CENTRES - centres[:, :1]) ** 2) / (2 * _REGION_PX**2))
-    down = np.exp(-((_CENTRES - centres[:, 1:]) ** 2) / (2 * _REGION_PX**2))
-    return (down[:, :, None] * across[:, None, :]).reshape(len(REGIONS), -1)
+def region_windows(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Gaussian windows of `REGIONS` over columns and over rows of cells, (18, 28) float32 each.
+
+    A window over the cells is the product of both.
+    """
+    centres = np.add.reduceat(landmarks[_MEMBERS, :2], _STARTS, axis=0) / _COUNTS[:, None]
+    centres = centres.astype(np.float32)[:, :, None]
+    windows = np.exp((_CENTRES - centres) ** 2 * np.float32(-0.5 / _REGION_PX**2))
+    return windows[:, 0], windows[:, 1]
 
 
-def region_weights(landmarks: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How each of `REGIONS` is made of the cells.
+def region_means(
+    landmarks: np.ndarray, trust: np.ndarray, flow: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The motion of each of `REGIONS`.
 
     Args:
         landmarks: (478, 3) of the canonical face.
         trust: (784,) in each cell, 0 to 1.
+        flow: (784, 2) displacement of each cell.
 
     Returns:
-        Weights (18, 784) of a region's mean, and how much trust each region carries (18,).
+        Displacement (18, 2) float32, and how much trust each region carries (18,) float32.
     """
-    windows = region_windows(landmarks) * trust
-    carried = windows.sum(1)
-    return windows / (carried[:, None] + _REGION_RIDGE), carried
+    across, down = region_windows(landmarks)
+    # (3, 784): how much is carried, and what.
+    cells = np.stack([trust, trust * flow[:, 0], trust * flow[:, 1]]).astype(np.float32)
+    by_row = (cells.reshape(-1, CELLS) @ across.T).reshape(3, CELLS, -1)
+    carried, u, v = np.einsum("cyr,ry->cr", by_row, down)
+    return np.column_stack([u, v]) / (carried[:, None] + _REGION_RIDGE), carried
 
 
 class RegionalMotion:
@@ -239,13 +254,11 @@ class RegionalMotion:
         flow = (self._flow or self._set_anchor(face, time_s))(face.grey)
         rigid = self._rigid
         rest, part = rigid.remove(flow)
-        weights, trust = region_weights(face.landmarks, rigid.weights)
-        # In double precision this product is large enough to wake, and wait for, BLAS's threads.
-        regions = self._regions + weights @ rest.astype(np.float32)
+        moved, trust = region_means(face.landmarks, rigid.weights, rest)
+        regions = self._regions + moved
         cells = self._cells + rest[FACE_CELLS]
         head = self._head + (part[0, 0], part[0, 1], (part[1, 1] - part[2, 0]) / 2)
-        away = np.hypot(*flow[rigid.weights > 0].T)
-        if time_s - self._anchor_s >= _ANCHOR_S or (away.size and _median(away) > _ANCHOR_PX):
+        if time_s - self._anchor_s >= _ANCHOR_S or rigid.how_far(flow) > _ANCHOR_PX:
             self._set_anchor(face, time_s)
             self._regions, self._cells, self._head = regions, cells, head
         inverse = cv2.invertAffineTransform(face.matrix)
@@ -256,7 +269,7 @@ class RegionalMotion:
             time_s,
             regions.astype(np.float32),
             cells.astype(np.float32),
-            trust.astype(np.float32),
+            trust,
             head.astype(np.float32),
             place.astype(np.float32),
             blink,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from realtime_mer.cell_flow import FACE_GRID, CellFlow
-from realtime_mer.motion import FACE_CELLS, RigidMotion, region_weights, texture_trust
+from realtime_mer.motion import FACE_CELLS, RigidMotion, region_means, texture_trust
 
 # Displacement at which a response is measured; smaller and larger ones are taken in proportion.
 _PEAK_PX = 2.0
@@ -29,7 +29,7 @@ class FaceResponse:
         self._flow, self._clean = CellFlow(face), clean
         self._rigid = RigidMotion(landmarks, texture_trust(face))
         self._start = self._flow(clean)
-        self._regions, _ = region_weights(landmarks, self._rigid.weights)
+        self._landmarks = landmarks
 
     def __call__(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is found of a field (224, 224, 2) whose largest displacement is about 1.
@@ -53,4 +53,5 @@ class FaceResponse:
     def of(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far regions and cells seem to have gone in a picture (224, 224) of the clean face."""
         flow, _ = self._rigid.remove(self._flow(picture) - self._start)
-        return (self._regions @ flow).astype(np.float32), flow[FACE_CELLS].astype(np.float32)
+        regions, _ = region_means(self._landmarks, self._rigid.weights, flow)
+        return regions, flow[FACE_CELLS].astype(np.float32)
