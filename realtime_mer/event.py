@@ -127,7 +127,7 @@ class FaceState:
         landmarks: (478, 2) float32, pixels of the frame, MediaPipe's face mesh order.
         score: The spotter's score; 1 is the threshold. NaN while it warms up.
         window: The motion that is under way or was last proposed, if any.
-        nuisances: What keeps the spotter from reporting now ("blink", "head motion", "speech").
+        nuisances: What makes motion hard to read now ("blink", "head motion", "speech").
         motion: (16, 2) float32, how far each expressive region (the first 16 of
             `motion.REGIONS`) has moved within the last 0.2 s, freed of the head's motion, in
             pixels of the canonical face; None while that is not known.
