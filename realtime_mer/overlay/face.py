@@ -58,7 +58,7 @@ class FaceMarks:
     """Outline, eyes, brows and lips of every face; briefly the label of a fresh event.
 
     The outline tells the state: green while followed, yellow while a motion is under way, thin
-    and grey while something keeps the spotter from reporting.
+    and grey while something makes motion hard to read.
     """
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
