@@ -16,7 +16,7 @@ from realtime_mer.overlay.paint import (
     put_text,
     text_width,
 )
-from realtime_mer.overlay.scene import HISTORY_S, NO_FACE, Scene
+from realtime_mer.overlay.scene import HARD, HISTORY_S, NO_FACE, Scene
 
 _TICK_S = 10.0
 _BADGE = 13.0  # units
@@ -46,12 +46,12 @@ class History:
         unit = scene.layout.unit
         put_text(image, "last minute", 0, 11 * unit, 12 * unit, DIM, 600)
         x = image.shape[1] - put_text(
-            image, "held", image.shape[1], 11 * unit, 11 * unit, DIM, right=True
+            image, HARD, image.shape[1], 11 * unit, 11 * unit, DIM, right=True
         )
         x -= round(14 * unit)
         image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
         x -= round(8 * unit)
-        x -= put_text(image, "no face", x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
+        x -= put_text(image, NO_FACE, x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
         _hatch(image[round(3 * unit) : round(11 * unit), x : x + round(10 * unit)], x, unit)
         strip = image[round(16 * unit) :]
         strip[:] = CARD
@@ -64,7 +64,7 @@ class History:
         for k in range(1, round(HISTORY_S / _TICK_S)):
             x = x_of(scene.now_s - k * _TICK_S)
             strip[:, x : x + line] = GRID
-        for span in scene.blind:
+        for span in scene.doubtful:
             left, right = max(0, x_of(span.start_s)), x_of(span.end_s) + 1
             if span.reason == NO_FACE:
                 _hatch(strip[:, left:right], left, unit)

@@ -30,7 +30,7 @@ from realtime_mer.overlay.scene import Scene
 _OUTLINES: tuple[tuple[Colour, str], ...] = (
     (GREEN, "followed"),
     (YELLOW, "a motion is under way"),
-    (DIM, "held: blink, speech, head motion"),
+    (DIM, "blink, speech or head motion"),
 )
 
 

@@ -24,7 +24,7 @@ _UNDER_WAY_S = 0.2
 _STALL_S = 0.5
 _EVENTS_KEPT = 64
 
-NO_FACE, HELD = "no face", "held"
+NO_FACE, HARD = "no face", "hard to read"
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time in which nothing could have been reported: `NO_FACE`, or `HELD` by a nuisance."""
+    """A time in which nothing could be reported, `NO_FACE`, or only with doubt, `HARD` to read."""
 
     start_s: float
     end_s: float
@@ -56,7 +56,8 @@ class Scene:
     Attributes:
         scores: For each face seen in the last seconds, (time, score) in order.
         events: Last events, oldest first.
-        blind: When nothing could have been reported, within the last minute, oldest first.
+        doubtful: When nothing could be reported, or only with doubt, within the last minute, oldest
+            first.
     """
 
     session: Session
@@ -67,7 +68,7 @@ class Scene:
     events: deque[MicroExpression] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     event_count: int = 0
     # The cap holds where a source's clock stands still.
-    blind: deque[Span] = field(default_factory=lambda: deque(maxlen=512))
+    doubtful: deque[Span] = field(default_factory=lambda: deque(maxlen=512))
 
     @property
     def now_s(self) -> float:
@@ -117,23 +118,27 @@ class Scene:
                 del self.scores[face]
         self.events.extend(analysis.events)
         self.event_count += len(analysis.events)
-        self._add_blind(before_s)
+        self._add_doubtful(before_s)
 
-    def _add_blind(self, before_s: float) -> None:
+    def _add_doubtful(self, before_s: float) -> None:
         main = self.main_face
         if main is None or self.now_s - before_s > _STALL_S:
             reason = NO_FACE
         elif main.nuisances:
-            reason = HELD
+            reason = HARD
         else:
             reason = ""
         if reason:
             start_s = before_s
-            if self.blind and self.blind[-1].reason == reason and self.blind[-1].end_s == before_s:
-                start_s = self.blind.pop().start_s
-            self.blind.append(Span(start_s, self.now_s, reason))
-        while self.blind and self.blind[0].end_s < self.now_s - HISTORY_S:
-            self.blind.popleft()
+            if (
+                self.doubtful
+                and self.doubtful[-1].reason == reason
+                and self.doubtful[-1].end_s == before_s
+            ):
+                start_s = self.doubtful.pop().start_s
+            self.doubtful.append(Span(start_s, self.now_s, reason))
+        while self.doubtful and self.doubtful[0].end_s < self.now_s - HISTORY_S:
+            self.doubtful.popleft()
 
     def copy(self) -> Scene:
         """This moment, which later analyses leave as it is. The view stays shared."""
@@ -141,7 +146,7 @@ class Scene:
             self,
             scores={face: trace.copy() for face, trace in self.scores.items()},
             events=self.events.copy(),
-            blind=self.blind.copy(),
+            doubtful=self.doubtful.copy(),
         )
 
 

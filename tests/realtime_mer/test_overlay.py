@@ -498,7 +498,7 @@ def test_badge_bears_the_label_s_letter():
     assert len(set(ink)) == 4
 
 
-def test_time_without_a_face_is_hatched_and_held_time_underlined():
+def test_time_without_a_face_is_hatched_and_time_hard_to_read_underlined():
     frames = []
     for k in range(600):
         seen = [] if 100 <= k < 250 else [face(nuisances=["speech"] if 400 <= k < 500 else [])]
@@ -506,12 +506,12 @@ def test_time_without_a_face_is_hatched_and_held_time_underlined():
     shown = strip(*frames, size=(64, 48))
     columns = np.array([(k / 30 - 20 + 60) / 60 * 239 for k in (100, 250, 400, 500)])
     hatch = (shown == GRID).all(-1).mean(0)
-    left, right, held_left, held_right = np.rint(columns).astype(int)
+    left, right, hard_left, hard_right = np.rint(columns).astype(int)
     assert (hatch[left + 2 : right - 2] > 0.1).all()
     line = (shown[-1] == DIM).all(-1)
     (xs,) = np.nonzero(line)
-    assert [xs.min(), xs.max()] == pytest.approx([held_left, held_right], abs=2)
-    assert (shown[4, held_left + 3 : held_right - 3] != DIM).any(-1).all()
+    assert [xs.min(), xs.max()] == pytest.approx([hard_left, hard_right], abs=2)
+    assert (shown[4, hard_left + 3 : hard_right - 3] != DIM).any(-1).all()
 
 
 def test_stalled_source_counts_as_unseen():
@@ -519,7 +519,7 @@ def test_stalled_source_counts_as_unseen():
     overlay.begin(session())
     for k in (0, 1, 2, 92, 93):
         overlay.update(analysis(k, faces=[face()]))
-    (span,) = overlay._scene.blind
+    (span,) = overlay._scene.doubtful
     assert (span.start_s, span.end_s, span.reason) == (2 / 30, 92 / 30, "no face")
 
 
@@ -758,7 +758,7 @@ def test_memory_is_bounded():
     assert len(scene.scores) <= 6 * 30 / 10 + 2
     assert sum(map(len, scene.scores.values())) <= 6 * 30 + 1
     assert len(scene.events) <= 64
-    assert len(scene.blind) <= 512
+    assert len(scene.doubtful) <= 512
     assert scene.event_count == 3000
 
 
