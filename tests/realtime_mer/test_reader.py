@@ -258,9 +258,10 @@ def test_unplugged_camera_goes_on_when_it_is_back(device):
     with Capture(camera(device)) as capture:
         before = [capture.read() for _ in range(3)]
         device.unplug()
+        wait_for(lambda: capture.state is State.RECONNECTING)
+        # Only now has its last picture come, if it was under way.
         while (frame := capture.read(timeout_s=0.05)) is not None:
             before.append(frame)
-        wait_for(lambda: capture.state is State.RECONNECTING)
         # The device file is free, so that the camera finds its name again.
         wait_for(lambda: device.released == device.opened)
         assert capture.alerts == ("reconnecting",)
