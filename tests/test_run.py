@@ -30,9 +30,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and devices are
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 HIDDEN = HiddenEvent(Interval(1.80, 1.97, 2.17), "surprise", ("AU1", "AU2"), 2.6)
-# What has to wait for its work, or for a source, takes far longer; an ending takes a second, on a
-# machine that does much else some more.
-AT_ONCE_S = 10.0
+# A second for the ending itself, and as much again for a machine that does other things.
+AT_ONCE_S = 2.0
 
 
 def start(*arguments, **options) -> subprocess.Popen:
@@ -181,13 +180,12 @@ def test_signals_in_the_middle_of_a_file_end_it_with_whole_logs(tmp_path):
         "kill": [signal.SIGTERM],
         "twice": [signal.SIGINT, signal.SIGINT],
     }
-    runs = {}
-    for name in ways:
-        outputs = [tmp_path / f"{name}.{o}" for o in ("jsonl", "csv", "json", "mp4")]
-        options = zip(("--log", "--csv", "--stats", "--output"), outputs, strict=True)
-        runs[name] = outputs, start(video, "--headless", *itertools.chain(*options))
+    # One after the other: all at once they would keep each other from ending.
     for name, signals in ways.items():
-        (log, table, stats, picture), process = runs[name]
+        outputs = [tmp_path / f"{name}.{o}" for o in ("jsonl", "csv", "json", "mp4")]
+        log, table, stats, picture = outputs
+        options = zip(("--log", "--csv", "--stats", "--output"), outputs, strict=True)
+        process = start(video, "--headless", *itertools.chain(*options))
         wait_for(lambda log=log: log.exists() and log.read_text().count("\n"))
         time.sleep(0.3)
         sent_at = time.monotonic()
@@ -269,15 +267,11 @@ def camera(clip):
 
 def test_live_stream_is_analysed_while_it_runs(camera, tmp_path):
     log = tmp_path / "log.jsonl"
-    for _ in range(4):
-        status, out, err = finish(
-            start(f"{camera}/clip?token=s3cr3t", "--headless", "--no-reconnect", "--log", log)
-        )
-        assert (status, err) == (0, "")
-        session, *events, summary = records(log)
-        # On a machine that does much else a run may lose frames for so long that it starts afresh.
-        if all(event["type"] != "gap" for event in events):
-            break
+    status, out, err = finish(
+        start(f"{camera}/clip?token=s3cr3t", "--headless", "--no-reconnect", "--log", log)
+    )
+    assert (status, err) == (0, "")
+    session, *events, summary = records(log)
     assert (session["live"], session["frame_count"]) == (True, 0)
     (event,) = events
     # The clock starts with the first picture that the decoder lets through.
