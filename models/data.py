@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from realtime_mer.event import InputError
-from realtime_mer.flow import FLOW_SIZE, composites
+from realtime_mer.errors import InputError
+from realtime_mer.recognition.flow_pair import FLOW_SIZE
 
 LABELS = ("negative", "positive", "surprise")
 SETS = ("casme2", "smic", "samm")
@@ -110,11 +110,6 @@ def read_release(directory: Path) -> Clips:
             [[_read_flow_image(images / f"{n}{part} .png") for part in ("", "_1")] for n in names]
         ),
     )
-
-
-def network_input(pairs: np.ndarray) -> np.ndarray:
-    """(n, 4, 3, 28, 28) float32 composites, raw 0..255, of flow pairs (n, 2, 28, 28, 3)."""
-    return np.stack([composites(pair) for pair in pairs]).astype(np.float32)
 
 
 def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:

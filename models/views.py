@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from realtime_mer.flow import CROPS, direction_image
+from realtime_mer.recognition.flow_pair import CROPS, direction_image
 
 
 def _direction_table() -> Tensor:

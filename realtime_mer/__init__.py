@@ -3,27 +3,59 @@
 >>> from realtime_mer import Recognizer
 >>> [event.label for event in Recognizer("clip.avi")]
 ['surprise']
+
+`Recognizer` takes a camera, file or stream; `Analyser` takes pictures one by one.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from realtime_mer.event import InputError, Interval, MicroExpression
-    from realtime_mer.pipeline import Recognizer, run
+    from realtime_mer.analysis.analyser import Analyser
+    from realtime_mer.errors import InputError
+    from realtime_mer.results import (
+        Analysis,
+        GapReason,
+        Interval,
+        MicroExpression,
+        SourceStatus,
+        to_dataframe,
+    )
+    from realtime_mer.session.recognizer import Recognizer
+    from realtime_mer.session.run import run
 
-__version__ = "0.1.0"
-__all__ = ["InputError", "Interval", "MicroExpression", "Recognizer", "run"]
+__version__ = "0.2.0"
+__all__ = [
+    "Analyser",
+    "Analysis",
+    "GapReason",
+    "InputError",
+    "Interval",
+    "MicroExpression",
+    "Recognizer",
+    "SourceStatus",
+    "run",
+    "to_dataframe",
+]
 
-# The pipeline takes a second to load, which `run.py --help` need not wait for.
+# A library is silent unless the program asks for its messages.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# The recognizer takes a second to load, which `--help` need not wait for.
 _PLACES = {
-    "InputError": "event",
-    "Interval": "event",
-    "MicroExpression": "event",
-    "Recognizer": "pipeline",
-    "run": "pipeline",
+    "Analyser": "analysis.analyser",
+    "Analysis": "results",
+    "GapReason": "results",
+    "InputError": "errors",
+    "Interval": "results",
+    "MicroExpression": "results",
+    "Recognizer": "session.recognizer",
+    "SourceStatus": "results",
+    "run": "session.run",
+    "to_dataframe": "results",
 }
 
 

@@ -22,25 +22,29 @@ from rich.progress import Progress
 from rich.table import Table
 
 from realtime_mer import __version__
-from realtime_mer.capture import quiet_opencv, redacted
-from realtime_mer.classifier import PROVIDERS
-from realtime_mer.demo import Comparison, DemoTruth, compare, make_demo_clip
-from realtime_mer.event import Analysis, InputError, MicroExpression, Session, Summary
-from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.log import CsvLog, JsonLinesLog
-from realtime_mer.overlay import Overlay
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer, run
-from realtime_mer.reader import CAMERA_RATE, CAMERA_SIZE, CameraRequest
-from realtime_mer.recording import EventRecorder
-from realtime_mer.sink import Sink
-from realtime_mer.stats import StatsFile
-from realtime_mer.terminal import Terminal
-from realtime_mer.video_output import VideoOutput
-from realtime_mer.window import Controls, Window
-from realtime_mer.writable import check_distinct
+from realtime_mer.demo.clip import DemoTruth, make_demo_clip
+from realtime_mer.demo.score import Comparison, compare
+from realtime_mer.errors import InputError
+from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.output.log import CsvLog, JsonLinesLog
+from realtime_mer.output.overlay import Overlay
+from realtime_mer.output.recording import EventRecorder
+from realtime_mer.output.stats_file import StatsFile
+from realtime_mer.output.terminal import Terminal
+from realtime_mer.output.video_output import VideoOutput
+from realtime_mer.output.window import Controls, Window
+from realtime_mer.output.writable import check_distinct
+from realtime_mer.recognition.classifier import PROVIDERS
+from realtime_mer.results import Analysis, MicroExpression, Session, Summary
+from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.session.run import run
+from realtime_mer.session.sink import Sink
+from realtime_mer.source.reader import CAMERA_RATE, CAMERA_SIZE, CameraRequest, quiet_opencv
+from realtime_mer.source.redaction import redacted
 
 if TYPE_CHECKING:
-    from realtime_mer.web import WebView
+    from realtime_mer.output.web import WebView
 
 USAGE_ERROR = 2
 # Where the key r keeps clips of events if no folder was named.
@@ -287,7 +291,7 @@ class _Outputs:
         self.web: WebView | None = None
         if options.serve:
             # aiohttp takes a third of a second to load.
-            from realtime_mer.web import WebView
+            from realtime_mer.output.web import WebView
 
             self.web = WebView(options.serve, Overlay(), note=note)
             self.sinks.append(self.web)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from realtime_mer.event import Analysis, InputError, Session, Summary
-from realtime_mer.log import plain
-from realtime_mer.writable import check_writable
 
 _LEAST_S = 1e-6
 # Quantiles are off by at most half a bin, 2.5 %; 380 bins reach from a microsecond to 100 s.
@@ -116,6 +110,7 @@ class Stats:
         self._stages: dict[str, Histogram] = {}
         self._end_to_end = Histogram()
         self._started_at: float | None = None
+        self._stopped_at: float | None = None
         # At 200 fps still more than a second.
         self._recent: deque[float] = deque(maxlen=256)
 
@@ -151,13 +146,23 @@ class Stats:
         if self._started_at is None:
             self._started_at = time.monotonic() - ago_s
 
+    def stop(self) -> None:
+        """Stops the clock: what comes after the first call does not count."""
+        with self._lock:
+            if self._stopped_at is None:
+                self._stopped_at = time.monotonic()
+
     @property
     def frames_analysed(self) -> int:
         return self._end_to_end.count
 
     @property
     def wall_s(self) -> float:
-        return 0.0 if self._started_at is None else time.monotonic() - self._started_at
+        """Seconds from the first thing recorded until now, or until `stop`."""
+        if self._started_at is None:
+            return 0.0
+        now = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return max(0.0, now - self._started_at)
 
     @property
     def fps(self) -> float:
@@ -222,27 +227,3 @@ def peak_memory_mb() -> float:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
-
-
-class StatsFile:
-    """Writes the summary's statistics as one JSON object when the session ends."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """
-        Raises:
-            InputError: Nothing can be written there.
-        """
-        self._path = check_writable(path)
-
-    def begin(self, session: Session) -> None:
-        pass
-
-    def update(self, analysis: Analysis) -> None:
-        pass
-
-    def end(self, summary: Summary) -> None:
-        text = json.dumps(plain(summary.stats), indent=2, allow_nan=False)
-        try:
-            self._path.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {error.strerror}.") from None

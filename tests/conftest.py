@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realtime_mer import demo
-from realtime_mer.frame import Frame
-from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.registration import CanonicalFace, Registration
-from realtime_mer.tracker import FaceTracker, TrackedFace
+from realtime_mer.demo import clip as demo
+from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.registration import CanonicalFace, Registration
+from realtime_mer.face.tracker import FaceTracker, TrackedFace
+from realtime_mer.source.frame import Frame
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,12 +1,12 @@
-"""Motion signals of a face as `tools/synthesize.py` writes them, of a face that does nothing."""
+"""Motion signals of a face as `tools/spotting/synthesize.py` writes them, of a face that does nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from realtime_mer.motion import FACE_CELLS, REGIONS
-from realtime_mer.registration import CanonicalFace
+from realtime_mer.face.registration import CanonicalFace
+from realtime_mer.spotting.motion import FACE_CELLS, REGIONS
 
 
 def write_signals(

@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer import demo
-from realtime_mer.demo import DemoTruth, HiddenEvent, make_demo_clip, overlap
-from realtime_mer.event import Interval
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER
+from realtime_mer.demo import clip as demo
+from realtime_mer.demo.clip import DemoTruth, HiddenEvent, make_demo_clip
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.results import Interval
+from realtime_mer.spotting.matching import overlap
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and devices are POSIX's")
 

@@ -43,21 +43,24 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from realtime_mer.capture import Capture, Grab, quiet_opencv
-from realtime_mer.classifier import PROVIDERS, Classifier
-from realtime_mer.event import Analysis, InputError, Interval
-from realtime_mer.face_chain import FacePair
-from realtime_mer.frame import Frame
-from realtime_mer.interpolation import TRACK_FPS
-from realtime_mer.landmark_model import find_landmark_model
-from realtime_mer.motion import RegionalMotion
-from realtime_mer.native import silenced_stderr
-from realtime_mer.overlay import Overlay
-from realtime_mer.pipeline import CLASSIFIER, SPOTTER, Recognizer
-from realtime_mer.registration import CanonicalFace, Registration
-from realtime_mer.ring import RingBuffer
-from realtime_mer.spotter import Spotter, SpotterModel
-from realtime_mer.tracker import FaceTracker
+from realtime_mer.errors import InputError
+from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.native import silenced_stderr
+from realtime_mer.face.paced_tracker import TRACK_FPS
+from realtime_mer.face.registration import CanonicalFace, Registration
+from realtime_mer.face.ring import RingBuffer
+from realtime_mer.face.tracker import FaceTracker
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.output.overlay import Overlay
+from realtime_mer.recognition.classifier import PROVIDERS, Classifier
+from realtime_mer.recognition.face_pair import FacePair
+from realtime_mer.results import Analysis, Interval
+from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.source.capture import Capture
+from realtime_mer.source.frame import Frame
+from realtime_mer.source.reader import Grab, quiet_opencv
+from realtime_mer.spotting.motion import RegionalMotion
+from realtime_mer.spotting.spotter import Spotter, SpotterModel
 
 FRAMES = 300
 # Decoded frames are kept in memory: 300 of 640 x 480 are 276 MB.

@@ -16,7 +16,7 @@ from models.causalnet import (
     position_mask,
     position_penalty,
 )
-from realtime_mer.flow import composite
+from realtime_mer.recognition.flow_pair import composite
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PARITY = SHARED / "reference/causalnet_parity.json"

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.data import IMAGES, INDEX, network_input, read_release, subject_folds
-from realtime_mer.event import InputError
+from models.data import IMAGES, INDEX, read_release, subject_folds
+from realtime_mer.errors import InputError
 from tests.tiny_release import write_release
 
 
@@ -19,7 +19,7 @@ def test_reads_clips_in_the_order_of_the_index(tmp_path, nested):
     images = tmp_path / "datasets" / IMAGES if nested else tmp_path / IMAGES
     fall = cv2.imread(str(images / "p1_clip0_1 .png"))
     assert np.array_equal(clips.pairs[2, 1], fall)
-    assert network_input(clips.pairs).shape == (4, 4, 3, 28, 28)
+    assert clips.pairs.shape == (4, 2, 28, 28, 3)
 
 
 def _no_folder(at: Path) -> Path:

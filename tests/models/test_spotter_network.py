@@ -13,7 +13,7 @@ from models.spotter import (
     SpotterNetwork,
     StreamSpotter,
 )
-from realtime_mer.signals import CHANNELS
+from realtime_mer.spotting.signals import CHANNELS
 
 
 @pytest.fixture(scope="module", autouse=True)

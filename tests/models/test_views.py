@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.views import Views, mirrored
-from realtime_mer.flow import composites, direction_image, flow_pair
+from realtime_mer.recognition.flow_pair import composites, direction_image, flow_pair
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer import cli, demo
+from realtime_mer import cli
 from realtime_mer.cli import main, parser
-from realtime_mer.demo import DemoTruth, HiddenEvent, compare
-from realtime_mer.event import Interval, MicroExpression
+from realtime_mer.demo import clip as demo
+from realtime_mer.demo.clip import DemoTruth, HiddenEvent
+from realtime_mer.demo.score import compare
+from realtime_mer.results import Interval, MicroExpression
 
 HIDDEN = HiddenEvent(Interval(1.80, 1.97, 2.17), "surprise", ("AU1", "AU2"), 2.6)
 

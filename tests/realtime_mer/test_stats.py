@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from realtime_mer.event import InputError, Summary
-from realtime_mer.stats import Histogram, Stats, StatsFile, peak_memory_mb
+from realtime_mer.errors import InputError
+from realtime_mer.output.stats_file import StatsFile
+from realtime_mer.results import Summary
+from realtime_mer.stats import Histogram, Stats, peak_memory_mb
 
 
 @pytest.mark.parametrize("q", [0.5, 0.95, 0.99])

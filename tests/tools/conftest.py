@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime_mer import demo
+from realtime_mer.demo import clip as demo
 
 
 @pytest.fixture(scope="session")

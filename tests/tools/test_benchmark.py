@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.event import InputError
-from realtime_mer.frame import Frame
+from realtime_mer.errors import InputError
+from realtime_mer.source.frame import Frame
 from tools import benchmark
 from tools.benchmark import MemoryReader, main, read_frames
 

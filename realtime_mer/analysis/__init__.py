@@ -1,0 +1,1 @@
+"""The chain without threads: from a frame to everything that is known about it."""

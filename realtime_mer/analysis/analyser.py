@@ -1,0 +1,351 @@
+"""The chain without threads: a picture goes in, everything that is known about it comes out.
+
+    Frame -> FaceTracker -> TrackedFrame            who is in the picture
+          -> FaceChain, one a face                  registered, its motion followed, spotted
+          -> FacePair -> Classifier                 of an interval that was spotted: its class
+          -> Analysis
+
+A session gives the two halves, `track` and `analyse`, a thread each; whoever has pictures of their
+own calls the analyser itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from realtime_mer.analysis.face_chain import FaceChain, FaceStep
+from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
+from realtime_mer.analysis.opencv_threads import hold_single_threaded, release_single_threaded
+from realtime_mer.errors import InputError
+from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.paced_tracker import SourceRate
+from realtime_mer.face.tracker import FaceTracker, TrackedFace, TrackedFrame
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.recognition.classifier import Classifier
+from realtime_mer.recognition.face_pair import FlowPair
+from realtime_mer.results import (
+    Analysis,
+    ClockOrigin,
+    Gap,
+    GapReason,
+    Interval,
+    MacroExpression,
+    MicroExpression,
+)
+from realtime_mer.source.frame import Frame
+from realtime_mer.source.health import Outage
+from realtime_mer.spotting.spotter import SpotterModel
+from realtime_mer.stats import Stats
+
+# One of several faces that is away for longer does not come back under its number.
+_GONE_S = 30.0
+# Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
+# the canonical face, a fraction of a pixel there; above the second it is large enough again.
+_SMALL_PX = (60.0, 66.0)
+
+
+class Analyser:
+    """Micro-expressions in pictures that are handed over one by one.
+
+    Use it as a context manager, or close it: it holds native threads. It is called by one thread.
+    While it is open, OpenCV works with one thread in the whole process; what was set before is
+    restored at the end.
+
+    Args:
+        faces: How many faces to follow at most.
+        weights: The classifier, ONNX, with its card beside it.
+        spotter: The spotter, likewise.
+        landmarks: The face landmarker's model; None to look for it.
+        providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
+        least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
+            probabilities.
+        sensitivity: As the property; None for what the spotter's card recommends.
+        source: What events and logs call the source.
+        stats: Where the time spent in each station is recorded; None for one of its own.
+
+    Raises:
+        InputError: Something of this cannot be used; the message says what and the remedy.
+        ValueError: `faces`, `providers`, `least_confidence` or `sensitivity` is none of those.
+
+    Example:
+        >>> with Analyser() as analyser:
+        ...     for number, image in enumerate(images):  # BGR, as OpenCV reads them
+        ...         for event in analyser(image, number / 30).events:
+        ...             print(f"{event.interval.onset_s:.1f} s: {event.label}")
+        1.8 s: surprise
+    """
+
+    def __init__(
+        self,
+        *,
+        faces: int = 1,
+        weights: str | os.PathLike[str] = CLASSIFIER,
+        spotter: str | os.PathLike[str] = SPOTTER,
+        landmarks: str | os.PathLike[str] | None = None,
+        providers: str = "auto",
+        least_confidence: float = 0.0,
+        sensitivity: float | None = None,
+        source: str = "",
+        stats: Stats | None = None,
+    ) -> None:
+        if faces < 1:
+            raise ValueError(f"faces is 1 or more, got {faces}")
+        self.source = source
+        self.origin: ClockOrigin | None = None
+        """Where the source's clock started, if it is live; its events carry it."""
+        self.stats = stats or Stats()
+        self.classifier = Classifier(Path(weights), providers, least_confidence)
+        self._spotter = SpotterModel(Path(spotter))
+        if sensitivity is not None:
+            if not self._spotter.has_curve:
+                raise InputError(
+                    f"the card of {spotter} tells no curve of false reports, which a sensitivity "
+                    "needs: leave the sensitivity out, or use a spotter of tools/spotting/train.py"
+                )
+            self.sensitivity = sensitivity
+        # The native graph comes last: what may fail quickly has not failed.
+        landmark_model = find_landmark_model(None if landmarks is None else Path(landmarks))
+        self.tracker = FaceTracker(landmark_model, faces)
+        hold_single_threaded()
+        self._is_open = True
+        self._faces = faces
+        self._chains: dict[int, FaceChain] = {}
+        # Of the faces whose memory was freed, when they were seen last.
+        self._away_since: dict[int, float] = {}
+        self._times = FrameTimes()
+        self._outages = SourceOutages()
+        self._size_alert = _SizeAlert()
+        self._rate = SourceRate()
+        self._frames = 0
+
+    def __enter__(self) -> Analyser:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the native graph. May be called twice."""
+        if self._is_open:
+            self._is_open = False
+            release_single_threaded()
+        self.tracker.close()
+
+    @property
+    def sensitivity(self) -> float | None:
+        """False reports a minute to be expected, on restless heads; more find more.
+
+        It may be set at any time, by any thread, and holds from the next frame on; what lies
+        outside the curve on the spotter's card becomes its end. None where the card has no curve.
+
+        Raises:
+            ValueError: It is set to 0 or less, or the spotter's card has no curve.
+        """
+        if not self._spotter.has_curve:
+            return None
+        return self._spotter.expected_false_per_minute(self._spotter.threshold)
+
+    @sensitivity.setter
+    def sensitivity(self, false_per_minute: float) -> None:
+        self._spotter.threshold = self._spotter.threshold_at(false_per_minute)
+
+    def __call__(self, image: np.ndarray, time_s: float) -> Analysis:
+        """What the next picture tells.
+
+        Args:
+            image: (height, width, 3) uint8, BGR. It is not copied: leave it as it is for as long
+                as its `Analysis` is in use.
+            time_s: Its time in seconds; each picture is later than the one before.
+
+        Raises:
+            ValueError: The picture is of another shape or type, its time is not later than the one
+                before, or the analyser is closed.
+        """
+        if not (math.isfinite(time_s) and time_s > self._times.newest_s):
+            raise ValueError(
+                f"times rise from picture to picture, got {time_s} after {self._times.newest_s}"
+            )
+        # A view of its own becomes read-only, not the caller's array.
+        frame = Frame(self._frames, time_s, np.ascontiguousarray(image).view(), time.monotonic())
+        self._frames += 1
+        return self.analyse(self.track(frame))
+
+    def track(self, frame: Frame) -> TrackedFrame:
+        """The next frame with the faces in it."""
+        started = time.monotonic()
+        with self.stats.stage("track"):
+            faces = self.tracker.track(frame)
+        return TrackedFrame(frame, faces, started, self._rate(frame))
+
+    def analyse(self, tracked: TrackedFrame, outages: Iterable[Outage] = ()) -> Analysis:
+        """What the next frame with faces tells.
+
+        Args:
+            tracked: The frame, later than all before it.
+            outages: Outages of the source that have ended since the last call.
+        """
+        frame = tracked.frame
+        # Read once: another thread may change it.
+        sensitivity = self.sensitivity
+        self._outages.add(outages)
+        gaps = self._frozen_gaps(self._outages.over_at(frame.time_s), frame.time_s)
+        steps = self.follow(tracked)
+        gaps += (step.gap for step in steps if step.gap is not None)
+        found = [(step.state.face, interval) for step in steps for interval in step.spotting.found]
+        macros = (
+            MacroExpression(step.state.face, onset_s, offset_s, frame.time_s, self.source)
+            for step in steps
+            for onset_s, offset_s in step.spotting.macros
+        )
+        events = self._named(found, frame) if found else ()
+        gaps += self._forget(frame.time_s)
+        return Analysis(
+            frame=frame,
+            faces=tuple(step.state for step in steps),
+            events=events,
+            gaps=self._outages.explained(gaps, self._times.bridge_s),
+            latency_s=time.monotonic() - tracked.taken_at,
+            source_fps=tracked.source_fps,
+            sensitivity=sensitivity,
+            alerts=self._size_alert(tracked.faces),
+            macros=tuple(macros),
+        )
+
+    def follow(self, tracked: TrackedFrame) -> tuple[FaceStep, ...]:
+        """What the next frame tells about each of its faces, before anything is named.
+
+        `analyse` builds on it. Tools that want the registered faces or their motion call it.
+        """
+        self._times.add(tracked.frame.time_s)
+        before_s, bridge_s = self._times.before_s, self._times.bridge_s
+        return tuple(self._step(face, tracked, before_s, bridge_s) for face in tracked.faces)
+
+    def pair(self, face: int, interval: Interval) -> FlowPair:
+        """The flow pair of a moment of the last 1.5 s of a face that is followed.
+
+        Raises:
+            KeyError: No face of this number is followed.
+        """
+        return self._chains[face].pair(interval)
+
+    def open_gaps(self, outages: Iterable[Outage] = ()) -> tuple[tuple[Gap, ...], float]:
+        """The gaps that are open at the end; no further frame is analysed after this.
+
+        Args:
+            outages: Outages of the source that have ended since the last call.
+
+        Returns:
+            The gaps, and how far the source has come in its own time, without frames as well.
+        """
+        last_s, bridge_s = self._times.newest_s, self._times.bridge_s
+        self._outages.add(outages)
+        over = self._outages.over_at(math.inf)
+        # Frames that were not analysed any more are no gap; a source that was away is one.
+        away_s = [o.end_s for o in over if o.reason != GapReason.PICTURE_FROZEN]
+        end_s = max([last_s, *away_s])
+        gaps = self._frozen_gaps(over, last_s)
+        for chain in self._chains.values():
+            if gap := chain.away(end_s, bridge_s):
+                in_sight = gap.start_s == last_s
+                gaps.append(
+                    dataclasses.replace(gap, reason=GapReason.NO_FRAMES) if in_sight else gap
+                )
+        gaps += (
+            Gap(identity, since_s, end_s, GapReason.FACE_LOST)
+            for identity, since_s in self._away_since.items()
+        )
+        reached_s = max([0.0, *away_s, *(gap.end_s for gap in gaps)])
+        return self._outages.explained(gaps, bridge_s), reached_s
+
+    def _step(
+        self, face: TrackedFace, tracked: TrackedFrame, before_s: float, bridge_s: float
+    ) -> FaceStep:
+        """The next step of a face, with a chain of its own if it is new or was long away."""
+        identity = face.identity
+        if identity not in self._chains:
+            self._chains[identity] = FaceChain(identity, self._spotter, self.stats)
+        step = self._chains[identity].step(face, tracked, before_s, bridge_s)
+        since_s = self._away_since.pop(identity, None)
+        if since_s is None:
+            return step
+        gap = Gap(identity, since_s, tracked.frame.time_s, GapReason.FACE_LOST)
+        return dataclasses.replace(step, gap=gap)
+
+    def _named(
+        self, found: Sequence[tuple[int, Interval]], frame: Frame
+    ) -> tuple[MicroExpression, ...]:
+        """The micro-expressions of (face, interval), classified in one go."""
+        with self.stats.stage("classify"):
+            pairs = [self.pair(identity, interval) for identity, interval in found]
+            images = np.stack([pair.images for pair in pairs])  # (n, 2, 28, 28, 3)
+            probabilities = self.classifier.classify(images)
+        labels = self.classifier.labels
+        return tuple(
+            MicroExpression(
+                face=identity,
+                interval=interval,
+                probabilities=dict(zip(labels, map(float, row), strict=True)),
+                intensity_px=pair.intensity_px,
+                reported_s=frame.time_s,
+                picture=pair.picture,
+                least_confidence=self.classifier.least_confidence,
+                source=self.source,
+                model=self.classifier.name,
+                origin=self.origin,
+            )
+            for (identity, interval), pair, row in zip(found, pairs, probabilities, strict=True)
+        )
+
+    def _forget(self, time_s: float) -> list[Gap]:
+        """Frees the memory of faces that are long away; the gaps of those gone for good."""
+        if self._faces == 1:
+            return []  # it keeps its identity, however long it is away
+        for identity, chain in list(self._chains.items()):
+            if gap := chain.given_up(time_s):
+                self._away_since[identity] = gap.start_s
+                del self._chains[identity]
+        gone = [i for i, since_s in self._away_since.items() if time_s - since_s > _GONE_S]
+        return [Gap(i, self._away_since.pop(i), time_s, GapReason.FACE_LOST) for i in gone]
+
+    def _frozen_gaps(self, over: Sequence[Outage], time_s: float) -> list[Gap]:
+        """The gaps that a frozen picture leaves, one for each face that was followed in it.
+
+        These faces start afresh: what moves when the picture thaws has moved meanwhile.
+        """
+        gaps = []
+        frozen = (outage for outage in over if outage.reason == GapReason.PICTURE_FROZEN)
+        for outage, (identity, chain) in product(frozen, self._chains.items()):
+            away = chain.away(time_s, 0.0)
+            if away is None or away.start_s >= outage.start_s:
+                gaps.append(Gap(identity, outage.start_s, outage.end_s, outage.reason))
+                chain.restart()
+        return gaps
+
+
+class _SizeAlert:
+    """Says when the face that is known longest is too small, without flickering."""
+
+    def __init__(self) -> None:
+        self._is_small = False
+
+    def __call__(self, faces: Sequence[TrackedFace]) -> tuple[str, ...]:
+        if not faces:
+            self._is_small = False
+            return ()
+        width = float(np.ptp(min(faces, key=lambda face: face.identity).landmarks[:, 0]))
+        self._is_small = width < _SMALL_PX[self._is_small]
+        return (f"face too small: {width:.0f} px wide",) if self._is_small else ()

@@ -1,0 +1,220 @@
+"""One face over time: registered, its motion followed, micro-expressions proposed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from realtime_mer.face.mesh import corners, has_jumped
+from realtime_mer.face.quality import face_quality
+from realtime_mer.face.registration import CanonicalFace, Registration
+from realtime_mer.face.ring import RingBuffer
+from realtime_mer.face.tracker import TrackedFace, TrackedFrame
+from realtime_mer.recognition.face_pair import FacePair, FlowPair
+from realtime_mer.results import FaceState, Gap, GapReason, Interval
+from realtime_mer.spotting.motion import EXPRESSIVE, Motion, RegionalMotion
+from realtime_mer.spotting.spotter import Spotter, SpotterModel, Spotting
+from realtime_mer.stats import Stats
+
+# Pictures kept of each face: the longest micro-expression and the time until it is reported.
+_RING_S = 1.5
+_RING_FPS = 200
+# Of several faces, one that was lost for so long has its memory freed; it may come back under its
+# number, and starts afresh.
+_FORGET_S = 1.5
+# Places of the head that are remembered, and the time over which its speed is taken.
+_PLACES = 40
+_SPEED_S = 0.15
+# The spotter averages over steps of 1/30 s: four motions a step tell it all that more would.
+_MOTION_FPS = 120.0
+# The time over which a region's motion is shown: the rise of a micro-expression.
+_SHOWN_S = 0.2
+# Signs in the face or the head that make motion hard to read; shown to the operator.
+_BLINK = 0.4
+_TURN_PX_S = 60.0
+_SPEECH = 0.2
+
+
+class _Recent:
+    """The displacements of the expressive regions, as far back as they are shown."""
+
+    def __init__(self) -> None:
+        # A time for each motion within the span, at most; and the one before it.
+        self._seen: deque[tuple[float, np.ndarray]] = deque(maxlen=256)
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+    def __call__(self, motion: Motion) -> np.ndarray | None:
+        """(16, 2) float32, how far each region has come since `_SHOWN_S` ago; None if unknown."""
+        now = motion.regions[:EXPRESSIVE]
+        start_s = motion.time_s - _SHOWN_S
+        self._seen.append((motion.time_s, now))
+        while len(self._seen) > 1 and self._seen[1][0] <= start_s:
+            self._seen.popleft()
+        before_s, before = self._seen[0]
+        # Frames' times are in whole milliseconds.
+        if before_s > start_s + 0.001:
+            return None
+        if len(self._seen) > 1:
+            after_s, after = self._seen[1]
+            share = np.float32(max(0.0, (start_s - before_s) / (after_s - before_s)))
+            before = before + share * (after - before)
+        moved = now - before
+        moved.setflags(write=False)
+        return moved
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceStep:
+    """What one frame told about one face.
+
+    Attributes:
+        face: The registered face.
+        motion: Its motion; None in a frame of a fast source whose motion was not measured.
+        spotting: What the spotter says.
+        state: For people and outputs.
+        gap: The gap that ended with this frame, if one did; the face has started afresh.
+    """
+
+    face: CanonicalFace
+    motion: Motion | None
+    spotting: Spotting
+    state: FaceState
+    gap: Gap | None
+
+
+class FaceChain:
+    """Everything that is remembered about one face.
+
+    Args:
+        identity: Number of the face.
+        model: The spotter's network.
+        stats: Where the time spent in each station is recorded.
+    """
+
+    def __init__(self, identity: int, model: SpotterModel, stats: Stats) -> None:
+        self._identity = identity
+        self._model, self._stats = model, stats
+        self._ring = RingBuffer(_RING_S, _RING_FPS)
+        self._pair = FacePair()
+        self._seen_s = -math.inf
+        self._corners: np.ndarray | None = None
+        self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_PLACES)
+        self._recent = _Recent()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was seen: what comes next does not continue it."""
+        self._registration = Registration()
+        self._motion = RegionalMotion()
+        self._spotter = Spotter(self._model)
+        self._ring.clear()
+        self._places.clear()
+        self._recent.clear()
+        self._last: tuple[Spotting, np.ndarray | None, float] | None = None
+        self._since_motion = 0
+
+    def step(
+        self, tracked: TrackedFace, of: TrackedFrame, before_s: float, bridge_s: float
+    ) -> FaceStep:
+        """What the next frame with this face tells.
+
+        After a gap the face starts afresh. Of a source too fast for the spotter, only some frames'
+        motion is measured; of the others the picture is kept.
+
+        Args:
+            tracked: The face.
+            of: The frame with the faces in it.
+            before_s: Time of the source's frame before this one, with this face or without.
+            bridge_s: How long the face may have been away without a gap.
+        """
+        frame = of.frame
+        gap = self._gap(frame.time_s, tracked.landmarks, before_s, bridge_s)
+        with self._stats.stage("register"):
+            face = self._registration(frame.image, tracked.landmarks, frame.time_s)
+            self._ring.append(frame.time_s, face)
+        self._since_motion += 1
+        if self._last is not None and self._since_motion < round(of.source_fps / _MOTION_FPS):
+            state = self._state(tracked, *self._last)
+            return FaceStep(face, None, self._last[0], state, gap)
+        self._since_motion = 0
+        with self._stats.stage("flow"):
+            motion = self._motion(face, frame.time_s, tracked.blink, tracked.jaw_open)
+        with self._stats.stage("spot"):
+            spotting = self._spotter(motion)
+        self._places.append((frame.time_s, motion.place))
+        height, width = frame.image.shape[:2]
+        trust = float(motion.trust[:EXPRESSIVE].mean())
+        quality = face_quality(corners(tracked.landmarks), (width, height), face, trust)
+        # What was found is reported once.
+        repeated = dataclasses.replace(spotting, found=(), macros=())
+        self._last = repeated, self._recent(motion), quality
+        return FaceStep(face, motion, spotting, self._state(tracked, *self._last), gap)
+
+    def _gap(
+        self, time_s: float, landmarks: np.ndarray, before_s: float, bridge_s: float
+    ) -> Gap | None:
+        """The gap that ends with a sighting at `time_s`, if one does; then it starts afresh."""
+        seen_s, self._seen_s = self._seen_s, time_s
+        last, self._corners = self._corners, corners(landmarks)
+        if last is None:
+            return None
+        if time_s - seen_s > bridge_s:
+            reason = GapReason.NO_FRAMES if seen_s == before_s else GapReason.FACE_LOST
+        elif has_jumped(last, self._corners):
+            # The tracker has gone over to someone else, or to something that looks like a face.
+            reason = GapReason.FACE_JUMPED
+        else:
+            return None
+        self.restart()
+        return Gap(self._identity, seen_s, time_s, reason)
+
+    def given_up(self, time_s: float) -> Gap | None:
+        """The gap of a face that has been away too long to be continued; None before that."""
+        return self.away(time_s, _FORGET_S)
+
+    def away(self, time_s: float, bridge_s: float) -> Gap | None:
+        """The gap that is open at `time_s`, if the face is away for longer than `bridge_s`."""
+        if time_s - self._seen_s <= bridge_s:
+            return None
+        return Gap(self._identity, self._seen_s, time_s, GapReason.FACE_LOST)
+
+    def pair(self, interval: Interval) -> FlowPair:
+        """The flow pair of an interval that was just proposed."""
+        return self._pair(self._ring, interval)
+
+    def _state(
+        self, tracked: TrackedFace, spotting: Spotting, moved: np.ndarray | None, quality: float
+    ) -> FaceState:
+        nuisances = []
+        if tracked.blink > _BLINK:
+            nuisances.append("blink")
+        if self._head_speed_px_s() > _TURN_PX_S:
+            nuisances.append("head motion")
+        if tracked.jaw_open > _SPEECH:
+            nuisances.append("speech")
+        return FaceState(
+            self._identity,
+            np.ascontiguousarray(tracked.landmarks[:, :2]),
+            spotting.score,
+            spotting.window,
+            tuple(nuisances),
+            moved,
+            quality,
+        )
+
+    def _head_speed_px_s(self) -> float:
+        """Speed of the face's centre over the last moment, canonical pixels a second."""
+        (start_s, start), (end_s, end) = self._places[0], self._places[-1]
+        for time_s, place in self._places:
+            if end_s - time_s <= _SPEED_S:
+                start_s, start = time_s, place
+                break
+        if end_s <= start_s:
+            return 0.0
+        return float(np.linalg.norm(end - start)) / (end_s - start_s)

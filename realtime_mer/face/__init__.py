@@ -1,0 +1,1 @@
+"""Faces in a frame: found, followed, registered and kept for a while."""

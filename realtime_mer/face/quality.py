@@ -1,0 +1,74 @@
+"""How well a face can be read: size, pose, sharpness, light and place, as one number."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from realtime_mer.face.registration import CanonicalFace
+
+# A face of this width in pixels carries motions of a micro-expression's size (README, Limits).
+_WIDTH_PX = 100.0
+# Up to the first angle from the front, all regions are seen as in training; at the second, half
+# of the face is hidden. Degrees.
+_TURN_DEG = (15.0, 45.0)
+# A face that looks straight ahead has its chin so much farther back than its forehead: the median
+# of 20 portraits.
+_LEVEL_DEG = 6.0
+# Textured skin behind a region (`Motion.trust`), mean of the expressive ones: the softest of 20
+# sharp portraits has 3; blurred by a Gaussian of 5 pixels of the canonical face, 1.3.
+_TRUST = 3.0
+# Mean grey level of the face: below the first there is mostly noise, above the last it is burnt
+# out; between the middle two, light is no matter.
+_LIGHT = (10.0, 60.0, 200.0, 250.0)
+# Distance from the face to the picture's border, in widths of the face: less than the second, and
+# a small motion leads out of it; at the first, a good part of the face is guessed.
+_EDGE = (-0.2, 0.05)
+# Face mesh: temples or cheeks left and right, top of the forehead, chin.
+_LEFT, _RIGHT, _TOP, _CHIN = 234, 454, 10, 152
+
+
+def _share(value: float, bad: float, good: float) -> float:
+    """0 at `bad` and beyond, 1 at `good` and beyond, linear between."""
+    return min(max((value - bad) / (good - bad), 0.0), 1.0)
+
+
+def turned_deg(landmarks: np.ndarray) -> float:
+    """How far a face looks away from the camera, sideways or up and down, in degrees.
+
+    Args:
+        landmarks: (478, 3) of the canonical face, which is upright.
+    """
+    across = landmarks[_RIGHT] - landmarks[_LEFT]
+    down = landmarks[_CHIN] - landmarks[_TOP]
+    yaw = math.degrees(math.atan2(across[2], across[0]))
+    pitch = math.degrees(math.atan2(down[2], down[1])) - _LEVEL_DEG
+    return max(abs(yaw), abs(pitch))
+
+
+def face_quality(
+    corners: np.ndarray, size: tuple[int, int], face: CanonicalFace, trust: float
+) -> float:
+    """How well a face can be read, 0 to 1. The worst of its sides decides: mend that one.
+
+    Args:
+        corners: Upper left and lower right corner (2, 2) of the face, pixels of the frame.
+        size: (width, height) of the frame.
+        face: The same face, registered.
+        trust: Mean over the expressive regions of how much textured skin carries their motion.
+    """
+    (left, top), (right, bottom) = corners.tolist()
+    width = max(right - left, 1e-6)
+    to_edge = min(left, top, size[0] - right, size[1] - bottom) / width
+    # Every eighth pixel of the middle tells the light as well as all of them.
+    light = float(face.grey[56:200:8, 56:168:8].mean())
+    return min(
+        width / _WIDTH_PX,
+        _share(turned_deg(face.landmarks), *reversed(_TURN_DEG)),
+        trust / _TRUST,
+        _share(light, _LIGHT[0], _LIGHT[1]),
+        _share(light, _LIGHT[3], _LIGHT[2]),
+        _share(to_edge, *_EDGE),
+        1.0,
+    )

@@ -1,0 +1,259 @@
+"""The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from mediapipe import Image, ImageFormat
+from mediapipe.tasks.python import BaseOptions, vision
+
+from realtime_mer.errors import InputError
+from realtime_mer.face.identity import Identities
+from realtime_mer.face.native import silenced_stderr
+from realtime_mer.source.frame import Frame
+
+# Places of the wanted scores in MediaPipe's list of 52 blendshapes.
+_BLINK = [9, 10]
+_JAW_OPEN = 25
+_SMALLEST_PX = 8
+
+# Of each face: its landmarks (478, 3) in parts of the picture, its blendshapes' scores (52,).
+_Detections = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _documented(landmarker: vision.FaceLandmarker, image: Image, time_ms: int) -> _Detections:
+    """The faces in an image, as MediaPipe's documentation says to ask for them."""
+    found = landmarker.detect_for_video(image, time_ms)
+    return [
+        (
+            np.array([(p.x, p.y, p.z) for p in points], np.float32),
+            np.array([shape.score for shape in shapes], np.float32),
+        )
+        for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True)
+    ]
+
+
+class _Direct:
+    """The same from the native result, without an object for each point.
+
+    MediaPipe's own conversion costs more of Python's time than all the rest of a frame's tracking.
+    This leans on names inside MediaPipe; where one of them is missing, making or calling it raises
+    one of `MISSING`.
+    """
+
+    MISSING = (AttributeError, KeyError, TypeError, ctypes.ArgumentError)
+
+    def __init__(self) -> None:
+        inside = sys.modules[vision.FaceLandmarker.__module__]
+        self._result = inside.MpFaceLandmarkerResultC
+        self._point = self._fields("face_landmarks", "landmarks", ("x", "y", "z"))
+        self._shape = self._fields("face_blendshapes", "categories", ("score",))
+
+    def _fields(self, faces: str, items: str, wanted: tuple[str, ...]) -> np.dtype:
+        """How NumPy reads the wanted numbers out of an array of MediaPipe's structures."""
+        face = self._types(self._result, faces)[faces]._type_
+        item = self._types(face, items)[items]._type_
+        types = dict(item._fields_)
+        return np.dtype(
+            {
+                "names": wanted,
+                "formats": [types[name] for name in wanted],
+                "offsets": [getattr(item, name).offset for name in wanted],
+                "itemsize": ctypes.sizeof(item),
+            }
+        )
+
+    @staticmethod
+    def _types(structure: type[ctypes.Structure], array: str) -> dict[str, type]:
+        types = dict(structure._fields_)
+        _ = types[f"{array}_count"]  # read later; it is missed now if it is missing
+        return types
+
+    def __call__(
+        self, landmarker: vision.FaceLandmarker, image: Image, time_ms: int
+    ) -> _Detections:
+        library, result = landmarker._lib, self._result()
+        library.MpFaceLandmarkerDetectForVideo(
+            landmarker._handle, image._image_ptr, None, time_ms, ctypes.byref(result)
+        )
+        try:
+            if result.face_blendshapes_count != result.face_landmarks_count:
+                raise RuntimeError("MediaPipe gave blendshapes for some of the faces only")
+            return [
+                self._face(result.face_landmarks[i], result.face_blendshapes[i])
+                for i in range(result.face_landmarks_count)
+            ]
+        finally:
+            library.MpFaceLandmarkerCloseResult(ctypes.byref(result))
+
+    def _face(
+        self, mesh: ctypes.Structure, shapes: ctypes.Structure
+    ) -> tuple[np.ndarray, np.ndarray]:
+        points = self._read(mesh.landmarks, mesh.landmarks_count, self._point)
+        scores = self._read(shapes.categories, shapes.categories_count, self._shape)
+        return np.stack([points[name] for name in "xyz"], 1), scores["score"]
+
+    @staticmethod
+    def _read(items: ctypes._Pointer, count: int, fields: np.dtype) -> np.ndarray:
+        # A copy: the memory is MediaPipe's, and goes with the result.
+        return np.frombuffer(ctypes.string_at(items, count * fields.itemsize), fields)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedFace:
+    """One face in one frame.
+
+    Attributes:
+        identity: Number of the face, from 0; the only one is 0, of several see `identity`.
+        landmarks: (478, 3) float32 in pixels of the frame, MediaPipe's face mesh order, not
+            writeable; the third coordinate is depth on the same scale, smaller is nearer.
+        blink: Blendshape score of the more closed eye, 0 open to 1 closed.
+        jaw_open: Blendshape score, 0 to 1.
+    """
+
+    identity: int
+    landmarks: np.ndarray
+    blink: float
+    jaw_open: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedFrame:
+    """A frame with the faces in it.
+
+    Attributes:
+        frame: The frame.
+        faces: The faces, in the order of their identities.
+        taken_at: `time.monotonic()` when work on it began.
+        source_fps: Frames a second that the source gives, as measured so far; 0 until known.
+    """
+
+    frame: Frame
+    faces: tuple[TrackedFace, ...]
+    taken_at: float
+    source_fps: float
+
+
+class FaceTracker:
+    """Finds and follows up to `faces` faces. Use as a context manager: it holds native threads.
+
+    Args:
+        model: The checked `face_landmarker.task` file.
+        faces: How many faces to follow at most.
+
+    Raises:
+        InputError: The model file cannot be used.
+    """
+
+    def __init__(self, model: Path, faces: int = 1) -> None:
+        self._options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.VIDEO,
+            num_faces=faces,
+            output_face_blendshapes=True,
+        )
+        self._last_ms = -1
+        self._identities = Identities() if faces > 1 else None
+        self._landmarker: vision.FaceLandmarker | None = None
+        try:
+            with silenced_stderr():
+                self._landmarker = vision.FaceLandmarker.create_from_options(self._options)
+                # The graph's late start chatters too; a black picture wakes all of it up.
+                black = np.zeros((64, 64, 3), np.uint8)
+                try:
+                    self._find = _Direct()
+                    self._detect(black, 0.0)
+                except _Direct.MISSING:
+                    self._find = _documented
+                    self._detect(black, 0.0)
+        except (RuntimeError, FileNotFoundError) as error:
+            self.close()
+            raise InputError(
+                f"face landmarker model {model} cannot be loaded: delete it, so that the packaged "
+                "one is used, or give another with --landmarks"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the native graph. A landmarker left to the garbage collector can hang the exit."""
+        if self._landmarker is not None:
+            landmarker, self._landmarker = self._landmarker, None
+            with silenced_stderr(), contextlib.suppress(RuntimeError, ValueError):
+                landmarker.close()
+
+    def _detect(self, image: np.ndarray, time_s: float) -> _Detections:
+        # Times are whole milliseconds that must increase, at 200 fps and after clock steps too.
+        self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
+        # mp.Image ignores strides: this makes a contiguous copy, of any view.
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return self._find(
+            self._landmarker, Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
+        )
+
+    def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
+        """The faces in a frame, in the order of their identities.
+
+        Frames have to come in the order of their time. Of several faces, one is left out as
+        long as it is not clear whose it is: for about a second at most.
+        """
+        if self._landmarker is None:
+            raise ValueError("the tracker is closed")
+        found = self._detect(frame.image, frame.time_s)
+        height, width = frame.image.shape[:2]
+        scale = np.array([width, height, width], np.float32)
+        seen = []
+        for points, scores in found:
+            landmarks = points * scale
+            landmarks.setflags(write=False)
+            # A face of a pixel or two, or none at all, cannot be registered.
+            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _SMALLEST_PX:
+                seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
+        if self._identities is None:
+            identities = [0] * len(seen)
+        else:
+            meshes = [landmarks for landmarks, _, _ in seen]
+            identities = self._identities(frame.image, meshes, frame.time_s)
+        faces = [
+            TrackedFace(identity, *face)
+            for identity, face in zip(identities, seen, strict=True)
+            if identity is not None
+        ]
+        return tuple(sorted(faces, key=lambda f: f.identity))
+
+
+def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
+    """Landmarks (478, 3) in pixels of the clearest face in a BGR picture; None without a face.
+
+    The third coordinate is depth on the same scale, smaller is nearer.
+    """
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(model)),
+        running_mode=vision.RunningMode.IMAGE,
+    )
+    rgb = np.ascontiguousarray(image[..., ::-1])
+    with silenced_stderr(), vision.FaceLandmarker.create_from_options(options) as landmarker:
+        found = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=rgb))
+    if not found.face_landmarks:
+        return None
+    height, width = image.shape[:2]
+    return np.array([(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]])

@@ -1,0 +1,1 @@
+"""What shows or keeps results."""

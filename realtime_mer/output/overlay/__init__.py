@@ -1,0 +1,69 @@
+"""The picture that a person looks at: the video with marks on the face, and a panel beside it.
+
+The panel stands outside the video, so that nothing written ever hides a face. Every element is a
+small class with one method, `draw(canvas, scene)`; what changes seldom is drawn once and kept.
+Colours are those of Okabe and Ito, which any colour vision tells apart, and no meaning is carried
+by colour alone.
+"""
+
+from realtime_mer.output.overlay.curve import ScoreCurve
+from realtime_mer.output.overlay.events import EventCards
+from realtime_mer.output.overlay.face import OVAL, FaceMarks
+from realtime_mer.output.overlay.heat import HeatMap, MotionLegend
+from realtime_mer.output.overlay.history import History
+from realtime_mer.output.overlay.layout import Box, Layout
+from realtime_mer.output.overlay.notices import HelpCard, RecordingMark, Toast
+from realtime_mer.output.overlay.paint import (
+    BACKGROUND,
+    BRIGHT,
+    CARD_NEW,
+    DIM,
+    GREEN,
+    GRID,
+    LABEL_COLOURS,
+    RED,
+    YELLOW,
+    put_text,
+    shortened,
+    text_width,
+)
+from realtime_mer.output.overlay.picture import Overlay, full_elements, lean_elements
+from realtime_mer.output.overlay.scene import Element, Scene, View
+from realtime_mer.output.overlay.status import Alerts, Footer, Status, Tracking
+
+__all__ = [
+    "BACKGROUND",
+    "BRIGHT",
+    "CARD_NEW",
+    "DIM",
+    "GREEN",
+    "GRID",
+    "LABEL_COLOURS",
+    "OVAL",
+    "RED",
+    "YELLOW",
+    "Alerts",
+    "Box",
+    "Element",
+    "EventCards",
+    "FaceMarks",
+    "Footer",
+    "HeatMap",
+    "HelpCard",
+    "History",
+    "Layout",
+    "MotionLegend",
+    "Overlay",
+    "RecordingMark",
+    "Scene",
+    "ScoreCurve",
+    "Status",
+    "Toast",
+    "Tracking",
+    "View",
+    "full_elements",
+    "lean_elements",
+    "put_text",
+    "shortened",
+    "text_width",
+]

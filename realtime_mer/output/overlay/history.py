@@ -1,0 +1,104 @@
+"""The last minute at a glance."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from realtime_mer.output.overlay.paint import (
+    BACKGROUND,
+    CARD,
+    DIM,
+    GRID,
+    TEXT_PERIOD_S,
+    Colour,
+    Tile,
+    put_text,
+    text_width,
+)
+from realtime_mer.output.overlay.scene import HARD, HISTORY_S, NO_FACE, Scene
+
+_TICK_S = 10.0
+_BADGE = 13.0  # units
+
+
+def letter(label: str, labels: tuple[str, ...]) -> str:
+    """What stands for a label where there is room for one letter; "?" for none of them."""
+    return label[:1].upper() if label in labels else "?"
+
+
+class History:
+    """A strip of 60 s: events by colour and letter, grey where nothing could be reported.
+
+    Hatched: no face was in view. A grey line below: a blink, speech or a turning head kept the
+    spotter from reporting.
+    """
+
+    def __init__(self) -> None:
+        self._tile = Tile()
+
+    def draw(self, canvas: np.ndarray, scene: Scene) -> None:
+        key = (int(scene.now_s / TEXT_PERIOD_S), scene.event_count)
+        self._tile.draw(canvas, scene.layout.history, key, lambda image: self._paint(image, scene))
+
+    @staticmethod
+    def _paint(image: np.ndarray, scene: Scene) -> None:
+        unit = scene.layout.unit
+        put_text(image, "last minute", 0, 11 * unit, 12 * unit, DIM, 600)
+        x = image.shape[1] - put_text(
+            image, HARD, image.shape[1], 11 * unit, 11 * unit, DIM, right=True
+        )
+        x -= round(14 * unit)
+        image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
+        x -= round(8 * unit)
+        x -= put_text(image, NO_FACE, x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
+        _hatch(image[round(3 * unit) : round(11 * unit), x : x + round(10 * unit)], x, unit)
+        strip = image[round(16 * unit) :]
+        strip[:] = CARD
+        height, width = strip.shape[:2]
+
+        def x_of(time_s: float) -> int:
+            return round((time_s - scene.now_s + HISTORY_S) / HISTORY_S * (width - 1))
+
+        line = max(1, round(unit))
+        for k in range(1, round(HISTORY_S / _TICK_S)):
+            x = x_of(scene.now_s - k * _TICK_S)
+            strip[:, x : x + line] = GRID
+        for span in scene.doubtful:
+            left, right = max(0, x_of(span.start_s)), x_of(span.end_s) + 1
+            if span.reason == NO_FACE:
+                _hatch(strip[:, left:right], left, unit)
+            else:
+                strip[-max(2, round(2.5 * unit)) :, left:right] = DIM
+        middle = (height - round(2.5 * unit)) / 2
+        for event in scene.events:
+            at = x_of(event.interval.apex_s)
+            if at < 0:
+                continue
+            colour = scene.colour(event.label)
+            strip[:, max(0, at - line // 2) : at - line // 2 + line] = colour
+            half = _BADGE * unit / 2
+            x = min(max(half, at), width - half)
+            _badge(strip, letter(event.label, scene.session.labels), x, middle, colour, unit)
+
+
+def _hatch(view: np.ndarray, left: int, unit: float) -> None:
+    """Slanting lines that go on from one span to the next."""
+    rows, columns = np.mgrid[0 : view.shape[0], left : left + view.shape[1]]
+    period = max(4, round(5 * unit))
+    view[:] = BACKGROUND
+    view[(rows + columns) % period < max(1, period // 3)] = GRID
+
+
+def _badge(
+    strip: np.ndarray, text: str, x: float, middle: float, colour: Colour, unit: float
+) -> None:
+    half, size = _BADGE * unit / 2, 11 * unit
+    corners = [round(v) for v in (x - half, middle - half, x + half, middle + half)]
+    left, top, right, bottom = corners
+    edge = max(1, round(unit))
+    # A dark rim tells apart badges that lie upon each other.
+    cv2.rectangle(strip, (left - edge, top - edge), (right, bottom), BACKGROUND, -1)
+    strip[max(0, top) : bottom, max(0, left) : right] = colour
+    width = text_width(text, max(8, round(size)), 700)
+    put_text(strip, text, x - width / 2, middle + 4 * unit, size, BACKGROUND, 700)

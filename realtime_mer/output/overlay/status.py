@@ -1,0 +1,200 @@
+"""How the run goes: source, figures, tracking, alerts, weights."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from realtime_mer.output.clock import clock
+from realtime_mer.output.overlay.layout import LEGEND, Box, Layout
+from realtime_mer.output.overlay.paint import (
+    BACKGROUND,
+    BRIGHT,
+    DIM,
+    GREEN,
+    GRID,
+    SHIFT,
+    TEXT_PERIOD_S,
+    YELLOW,
+    Tile,
+    fixed,
+    paint_steps,
+    put_text,
+    shortened,
+    steps_of,
+    text_width,
+)
+from realtime_mer.output.overlay.scene import Scene
+
+
+class Status:
+    """Source, time, frame rates, latency, drops and sensitivity."""
+
+    def __init__(self) -> None:
+        self._tile = Tile()
+        self._text: tuple[str, ...] = ()
+        self._taken_s = -math.inf
+
+    def draw(self, canvas: np.ndarray, scene: Scene) -> None:
+        if abs(scene.now_s - self._taken_s) >= TEXT_PERIOD_S:
+            self._taken_s = scene.now_s
+            analysis = scene.analysis
+            sensitivity = analysis.sensitivity
+            self._text = (
+                clock(scene.now_s)[:-2],
+                f"{analysis.fps:.0f}",
+                f"/ {analysis.source_fps:.0f}" if analysis.source_fps > 0 else "",
+                f"{1000 * analysis.latency_s:.0f}",
+                _count(analysis.dropped),
+                "–" if sensitivity is None else f"{sensitivity:.{1 if sensitivity < 1 else 2}g}",
+            )
+        self._tile.draw(
+            canvas, scene.layout.status, self._text, lambda image: self._paint(image, scene)
+        )
+
+    def _paint(self, image: np.ndarray, scene: Scene) -> None:
+        unit = scene.layout.unit
+        time, fps, source_fps, latency, dropped, sensitivity = self._text
+        live = scene.session.live
+        badge = "LIVE" if live else "FILE"
+        badge_width = text_width(badge, round(11 * unit), 700) + round(10 * unit)
+        image[: round(18 * unit), :badge_width] = GREEN if live else GRID
+        put_text(image, badge, 5 * unit, 13.2 * unit, 11 * unit, BRIGHT, 700)
+        end = image.shape[1]
+        time_width = put_text(image, time, end, 14 * unit, 14 * unit, BRIGHT, 600, right=True)
+        room = end - badge_width - time_width - round(16 * unit)
+        name = scene.session.source if live else scene.session.source.rsplit("/", 1)[-1]
+        name = shortened(name or scene.session.source, room, round(12 * unit), 400)
+        put_text(image, name, badge_width + 8 * unit, 13.4 * unit, 12 * unit, DIM)
+        for x, figure, small, what in (
+            (0, fps, source_fps, "fps / source" if source_fps else "fps"),
+            (72, latency, "", "ms latency"),
+            (138, dropped, "", "dropped"),
+            (188, sensitivity, "", "false/min"),
+        ):
+            warn = what == "dropped" and figure != "0"
+            colour = YELLOW if warn else BRIGHT
+            used = put_text(image, figure, x * unit, 38 * unit, 18 * unit, colour, 600)
+            put_text(image, small, x * unit + used + 3 * unit, 38 * unit, 12 * unit, DIM)
+            put_text(image, what, x * unit, 50 * unit, 11 * unit, DIM)
+
+
+def _count(number: int) -> str:
+    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
+
+
+_WORDS = ("bad", "poor", "fair", "good", "good")
+
+
+class Tracking:
+    """How well the main face can be read, in steps and a word."""
+
+    def __init__(self) -> None:
+        self._tile = Tile()
+        self._quality: tuple[int, int | None] = (0, None)
+        self._taken_s = -math.inf
+
+    def draw(self, canvas: np.ndarray, scene: Scene) -> None:
+        main = scene.main_face
+        # A face that comes or goes shows at once; the figure may wait.
+        seen = None if main is None else main.face
+        waited = abs(scene.now_s - self._taken_s) >= TEXT_PERIOD_S
+        if waited or seen != self._quality[1]:
+            self._taken_s = scene.now_s
+            self._quality = (0 if main is None else steps_of(main.quality), seen)
+        unit, whole = scene.layout.unit, scene.layout.tracking
+        box = Box(whole.x, whole.y, whole.width - round(LEGEND * unit), whole.height)
+        steps, _ = self._quality
+        several = len(scene.analysis.faces) > 1
+        name = f"face {seen}" if several else "tracking"
+        self._tile.draw(
+            canvas, box, (steps, name), lambda image: self._paint(image, unit, steps, name)
+        )
+
+    @staticmethod
+    def _paint(image: np.ndarray, unit: float, steps: int, name: str) -> None:
+        if not steps:
+            put_text(image, "no face in view", 0, 13 * unit, 13 * unit, YELLOW, 700)
+            return
+        used = put_text(image, name, 0, 13 * unit, 12 * unit, DIM, 600)
+        x = paint_steps(image, used + 7 * unit, 14 * unit, unit, steps)
+        colour = BRIGHT if steps > 2 else YELLOW
+        put_text(image, _WORDS[steps - 1], x + 6 * unit, 13 * unit, 12 * unit, colour, 600)
+
+
+_ALERT = 26.0  # units a line
+_ALERTS_SHOWN = 3
+
+
+def alerts_height(layout: Layout, alerts: int) -> int:
+    """Pixels at the lower end of the events' box that alerts take up."""
+    return round(min(alerts, _ALERTS_SHOWN) * _ALERT * layout.unit)
+
+
+class Alerts:
+    """What is wrong with the source, too large to be missed, and a frame round the video.
+
+    To be drawn after the events, at whose lower end it stands.
+    """
+
+    def __init__(self) -> None:
+        self._tile = Tile()
+
+    def draw(self, canvas: np.ndarray, scene: Scene) -> None:
+        alerts, layout = scene.analysis.alerts, scene.layout
+        if not alerts:
+            return
+        unit = layout.unit
+        height = alerts_height(layout, len(alerts))
+        events = layout.events
+        box = Box(events.x, events.y + events.height - height, events.width, height)
+        self._tile.draw(canvas, box, alerts, lambda image: self._paint(image, unit, alerts))
+        video = layout.video.of(canvas)
+        thick = max(2, round(3 * unit))
+        video[:thick] = video[-thick:] = YELLOW
+        video[:, :thick] = video[:, -thick:] = YELLOW
+
+    @staticmethod
+    def _paint(image: np.ndarray, unit: float, alerts: tuple[str, ...]) -> None:
+        shown = list(alerts[:_ALERTS_SHOWN])
+        if len(alerts) > _ALERTS_SHOWN:
+            shown[-1] = f"and {len(alerts) - _ALERTS_SHOWN + 1} more"
+        for k, text in enumerate(shown):
+            top = round(_ALERT * k * unit)
+            line = image[top + round(3 * unit) : top + round(_ALERT * unit)]
+            line[:] = YELLOW
+            _warning_sign(line, unit)
+            room = line.shape[1] - round(38 * unit)
+            short = shortened(text, room, round(14 * unit), 700)
+            put_text(line, short, 31 * unit, 16.5 * unit, 14 * unit, BACKGROUND, 700)
+
+
+def _warning_sign(line: np.ndarray, unit: float) -> None:
+    corners = fixed(np.array([[15.0, 3.0], [24.5, 19.5], [5.5, 19.5]]) * unit)
+    cv2.fillConvexPoly(line, corners, BACKGROUND, cv2.LINE_AA, SHIFT)
+    stroke, dot = ((15.0, 9.0), (15.0, 14.0)), (15.0, 17.2)
+    thick = max(1, round(1.8 * unit))
+    start, end = (tuple(map(int, fixed(np.array(p) * unit))) for p in stroke)
+    cv2.line(line, start, end, YELLOW, thick, cv2.LINE_AA, SHIFT)
+    centre = tuple(map(int, fixed(np.array(dot) * unit)))
+    cv2.circle(line, centre, round(1.1 * unit * (1 << SHIFT)), YELLOW, -1, cv2.LINE_AA, SHIFT)
+
+
+class Footer:
+    """Which weights run where."""
+
+    def __init__(self) -> None:
+        self._tile = Tile()
+
+    def draw(self, canvas: np.ndarray, scene: Scene) -> None:
+        unit = scene.layout.unit
+        box = scene.layout.footer
+        text = f"{scene.session.model} on {scene.session.provider}"
+
+        def paint(image: np.ndarray) -> None:
+            short = shortened(text, image.shape[1], round(11 * unit), 400)
+            put_text(image, short, 0, 14 * unit, 11 * unit, DIM)
+
+        self._tile.draw(canvas, box, text, paint)

@@ -1,0 +1,405 @@
+"""The terminal: a live view while it runs, a line for every event, a table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import statistics
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from realtime_mer.output.clock import clock
+from realtime_mer.results import Analysis, Gap, MicroExpression, Session, Summary
+
+REFRESH_S = 0.1
+
+# Okabe and Ito's palette: told apart with any colour vision.
+_LABEL_STYLES = ("bold #E69F00", "bold #56B4E9", "bold #CC79A7", "bold #009E73", "bold #F0E442")
+_THRESHOLD_STYLE = "bold #E69F00"
+_CURVE_STYLE = "#56B4E9"
+_ALERT_STYLE = "yellow"
+_LEVELS = "▁▂▃▄▅▆▇█"
+_ASCII_LEVELS = "_.:-=+*#"
+
+# Values a sparkline keeps: one a drawing, so the last ten seconds.
+_CURVE_LENGTH = 100
+# Latencies that the median is taken of: at 30 fps the last ten seconds.
+_LATENCIES = 300
+# A flat latency of a few milliseconds is not drawn as a mountain range.
+_LATENCY_SCALE_MS = 40.0
+# A face that is read so badly is shown as a warning.
+_POOR_QUALITY = 0.5
+# Narrower terminals show when an event began, but not its end.
+_NARROW = 68
+_MOST_ROWS = 20
+
+
+def _short(seconds: float) -> str:
+    return clock(seconds).split(".")[0]
+
+
+def event_line(event: MicroExpression, dash: str = "-", narrow: bool = False) -> str:
+    """One event in one line, for people: when, what, how sure, how long, how strong."""
+    when = clock(event.interval.onset_s)
+    if not narrow:
+        when = f"{when} {dash} {clock(event.interval.offset_s):<8}"
+    return (
+        f"{when}  {event.label:<9} {event.confidence:4.0%}  "
+        f"{1000 * event.interval.length_s:4.0f} ms  {event.intensity_px:4.1f} px  "
+        f"face {event.face}"
+    )
+
+
+def _header(narrow: bool) -> str:
+    """What stands over event lines."""
+    return f"{'onset' if narrow else 'onset, offset':<{8 if narrow else 19}}  " + (
+        f"{'label':<9} {'conf':>4}  {'length':>7}  {'motion':>7}"
+    )
+
+
+def gap_line(gap: Gap, dash: str = "-") -> str:
+    return f"{clock(gap.start_s)} {dash} {clock(gap.end_s)}  face {gap.face} not seen: {gap.reason}"
+
+
+def session_line(session: Session) -> str:
+    facts = [f"{session.size[0]} x {session.size[1]}"]
+    if session.fps:
+        facts.append(f"{session.fps:.4g} fps")
+    if session.frame_count:
+        facts.append(f"{session.frame_count} frames")
+    return f"{session.source} ({', '.join(facts)}), {session.model} on {session.provider}"
+
+
+def summary_rows(summary: Summary, labels: Counter[str]) -> list[tuple[str, str]]:
+    """The summary as pairs of a name and a value."""
+    by_label = ", ".join(f"{n} {label}" for label, n in labels.most_common())
+    rows = [
+        ("ended by", summary.reason),
+        ("micro-expressions", f"{summary.events}" + (f" ({by_label})" if by_label else "")),
+        ("source time", clock(summary.duration_s)),
+        ("wall clock", clock(summary.wall_s)),
+        (
+            "frames",
+            f"{summary.frames_analysed} analysed, {summary.frames_dropped} dropped, "
+            f"{summary.frames_read} read",
+        ),
+    ]
+    if summary.frames_analysed:
+        share = summary.frames_with_face / summary.frames_analysed
+        rows.append(("with a face", f"{summary.frames_with_face} ({share:.0%})"))
+        if summary.wall_s > 0:
+            rows.append(("pace", f"{summary.frames_analysed / summary.wall_s:.1f} fps"))
+    latency = summary.stats.get("end_to_end_ms")
+    if isinstance(latency, dict) and latency.get("count"):
+        rows.append(("latency", f"{latency['median']:.0f} ms median, {latency['p95']:.0f} ms p95"))
+    memory = summary.stats.get("peak_memory_mb")
+    if memory:
+        rows.append(("peak memory", f"{memory:.0f} MB"))
+    return rows
+
+
+class _Lines:
+    """Lines that are laid out already: what tables and grids find out takes rich milliseconds."""
+
+    def __init__(self, lines: Iterable[list[Segment]]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            yield from line
+            yield Segment.line()
+
+
+class _Curve:
+    """The last values of something, a mark a drawing: the greatest since the one before."""
+
+    def __init__(self, levels: str) -> None:
+        self._levels = levels
+        self._values: deque[float] = deque(maxlen=_CURVE_LENGTH)
+        self._greatest = 0.0
+
+    def add(self, value: float) -> None:
+        self._greatest = max(self._greatest, value)
+
+    def step(self) -> None:
+        """Makes a mark of what was added since the last one."""
+        self._values.append(self._greatest)
+        self._greatest = 0.0
+
+    @property
+    def last(self) -> float:
+        return self._values[-1] if self._values else 0.0
+
+    @property
+    def greatest(self) -> float:
+        return max(self._values, default=0.0)
+
+    def segments(self, width: int, full: float, threshold: float = math.inf) -> list[Segment]:
+        """The newest marks, `width` cells in all.
+
+        Args:
+            width: In cells.
+            full: The value of the highest mark.
+            threshold: Values from here on stand out.
+        """
+        values = list(self._values)[-width:]
+        top = len(self._levels) - 1
+        segments = []
+        for high, run in itertools.groupby(values, lambda v: v >= threshold):
+            marks = "".join(self._levels[min(top, int(v / full * top + 0.5))] for v in run)
+            segments.append(_styled(marks, _THRESHOLD_STYLE if high else _CURVE_STYLE))
+        return [*segments, Segment(" " * (width - len(values)))]
+
+
+def _styled(text: str, style: str = "") -> Segment:
+    return Segment(text, Style.parse(style) if style else None)
+
+
+class Terminal:
+    """Shows a session on standard output.
+
+    On a terminal: curves, health and the newest events, drawn anew ten times a second at most. An
+    event that leaves this view, or that is in it at the end, becomes a line above it, so that
+    scrolling back shows them all, in order. Anywhere else: plain lines, each flushed when it is
+    written.
+
+    Example:
+        terminal = Terminal()
+        terminal.note("the frame rate is not known: 30 fps is assumed")
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        """
+        Args:
+            console: In place of standard output.
+        """
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._utf8 = self._console.encoding.lower().startswith("utf")
+        self._dash = "–" if self._utf8 and self._console.is_terminal else "-"
+        levels = _LEVELS if self._utf8 else _ASCII_LEVELS
+        self._live: Live | None = None
+        self._session: Session | None = None
+        self._labels: Counter[str] = Counter()
+        self._scores = _Curve(levels)
+        self._delays = _Curve(levels)
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        # What happened last and is in no line yet, the oldest first.
+        self._rows: deque[MicroExpression | Gap] = deque()
+        self._shown_at = 0.0
+        self._began_at = 0.0
+
+    def note(self, text: str) -> None:
+        """Tells the user something that is no event: a warning, a fallback, a place of a file."""
+        self._line("note: " + text, "yellow")
+
+    def begin(self, session: Session) -> None:
+        self._session = session
+        self._began_at = time.monotonic()
+        self._line(session_line(session), "bold")
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            with self._while_it_is_there():
+                # Without a thread of its own: it is drawn when there is something new.
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
+                self._live.start()
+
+    def update(self, analysis: Analysis) -> None:
+        self._labels.update(event.label for event in analysis.events)
+        self._rows += [*analysis.gaps, *analysis.events]
+        if self._live is None:
+            self._write_rows(keep=0)
+            return
+        for face in analysis.faces:
+            if math.isfinite(face.score):
+                self._scores.add(face.score)
+        self._delays.add(1000 * analysis.latency_s)
+        self._latencies.append(1000 * analysis.latency_s)
+        now = time.monotonic()
+        # A burst of events must not fill the memory between two drawings.
+        if now - self._shown_at < REFRESH_S and len(self._rows) <= _MOST_ROWS:
+            return
+        self._shown_at = now
+        self._scores.step()
+        self._delays.step()
+        self._write_rows(keep=self._room())
+        with self._while_it_is_there():
+            self._live.update(_Lines(self._view(analysis, now)), refresh=True)
+
+    def end(self, summary: Summary) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            with self._while_it_is_there():
+                live.stop()
+        self._write_rows(keep=0)
+        rows = summary_rows(summary, self._labels)
+        if not self._console.is_terminal:
+            for name, value in rows:
+                self._line(f"{name}: {value}")
+            return
+        table = Table(title="Summary", title_justify="left", show_header=False, box=None)
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, Text(self._encodable(value)))
+        with self._while_it_is_there():
+            self._console.print()
+            self._console.print(table)
+
+    def _style(self, label: str) -> str:
+        labels = self._session.labels if self._session else ()
+        return _LABEL_STYLES[labels.index(label) % len(_LABEL_STYLES)] if label in labels else ""
+
+    # Lines
+
+    def _write_rows(self, keep: int) -> None:
+        """Makes lines of what happened, but for the newest that the view has room for."""
+        while len(self._rows) > keep:
+            self._line(*self._row(self._rows.popleft()))
+
+    def _row(self, what: MicroExpression | Gap) -> tuple[str, str]:
+        """The text and the style of an event or a gap."""
+        if isinstance(what, Gap):
+            return gap_line(what, self._dash), "dim"
+        return event_line(what, self._dash, self._is_narrow), self._style(what.label)
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self._console.is_terminal and self._console.width < _NARROW
+
+    def _line(self, text: str, style: str = "") -> None:
+        text = self._encodable(text)
+        with self._while_it_is_there():
+            if self._console.is_terminal:
+                # Text objects: what stands in brackets in a file name is no markup.
+                self._console.print(Text(text, style=style), soft_wrap=True)
+            else:
+                self._console.file.write(text + "\n")
+                self._console.file.flush()
+
+    def _encodable(self, text: str) -> str:
+        encoding = getattr(self._console.file, "encoding", None) or "utf-8"
+        return text.encode(encoding, "replace").decode(encoding)
+
+    @contextlib.contextmanager
+    def _while_it_is_there(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # `| head` has seen enough, the terminal was closed, or the disk behind the output is
+            # full. Logs and analysis go on, writing to nowhere, and the interpreter's own flush at
+            # exit must find an open file.
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._console.file.fileno())
+                os.close(null)
+
+    # The view
+
+    def _room(self) -> int:
+        """Rows of events in the view: the half of the terminal at most, the rest scrolls."""
+        return max(0, min(_MOST_ROWS, (self._console.height - 8) // 2))
+
+    def _view(self, analysis: Analysis, now: float) -> list[list[Segment]]:
+        width = self._console.width
+        lines = []
+        if self._rows:
+            lines.append([_styled(_header(self._is_narrow), "dim underline")])
+            rows = (self._row(row) for row in self._rows)
+            lines += [[_styled(self._encodable(text), style)] for text, style in rows]
+        lines += self._curves(analysis, width)
+        lines += _packed("health", self._health(analysis), width)
+        alerts = [_styled(self._encodable(alert), _ALERT_STYLE) for alert in analysis.alerts]
+        lines += _packed("alerts", alerts or [_styled("none", "dim")], width)
+        # The cursor stands at the end of the last line, where Ctrl-C is echoed: twice, if need be.
+        width = max(1, width - 5)
+        lines.append(
+            Segment.adjust_line_length(self._progress(analysis, now, width), width, pad=False)
+        )
+        return lines
+
+    def _curves(self, analysis: Analysis, width: int) -> list[list[Segment]]:
+        room = max(8, min(_CURVE_LENGTH, width - 36))
+        score, latency = self._scores.last, statistics.median(self._latencies)
+        full_ms = max(_LATENCY_SCALE_MS, self._delays.greatest)
+        nuisances = sorted({n for face in analysis.faces for n in face.nuisances})
+        return [
+            [
+                _title("score"),
+                # The threshold is at half the height.
+                *self._scores.segments(room, 2.0, threshold=1.0),
+                _styled(f" {score:5.2f}", _THRESHOLD_STYLE if score >= 1 else ""),
+                _styled("  " + ", ".join(nuisances), "dim"),
+            ],
+            [
+                _title("latency"),
+                *self._delays.segments(room, full_ms),
+                _styled(f" {latency:5.0f} ms median"),
+            ],
+        ]
+
+    def _health(self, analysis: Analysis) -> Iterator[Segment]:
+        """The pieces of the line of health."""
+        assert self._session is not None
+        source = f"source {analysis.source_fps:.1f}, " if analysis.source_fps > 0 else ""
+        yield _styled(f"{source}analysed {analysis.fps:.1f} fps")
+        if self._session.live or analysis.dropped:
+            yield _styled(f"dropped {analysis.dropped}", _ALERT_STYLE if analysis.dropped else "")
+        faces = analysis.faces
+        if not faces:
+            yield _styled("no face", _ALERT_STYLE)
+        else:
+            qualities = " ".join(f"{face.quality:.0%}" for face in faces[:4])
+            poor = min(face.quality for face in faces) < _POOR_QUALITY
+            many = "face" if len(faces) == 1 else f"{len(faces)} faces"
+            yield _styled(f"{many} {qualities}", _ALERT_STYLE if poor else "")
+        if analysis.sensitivity is not None:
+            yield _styled(f"{analysis.sensitivity:.2g} false/min")
+
+    def _progress(self, analysis: Analysis, now: float, width: int) -> list[Segment]:
+        assert self._session is not None
+        events = sum(self._labels.values())
+        counted = f"{events} event{'' if events == 1 else 's'}"
+        time_s = _short(analysis.frame.time_s)
+        done, total = analysis.frame.index + 1, self._session.frame_count
+        if self._session.live or not total:
+            badge = _styled(" LIVE " if self._session.live else " FILE ", "bold black on #009E73")
+            return [badge, _styled(f"   {time_s}   {counted}   Ctrl-C ends")]
+        share = min(1.0, done / total)
+        # The mean pace, not the momentary one: an estimate that jumps is of no use.
+        left_s = (now - self._began_at) * (total - done) / done if done < total else 0.0
+        percent, tail = f"{share:4.0%}     ", f"  {time_s}, {_short(left_s)} left  {counted}"
+        room = max(4, width - len(percent) - len(tail))
+        full = round(share * room)
+        bar, rest = ("━", "━") if self._utf8 else ("#", "-")
+        return [
+            _styled(percent),
+            _styled(bar * full, _CURVE_STYLE),
+            _styled(rest * (room - full), "dim"),
+            _styled(tail),
+        ]
+
+
+def _title(name: str) -> Segment:
+    return _styled(f"{name:<9}", "dim")
+
+
+def _packed(name: str, pieces: Iterable[Segment], width: int) -> list[list[Segment]]:
+    """The pieces side by side, in as many lines as it takes."""
+    lines, used = [[_title(name)]], 9
+    for piece in pieces:
+        if used > 9 and used + piece.cell_length > width:
+            lines.append([_title("")])
+            used = 9
+        lines[-1] += [piece, Segment("   ")]
+        used += piece.cell_length + 3
+    return lines

@@ -1,0 +1,5 @@
+"""The browser view: the overlay and the events as a page, for machines without a display."""
+
+from realtime_mer.output.web.view import WebView
+
+__all__ = ["WebView"]

@@ -1,0 +1,182 @@
+"""Where the page is served, and who may see it."""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from realtime_mer.errors import InputError
+from realtime_mer.source.redaction import redacted
+
+LOOPBACK = "127.0.0.1"
+# Connections that may wait to be let in.
+_BACKLOG = 16
+# 24 bytes are 192 bits: out of reach of guessing.
+_TOKEN_BYTES = 24
+# A documentation address (RFC 5737). Asking for the way there sends nothing.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Host and port to serve at; port 0 is any free one.
+
+    Example:
+        >>> Address.parse("8000")
+        Address(host='127.0.0.1', port=8000)
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads `[HOST:]PORT`. Without a host it is this computer's loopback.
+
+        Raises:
+            InputError: It is no such thing.
+        """
+        host, colon, port = text.rpartition(":")
+        shown = redacted(text)
+        if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+            raise InputError(
+                f"{shown!r} is no address to serve at: it has to end in a port from 1 to 65535, "
+                "for example 8000, or 0 for any free one."
+            )
+        if not colon:
+            return cls(LOOPBACK, int(port))
+        bracketed = re.fullmatch(r"\[([^\[\]]+)\]", host)
+        if bracketed is None and (not host or not host.isprintable() or re.search(r"[\s:/]", host)):
+            raise InputError(
+                f"{shown!r} is no address to serve at: give PORT, HOST:PORT or [IPV6]:PORT. "
+                "0.0.0.0 as the host opens it to the network."
+            )
+        return cls(bracketed[1] if bracketed else host, int(port))
+
+    def listen(self) -> socket.socket:
+        """Returns a listening socket. Who connects waits until someone answers.
+
+        Raises:
+            InputError: Nothing can be served there.
+        """
+        try:
+            found = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except (OSError, ValueError):
+            raise InputError(
+                f"the host {self.host!r} is not known: give an address of this computer, or the "
+                "port alone."
+            ) from None
+        family, _, _, _, place = found[0]
+        try:
+            return socket.create_server(place, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise InputError(self._failed(error)) from None
+
+    def _failed(self, error: OSError) -> str:
+        match error.errno:
+            case errno.EADDRINUSE:
+                return f"port {self.port} is in use: give another, or 0 for any free one."
+            case errno.EADDRNOTAVAIL:
+                return (
+                    f"{self.host} is no address of this computer: give one that is, 0.0.0.0 for "
+                    "all, or the port alone."
+                )
+            case errno.EACCES:
+                return f"port {self.port} needs rights that you do not have: give one above 1023."
+        return f"{self.host}:{self.port} cannot be served: {error.strerror}. Give another address."
+
+
+class Guard:
+    """Decides who may see the page.
+
+    On loopback, everyone on this computer, but no web site that a browser here has open: it would
+    come under a name of its own. Elsewhere, who has the token.
+
+    Attributes:
+        token: First part of every path; None on loopback.
+    """
+
+    def __init__(self, address: Address, bound: tuple[str, int]) -> None:
+        """
+        Args:
+            address: What was asked for.
+            bound: IP address and port that are listened at.
+        """
+        self._host, self._port = address.host, bound[1]
+        ip = ipaddress.ip_address(bound[0].partition("%")[0])
+        self._any = ip.is_unspecified
+        self.token = None if ip.is_loopback else secrets.token_urlsafe(_TOKEN_BYTES)
+        self._names = {
+            "localhost",
+            LOOPBACK,
+            "[::1]",
+            _bracketed(address.host),
+            _bracketed(str(ip)),
+        }
+        self._names = {name.lower() for name in self._names}
+
+    @property
+    def prefix(self) -> str:
+        """How every path begins."""
+        return f"/{self.token}/" if self.token else "/"
+
+    @property
+    def url(self) -> str:
+        """The page's address, the token included."""
+        host = _own_address() if self._any else self._host
+        return f"http://{_bracketed(host)}:{self._port}{self.prefix}"
+
+    @property
+    def audience(self) -> str:
+        """Who can see the page, for the page."""
+        if self.token is None:
+            return "Only people who use this computer, or a tunnel to it, can open this page."
+        return "Anyone who has this page's address can watch. The connection is not encrypted."
+
+    def refusal(self, path: str, headers: Mapping[str, str]) -> str | None:
+        """Says why a request is refused; None where it is not.
+
+        Args:
+            path: Decoded.
+            headers: Their names in any case.
+        """
+        host = headers.get("Host", "")
+        if self.token is None:
+            # The port may be that of a tunnel: a foreign name is what gives a foreign site away.
+            name = re.sub(r":[0-9]*$", "", host).lower()
+            if name not in self._names:
+                return "This page is served on this computer only: open it as localhost."
+        else:
+            given = path.split("/")[1] if path.startswith("/") else ""
+            if not hmac.compare_digest(
+                given.encode("utf-8", "surrogateescape"), self.token.encode()
+            ):
+                return "The address is not complete: open it as the terminal shows it."
+        # Browsers name the site that asks, wherever that matters; other programs name none.
+        origin = headers.get("Origin")
+        own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
+        if origin is not None and origin.lower() not in own:
+            return "Another site asks for this page."
+        return None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _own_address() -> str:
+    """The address under which others reach this computer, as well as it can be told."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_ELSEWHERE)
+            return probe.getsockname()[0]
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,1 @@
+"""Which class a spotted micro-expression belongs to."""

@@ -1,0 +1,51 @@
+"""The flow pair of an interval, made from the pictures of a face that the ring still holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from realtime_mer.face.ring import RingBuffer
+from realtime_mer.recognition.flow_pair import DenseFlow, flow_pair
+from realtime_mer.results import EventPicture, Interval
+from realtime_mer.spotting.cell_flow import to_cells
+from realtime_mer.spotting.motion import RigidMotion, face_mask, texture_trust
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowPair:
+    """What the classifier and people see of an interval.
+
+    Attributes:
+        images: (2, 28, 28, 3) uint8, onset to apex and apex to offset.
+        intensity_px: 99th percentile of the displacement from onset to apex in the face, pixels of
+            the canonical face.
+        picture: For people.
+    """
+
+    images: np.ndarray
+    intensity_px: float
+    picture: EventPicture
+
+
+class FacePair:
+    """Makes the flow pair of an interval from the pictures of a ring."""
+
+    def __init__(self) -> None:
+        self._flow = DenseFlow()
+
+    def __call__(self, ring: RingBuffer, interval: Interval) -> FlowPair:
+        """The flow pair of an interval that lies in the ring."""
+        onset, apex, offset = (
+            ring.at(t) for t in (interval.onset_s, interval.apex_s, interval.offset_s)
+        )
+        rigid = RigidMotion(apex.landmarks, texture_trust(apex.grey))
+        rise = rigid.remove_dense(self._flow(onset.grey, apex.grey))
+        fall = rigid.remove_dense(self._flow(apex.grey, offset.grey))
+        size = np.linalg.norm(rise, axis=-1)[face_mask(apex.landmarks)]
+        intensity = float(np.percentile(size, 99)) if size.size else 0.0
+        picture = EventPicture(onset.grey, apex.grey, to_cells(rise).astype(np.float32))
+        for array in (picture.onset, picture.apex, picture.flow):
+            array.setflags(write=False)
+        return FlowPair(flow_pair(rise, fall), intensity, picture)

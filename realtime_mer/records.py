@@ -1,0 +1,32 @@
+"""Values as the logs hold them: rounded, and nothing that JSON does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def seconds(value: float) -> float | None:
+    """A time in seconds to the millisecond, finer than any camera's clock; None for NaN."""
+    return number(value, 3)
+
+
+def number(value: float, digits: int) -> float | None:
+    """A number rounded to some digits; None where it is not finite."""
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """A value as JSON can hold it: NumPy's numbers as Python's, NaN as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,403 @@
+"""What the chain has to say: intervals, micro-expressions and what was seen in one frame."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from realtime_mer.records import number, plain, seconds
+from realtime_mer.source.frame import Frame
+
+if TYPE_CHECKING:
+    import pandas
+
+# The label of a micro-expression that no class is confident enough for.
+UNCERTAIN = "uncertain"
+# What the log's summary tells of the end-to-end latency.
+_LATENCIES = ("median", "p95", "p99", "max")
+
+
+class GapReason(enum.StrEnum):
+    """Why a face was not followed, or why a source showed nothing new."""
+
+    FACE_LOST = "face lost"
+    FACE_JUMPED = "face jumped"
+    NO_FRAMES = "no frames"
+    SOURCE_LOST = "source lost"
+    PICTURE_FROZEN = "picture frozen"
+    PAUSED = "paused"
+
+
+class SourceStatus(enum.StrEnum):
+    """What has become of a live source."""
+
+    RECONNECTING = "reconnecting"
+    FROZEN = "frozen"
+    LOST = "lost"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOrigin:
+    """The moment at which a live source's own clock stood at 0: the capture of its first frame.
+
+    Attributes:
+        monotonic_s: That moment on `time.monotonic()`, which other threads and processes of this
+            machine share.
+        unix_s: The same moment in seconds since 1970, by this machine's clock.
+    """
+
+    monotonic_s: float
+    unix_s: float
+
+    def wall_clock(self, time_s: float) -> datetime:
+        """The date and time (UTC) at which the source's clock stood at `time_s`."""
+        return datetime.fromtimestamp(self.unix_s + time_s, UTC)
+
+    def monotonic(self, time_s: float) -> float:
+        """The value of `time.monotonic()` at which the source's clock stood at `time_s`."""
+        return self.monotonic_s + time_s
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Onset, apex and offset of a motion, in seconds of the source's clock."""
+
+    onset_s: float
+    apex_s: float
+    offset_s: float
+
+    def __post_init__(self) -> None:
+        if not self.onset_s <= self.apex_s <= self.offset_s:
+            raise ValueError(f"onset <= apex <= offset is broken by {self}")
+
+    @property
+    def length_s(self) -> float:
+        return self.offset_s - self.onset_s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventPicture:
+    """What a micro-expression looked like, for people. Nothing in it is ever changed.
+
+    Attributes:
+        onset: (224, 224) uint8, the canonical face at the onset.
+        apex: The same at the apex.
+        flow: (28, 28, 2) float32, displacement from onset to apex, freed of the head's motion:
+            means over cells of 8 x 8 pixels, in pixels of the canonical face.
+    """
+
+    onset: np.ndarray
+    apex: np.ndarray
+    flow: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class MicroExpression:
+    """A spotted and classified micro-expression.
+
+    Attributes:
+        face: Identity of the face, from 0.
+        interval: Onset, apex and offset.
+        probabilities: Label to calibrated probability; they sum to 1.
+        intensity_px: 99th percentile displacement from onset to apex, in pixels of the canonical
+            224 x 224 face (eye centres 95 px apart).
+        reported_s: Time of the newest frame that had been captured when the event was emitted.
+        picture: Onset, apex and flow to show; None where nobody made one.
+        least_confidence: With less, the label is UNCERTAIN.
+        source: The source as it may be shown: no credentials.
+        model: Name of the classifier's weights.
+        origin: Where the source's clock started, of a live source; None of a recording.
+
+    Events are compared by their values and may be put into sets.
+    """
+
+    face: int
+    interval: Interval
+    probabilities: Mapping[str, float] = field(hash=False)
+    intensity_px: float
+    reported_s: float
+    picture: EventPicture | None = field(default=None, compare=False, repr=False)
+    least_confidence: float = 0.0
+    source: str = ""
+    model: str = ""
+    origin: ClockOrigin | None = None
+
+    @property
+    def label(self) -> str:
+        """The most probable label, or UNCERTAIN."""
+        return UNCERTAIN if self.confidence < self.least_confidence else self._most_probable
+
+    @property
+    def confidence(self) -> float:
+        """The greatest of the probabilities, whatever the label."""
+        return self.probabilities[self._most_probable]
+
+    @property
+    def _most_probable(self) -> str:
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def onset_at(self) -> datetime | None:
+        """The date and time (UTC) of the onset, of a live source; None of a recording."""
+        return self.origin and self.origin.wall_clock(self.interval.onset_s)
+
+    @property
+    def onset_monotonic_s(self) -> float | None:
+        """The onset on `time.monotonic()`, of a live source; None of a recording."""
+        return self.origin and self.origin.monotonic(self.interval.onset_s)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event's record, as the log writes it."""
+        record = {
+            "type": "micro_expression",
+            "face": int(self.face),
+            "onset_s": seconds(self.interval.onset_s),
+            "apex_s": seconds(self.interval.apex_s),
+            "offset_s": seconds(self.interval.offset_s),
+            "label": self.label,
+            "confidence": number(self.confidence, 4),
+            "probabilities": {name: number(p, 4) for name, p in self.probabilities.items()},
+            "intensity_px": number(self.intensity_px, 2),
+            "reported_s": seconds(self.reported_s),
+            "source": self.source,
+            "model": self.model,
+        }
+        if self.origin is not None:
+            onset_s = self.interval.onset_s
+            record["onset_at"] = self.origin.wall_clock(onset_s).isoformat(timespec="milliseconds")
+            record["onset_monotonic_s"] = number(self.origin.monotonic(onset_s), 4)
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class MacroExpression:
+    """An expression too long for a micro one: 0.5 to about 4 s. It has no label.
+
+    Attributes:
+        face: Identity of the face, from 0.
+        onset_s, offset_s: Seconds of the source's clock, to a tenth or two.
+        reported_s: Time of the newest frame that had been captured when it was told.
+        source: The source as it may be shown: no credentials.
+    """
+
+    face: int
+    onset_s: float
+    offset_s: float
+    reported_s: float
+    source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        return {
+            "type": "macro_expression",
+            "face": int(self.face),
+            "onset_s": seconds(self.onset_s),
+            "offset_s": seconds(self.offset_s),
+            "reported_s": seconds(self.reported_s),
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A face was not followed from `start_s` to `end_s` (lost, out of view, source stalled)."""
+
+    face: int
+    start_s: float
+    end_s: float
+    reason: GapReason
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        return {
+            "type": "gap",
+            "face": int(self.face),
+            "start_s": seconds(self.start_s),
+            "end_s": seconds(self.end_s),
+            "reason": self.reason.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """A live source has changed its status.
+
+    Attributes:
+        status: What it is from now on.
+        time_s: When, in seconds of the source's clock.
+    """
+
+    status: SourceStatus
+    time_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        return {"type": "status", "status": self.status.value, "time_s": seconds(self.time_s)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceState:
+    """What one frame told about one face.
+
+    Attributes:
+        face: Identity, from 0.
+        landmarks: (478, 2) float32, pixels of the frame, MediaPipe's face mesh order.
+        score: The spotter's score; 1 is the threshold. NaN while it warms up.
+        window: The motion that is under way or was last proposed, if any.
+        nuisances: What makes motion hard to read now ("blink", "head motion", "speech").
+        motion: (16, 2) float32, how far each expressive region (the first 16 of
+            `motion.REGIONS`) has moved within the last 0.2 s, freed of the head's motion, in
+            pixels of the canonical face; None while that is not known.
+        quality: How well the face can be read, 0 to 1: size, pose, sharpness, light, nearness to
+            the picture's edge. 1 is as good as it gets.
+    """
+
+    face: int
+    landmarks: np.ndarray
+    score: float
+    window: Interval | None = None
+    nuisances: tuple[str, ...] = ()
+    motion: np.ndarray | None = None
+    quality: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """Everything that is known once one frame has gone through the chain.
+
+    Attributes:
+        frame: The frame.
+        faces: The faces in it.
+        events: Micro-expressions emitted at this frame.
+        gaps: Gaps that ended at this frame.
+        latency_s: Seconds to the end of the analysis, from the capture of a live source's frame;
+            of a recording, which is read ahead, from when the frame was taken up.
+        fps: Frames analysed a second of wall clock, over the last second or so.
+        dropped: Frames of the source that were not analysed, so far.
+        source_fps: Frames a second that the source gives, measured from their times; 0 until known.
+        sensitivity: Expected false reports a minute at which the spotter works now; None where
+            its card tells no curve.
+        alerts: What is wrong with the source now, a few words each ("picture frozen", "too dark",
+            "18 fps: below 25"); empty when all is well.
+        macros: Macro-expressions that were seen to be over at this frame.
+        statuses: How the status of a live source has changed since the analysis before.
+    """
+
+    frame: Frame
+    faces: tuple[FaceState, ...] = ()
+    events: tuple[MicroExpression, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    latency_s: float = 0.0
+    fps: float = 0.0
+    dropped: int = 0
+    source_fps: float = 0.0
+    sensitivity: float | None = None
+    alerts: tuple[str, ...] = ()
+    macros: tuple[MacroExpression, ...] = ()
+    statuses: tuple[StatusChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is known before the first frame.
+
+    Attributes:
+        source: The source as it may be shown: no credentials.
+        live: True for cameras and streams.
+        size: (width, height) of the frames in pixels.
+        fps: Declared frame rate; 0 where unknown.
+        frame_count: Declared number of frames; 0 where unknown (headers can overstate it).
+        model: Name of the classifier's weights, as the model card gives it.
+        provider: Where the classifier runs ("CPU", "CUDA").
+        labels: The labels in the order of the model card.
+        origin: When the source's clock stood at 0: the capture of its first frame; of a recording,
+            when that frame was read. None where no frame has been read.
+    """
+
+    source: str
+    live: bool
+    size: tuple[int, int]
+    fps: float
+    frame_count: int
+    model: str
+    provider: str
+    labels: tuple[str, ...]
+    origin: ClockOrigin | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record with which a log begins."""
+        started = self.origin.wall_clock(0.0) if self.origin else datetime.now(UTC)
+        return {
+            "type": "session",
+            "source": self.source,
+            "live": self.live,
+            "width": int(self.size[0]),
+            "height": int(self.size[1]),
+            "fps": number(self.fps, 3),
+            "frame_count": int(self.frame_count),
+            "model": self.model,
+            "provider": self.provider,
+            "labels": list(self.labels),
+            "started_at": started.isoformat(timespec="milliseconds"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known at the end, however the end came about.
+
+    Attributes:
+        reason: "end of source", "stopped by user" or "error: ...".
+        stats: The object that `--stats` writes.
+    """
+
+    reason: str
+    frames_read: int
+    frames_analysed: int
+    frames_dropped: int
+    frames_with_face: int
+    duration_s: float
+    wall_s: float
+    events: int
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record with which a log ends; all statistics are in `stats`."""
+        latency = self.stats.get("end_to_end_ms", {})
+        return {
+            "type": "summary",
+            "reason": self.reason,
+            "events": int(self.events),
+            "duration_s": seconds(self.duration_s),
+            "wall_s": seconds(self.wall_s),
+            "frames_read": int(self.frames_read),
+            "frames_analysed": int(self.frames_analysed),
+            "frames_dropped": int(self.frames_dropped),
+            "frames_with_face": int(self.frames_with_face),
+            "latency_ms": plain({name: latency[name] for name in _LATENCIES if name in latency}),
+        }
+
+
+def to_dataframe(events: Iterable[MicroExpression]) -> pandas.DataFrame:
+    """A table of events, a row each, in the columns of the log's records.
+
+    The probabilities have a column for each label: `p_negative`, `p_positive`, ...
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    import pandas
+
+    rows = []
+    for event in events:
+        row = event.to_dict()
+        del row["type"]
+        row |= {f"p_{label}": p for label, p in row.pop("probabilities").items()}
+        rows.append(row)
+    return pandas.DataFrame(rows)

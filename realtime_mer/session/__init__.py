@@ -1,0 +1,1 @@
+"""A source analysed from its first frame to its last, in threads of its own."""

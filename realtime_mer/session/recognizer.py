@@ -1,0 +1,404 @@
+"""The recognizer: a source in, its micro-expressions out, for loops, callbacks and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+
+from realtime_mer.analysis.analyser import Analyser
+from realtime_mer.face.paced_tracker import TRACK_FPS
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.results import Analysis, MicroExpression, Session, Summary
+from realtime_mer.session.channel import Ended
+from realtime_mer.session.pipeline import Pipeline, merged
+from realtime_mer.session.run import Callbacks, run
+from realtime_mer.source.capture import Capture
+from realtime_mer.source.reader import CameraRequest, Reader
+from realtime_mer.stats import Stats
+
+# A cancelled task leaves a thread behind for so long, at most.
+_ASYNC_WAIT_S = 0.2
+
+_logger = logging.getLogger("realtime_mer")
+
+
+def _close_in_background(pipeline: Pipeline) -> None:
+    """Closes what nobody holds any more.
+
+    The garbage collector may run in one of the pipeline's own threads, which cannot wait for
+    themselves. Where no thread can start, the interpreter is ending and closes it.
+    """
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=pipeline.close, name="close", daemon=True).start()
+
+
+class Recognizer:
+    """Micro-expressions of a source, as they happen.
+
+    Iterate over it for events, or over `analyses()` for frames, with `for` or `async for`; or hand
+    functions to `run`. It closes itself when the source ends, on errors, when the iteration is
+    given up and when nobody holds it any more. As a context manager it stays open until the end of
+    the block, so that one may stop iterating and continue. A process may have several.
+
+    While one is open, OpenCV works with one thread in the whole process; what was set before is
+    restored at the end. Notes about the source go to the logger "realtime_mer", too.
+
+    Args:
+        source: Camera number, path of a video or a folder of frames, or address; or a reader of
+            one's own (`source.reader.Reader`).
+        faces: How many faces to follow at most.
+        weights: The classifier, ONNX, with its card beside it.
+        spotter: The spotter, likewise.
+        landmarks: The face landmarker's model; None to look for it.
+        providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
+        least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
+            probabilities.
+        fps: Frame rate of a folder of frames; of a video, in place of its own times.
+        reconnect: Whether a camera or stream that is lost is opened again.
+        camera: What a camera is asked for; None for 1280 x 720, MJPG, 30 a second.
+        sensitivity: As the property; None for what the spotter's card recommends.
+        track_fps: Of a source that gives many more frames a second than this, about so many are
+            tracked, and the faces between are interpolated. All frames are analysed.
+
+    Raises:
+        InputError: Something of this cannot be used; the message says what and the remedy.
+        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity` or `track_fps` is none
+            of those.
+
+    Example:
+        >>> for event in Recognizer("clip.avi"):
+        ...     print(f"{event.interval.onset_s:.1f} s: {event.label}")
+        1.8 s: surprise
+
+        It may be stopped and taken up again, and made more or less strict on the way:
+
+        >>> with Recognizer("clip.avi", sensitivity=0.5) as recognizer:
+        ...     first = next(iter(recognizer))
+        ...     recognizer.sensitivity = 2.0
+        ...     frames = sum(1 for analysis in recognizer.analyses())
+        >>> first.label
+        'surprise'
+    """
+
+    def __init__(
+        self,
+        source: str | int | os.PathLike[str] | Reader,
+        *,
+        faces: int = 1,
+        weights: str | os.PathLike[str] = CLASSIFIER,
+        spotter: str | os.PathLike[str] = SPOTTER,
+        landmarks: str | os.PathLike[str] | None = None,
+        providers: str = "auto",
+        least_confidence: float = 0.0,
+        fps: float | None = None,
+        reconnect: bool = True,
+        camera: CameraRequest | None = None,
+        sensitivity: float | None = None,
+        track_fps: float = TRACK_FPS,
+    ) -> None:
+        if not track_fps > 0:
+            raise ValueError(f"track_fps is above 0, got {track_fps}")
+        self.stats = Stats()
+        camera = camera or CameraRequest()
+        # What may fail quickly comes first: a missing file before the networks.
+        self._capture = Capture(
+            source,
+            fps,
+            size=camera.size,
+            rate=camera.rate,
+            pixel_format=camera.pixel_format,
+            reconnect=reconnect,
+        )
+        analyser = Analyser(
+            faces=faces,
+            weights=weights,
+            spotter=spotter,
+            landmarks=landmarks,
+            providers=providers,
+            least_confidence=least_confidence,
+            sensitivity=sensitivity,
+            source=self._capture.source,
+            stats=self.stats,
+        )
+        self._pipeline = Pipeline(self._capture, analyser, track_fps, self.stats)
+        # Nothing below holds the recognizer itself, so one that is dropped is freed.
+        weakref.finalize(self, _close_in_background, self._pipeline).atexit = False
+        self._analyser = analyser
+        self._is_held = False
+        self._last: Analysis | None = None
+        # Events of a frame whose first ones were taken when the iteration stopped.
+        self._untaken: deque[MicroExpression] = deque()
+        self._broken: BaseException | None = None
+        self._logged = 0
+
+    def __enter__(self) -> Recognizer:
+        self._is_held = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops all threads, then the tracker. May be called at any moment, by any thread."""
+        self._pipeline.close()
+
+    def pause(self) -> None:
+        """Analyses nothing more until `resume`.
+
+        A recording waits. The frames that a live source sends meanwhile are thrown away and
+        counted, and a face that was followed has a gap with the reason `GapReason.PAUSED`.
+        """
+        self._pipeline.pause()
+
+    def resume(self) -> None:
+        """Continues after `pause`."""
+        self._pipeline.resume()
+
+    @property
+    def is_paused(self) -> bool:
+        return self._pipeline.is_paused
+
+    @property
+    def session(self) -> Session:
+        """What is known before the first frame."""
+        capture, classifier = self._capture, self._analyser.classifier
+        return Session(
+            source=capture.source,
+            live=capture.live,
+            size=capture.size,
+            fps=capture.fps,
+            frame_count=capture.frame_count,
+            model=classifier.name,
+            provider=classifier.provider,
+            labels=tuple(classifier.labels),
+            origin=capture.origin,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, a sentence each; may grow until the end."""
+        note = self._analyser.classifier.note
+        return ((note,) if note else ()) + self._capture.notes
+
+    @property
+    def end_reason(self) -> str:
+        """Why the source gives no more frames."""
+        return self._capture.state.value
+
+    @property
+    def sensitivity(self) -> float | None:
+        """False reports a minute to be expected, on restless heads; more find more.
+
+        It may be set at any time, by any thread, and holds from the next frame on; what lies
+        outside the curve on the spotter's card becomes its end. None where the card has no curve.
+
+        Raises:
+            ValueError: It is set to 0 or less, or the spotter's card has no curve.
+        """
+        return self._analyser.sensitivity
+
+    @sensitivity.setter
+    def sensitivity(self, false_per_minute: float) -> None:
+        self._analyser.sensitivity = false_per_minute
+
+    def summary(self, reason: str) -> Summary:
+        """The figures so far.
+
+        Args:
+            reason: How the session ended, for the summary.
+        """
+        return self._pipeline.summary(reason)
+
+    def __iter__(self) -> Iterator[MicroExpression]:
+        with contextlib.closing(self.analyses()) as analyses:
+            while True:
+                while self._untaken:
+                    yield self._untaken.popleft()
+                analysis = next(analyses, None)
+                if analysis is None:
+                    return
+                self._untaken += analysis.events
+
+    def analyses(self, idle_s: float | None = None) -> Iterator[Analysis]:
+        """What each frame tells, in the order of time, until the source ends.
+
+        A live source goes on while nobody asks: see `session.pipeline`. A face that is not followed
+        when the source ends leaves its gap in one more analysis of the last frame; after an early
+        `close`, that is in the `leftover`.
+
+        Args:
+            idle_s: When a live source sends nothing for so long, the last analysis comes again
+                without its events, with the alerts of the moment; None to wait.
+
+        Raises:
+            InputError: The source broke in a way that the user has to mend.
+        """
+        if self._pipeline.is_closed:
+            return
+        self._pipeline.start()
+        idle_s = idle_s if self._capture.live else None
+        try:
+            while True:
+                try:
+                    analysis = self._next(idle_s)
+                except Ended:
+                    break
+                if analysis is not None:
+                    yield analysis
+            self.stats.stop()
+            if (last := self._last_statuses()) is not None:
+                yield last
+        finally:
+            self._release()
+
+    async def __aiter__(self) -> AsyncIterator[MicroExpression]:
+        async with contextlib.aclosing(self.analyses_async()) as analyses:
+            while True:
+                while self._untaken:
+                    yield self._untaken.popleft()
+                try:
+                    analysis = await anext(analyses)
+                except StopAsyncIteration:
+                    return
+                self._untaken += analysis.events
+
+    async def analyses_async(self) -> AsyncIterator[Analysis]:
+        """`analyses` for `async for`: the event loop is free while a frame is waited for.
+
+        Raises:
+            InputError: The source broke in a way that the user has to mend.
+        """
+        if self._pipeline.is_closed:
+            return
+        self._pipeline.start()
+        taken: deque[Analysis] = deque()
+
+        def take() -> bool:
+            """Takes what comes in a while; False at the end."""
+            try:
+                analysis = self._next(_ASYNC_WAIT_S, repeat=False)
+            except Ended:
+                return False
+            if analysis is not None:
+                taken.append(analysis)
+            return True
+
+        try:
+            while await asyncio.to_thread(take):
+                while taken:
+                    yield taken.popleft()
+            self.stats.stop()
+            if (last := self._last_statuses()) is not None:
+                yield last
+        finally:
+            # What a cancelled task was waiting for is not lost for the one that continues.
+            self._untaken += (event for analysis in taken for event in analysis.events)
+            await asyncio.to_thread(self._release)
+
+    def _next(self, timeout_s: float | None, repeat: bool = True) -> Analysis | None:
+        """The next analysis; if none comes in time, the last one again, or None.
+
+        Raises:
+            Ended: There is none any more.
+        """
+        analysis = self._pipeline.shown.get(timeout_s)
+        self._log_notes()
+        if analysis is not None:
+            self._last = self._pipeline.delivered(analysis)
+            return self._last
+        if self._last is None or not repeat:
+            return None
+        self._last = dataclasses.replace(
+            self._last,
+            events=(),
+            gaps=(),
+            macros=(),
+            alerts=self._capture.alerts,
+            statuses=self._capture.take_statuses(),
+        )
+        return self._last
+
+    def _last_statuses(self) -> Analysis | None:
+        """The last analysis again, with what has become of the source since; None if nothing."""
+        self._log_notes()
+        statuses = self._capture.take_statuses() if self._last is not None else ()
+        if self._last is None or not statuses:
+            return None
+        return dataclasses.replace(self._last, events=(), gaps=(), macros=(), statuses=statuses)
+
+    def _log_notes(self) -> None:
+        notes = self.notes
+        for note in notes[self._logged :]:
+            _logger.warning(note)
+        self._logged = len(notes)
+
+    def _release(self) -> None:
+        """Closes it, unless a `with` block holds it."""
+        if not self._is_held and not self._pipeline.is_closed:
+            self.close()
+
+    def leftover(self) -> Analysis | None:
+        """What had been found and not been asked for when it was closed; None if nothing was.
+
+        With the gaps of the faces that were not followed at that moment.
+
+        Raises:
+            BaseException: What broke a stage, once all that was found before has been taken.
+        """
+        waiting: list[Analysis] = []
+        if self._untaken and self._last is not None:
+            events = tuple(self._untaken)
+            self._untaken.clear()
+            waiting.append(
+                dataclasses.replace(self._last, events=events, gaps=(), macros=(), statuses=())
+            )
+        try:
+            for analysis in self._pipeline.shown:
+                self._last = self._pipeline.delivered(analysis)
+                waiting.append(self._last)
+        except BaseException as error:
+            self._broken = error
+        if (last := self._last_statuses()) is not None:
+            waiting.append(last)
+        if any(a.events or a.gaps or a.macros or a.statuses for a in waiting):
+            return functools.reduce(merged, waiting)
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
+        return None
+
+    def run(
+        self,
+        on_event: Callable[[MicroExpression], None] | None = None,
+        on_analysis: Callable[[Analysis], None] | None = None,
+    ) -> Summary:
+        """Runs to the end of the source, or until Ctrl-C, and closes.
+
+        Args:
+            on_event: Called with each micro-expression.
+            on_analysis: Called with what each frame tells, after its events.
+
+        Returns:
+            The figures, and in `reason` how it ended.
+
+        Example:
+            >>> found = []
+            >>> summary = Recognizer("clip.avi").run(on_event=found.append)
+            >>> summary.events, [event.label for event in found]
+            (1, ['surprise'])
+        """
+        return run(self, [Callbacks(on_event, on_analysis)])

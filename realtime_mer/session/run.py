@@ -1,0 +1,190 @@
+"""A session from its first frame to its summary: a recognizer, and the sinks that it feeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from realtime_mer.results import Analysis, MicroExpression, Session, Summary
+from realtime_mer.session.sink import Sink, View
+from realtime_mer.source.frame import Frame
+from realtime_mer.stats import Stats
+
+# When a live source sends nothing for so long, what is shown is shown anew: windows obey their
+# keys, alerts appear.
+_IDLE_S = 0.1
+
+
+class Runnable(Protocol):
+    """What `run` runs: a `Recognizer`."""
+
+    stats: Stats
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def session(self) -> Session: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def end_reason(self) -> str: ...
+
+    def analyses(self, idle_s: float | None = None) -> Iterator[Analysis]: ...
+
+    def leftover(self) -> Analysis | None: ...
+
+    def summary(self, reason: str) -> Summary: ...
+
+
+class Callbacks:
+    """Functions as a sink."""
+
+    def __init__(
+        self,
+        on_event: Callable[[MicroExpression], None] | None,
+        on_analysis: Callable[[Analysis], None] | None,
+    ) -> None:
+        self._on_event, self._on_analysis = on_event, on_analysis
+
+    def begin(self, session: Session) -> None:
+        pass
+
+    def update(self, analysis: Analysis) -> None:
+        if self._on_event is not None:
+            for event in analysis.events:
+                self._on_event(event)
+        if self._on_analysis is not None:
+            self._on_analysis(analysis)
+
+    def end(self, summary: Summary) -> None:
+        pass
+
+
+def run(
+    recognizer: Runnable,
+    sinks: Sequence[Sink],
+    window: View | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Summary:
+    """Runs a recognizer to the end of its source, or until the user stops it.
+
+    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. What had
+    been found when the user stopped it is handed to the sinks before.
+
+    Args:
+        recognizer: It is closed at the end.
+        sinks: They are given every analysis, in this order.
+        window: Likewise, as the last one.
+        note: Called with each of the recognizer's notes, as soon as there is one.
+
+    Returns:
+        The summary that the sinks were given.
+    """
+    begun: list[Sink] = []
+    reason = "stopped by user"
+    error: BaseException | None = None
+    everyone = [*sinks, window] if window is not None else list(sinks)
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        notes = recognizer.notes
+        for text in notes[told:]:
+            note(text)
+        told = len(notes)
+
+    try:
+        with recognizer:
+            tell()
+            session = recognizer.session
+            for sink in everyone:
+                begun.append(sink)
+                sink.begin(session)
+            shown: Frame | None = None
+            for analysis in recognizer.analyses(_IDLE_S):
+                tell()
+                with recognizer.stats.stage("show"):
+                    _show(everyone, analysis)
+                # A source that is away repeats its last frame, which is no slower for that.
+                if session.live and analysis.frame is not shown:
+                    shown = analysis.frame
+                    until_shown_s = time.monotonic() - analysis.frame.captured_at
+                    recognizer.stats.record("until_shown", until_shown_s)
+                if window is not None:
+                    window.wait_while_paused()
+                    if window.wants_quit:
+                        break
+            else:
+                reason = recognizer.end_reason
+    except KeyboardInterrupt:
+        reason = "stopped by user"
+    except BaseException as caught:
+        reason, error = f"error: {caught}", caught
+        raise
+    finally:
+        failed: BaseException | None = None
+        try:
+            failed = _hand_over(recognizer, begun)
+        finally:
+            summary = recognizer.summary(reason)
+            at_the_end = _end(begun, summary)
+            tell()
+            failed = failed or at_the_end
+        # What a sink says at the end must not hide what ended the run.
+        if failed is not None and error is None:
+            raise failed
+    return summary
+
+
+def _show(sinks: Sequence[Sink], analysis: Analysis) -> None:
+    """Hands an analysis on. Ctrl-C and a sink that fails do not keep it from the sinks after it."""
+    for place, sink in enumerate(sinks, 1):
+        try:
+            sink.update(analysis)
+        except BaseException:
+            _tell(sinks[place:], analysis)
+            raise
+
+
+def _hand_over(recognizer: Runnable, sinks: Sequence[Sink]) -> BaseException | None:
+    """Hands on what had been found when it was closed; returns the first error."""
+    failed: BaseException | None = None
+    try:
+        while (leftover := recognizer.leftover()) is not None:
+            failed = failed or _tell(sinks, leftover)
+    except BaseException as error:
+        failed = failed or error
+    return failed
+
+
+def _tell(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
+    """Hands on what was found last, whatever happens; returns the first error."""
+    failed: BaseException | None = None
+    for sink in sinks:
+        try:
+            sink.update(analysis)
+        except BaseException as error:
+            failed = failed or error
+    return failed
+
+
+def _end(begun: list[Sink], summary: Summary) -> BaseException | None:
+    """Ends all sinks, the last begun first, whatever happens; returns the first error."""
+    failed: BaseException | None = None
+    for sink in reversed(begun):
+        try:
+            sink.end(summary)
+        except BaseException as error:
+            failed = failed or error
+    return failed

@@ -1,0 +1,343 @@
+"""The health of a source: does its picture move, is there light, do frames come often enough?"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from realtime_mer.results import GapReason, SourceStatus
+
+LEAST_FPS = 25
+"""Micro-expressions last 1/25 to 1/2 s: a slower source has no frame of the shortest ones."""
+
+# Webcam recordings hold single duplicates; sensor noise makes any other frame differ.
+_FROZEN_S = 1.0
+# What is judged is the luminance of so many samples across the shorter side, 9 pixels apart at
+# 1080p: what moves without touching one of them is smaller than anything we look for.
+_SAMPLES = 120
+# Mean and spread of the luminance of a covered lens or an empty signal; limited-range video has its
+# black at 16. The second figure of a pair ends the condition.
+_BLACK_MEAN = (20, 28)
+_BLACK_SPREAD = (4, 8)
+_BLACK_S = (0.5, 0.2)
+# Too dark is what does not reach this luminance, about 1/20 of the light of white, in its brightest
+# 3 %: a face 100 px wide is 4 % of 640 x 480. Cameras take a second or two to adapt to the light.
+_DARK = (60, 72)
+_BRIGHTEST = 0.03
+_DARK_S = (2.0, 1.0)
+# The rate is that of the last seconds, and judged once there are so many.
+_RATE_WINDOW_S = 2.0
+# It is the median over so many frame periods: single ones are halved and doubled by a network that
+# hands over frames in pairs, and one hiccup must not count.
+_RATE_SPAN = 10
+_RATE_EVERY_S = 0.2
+# 25 fps, as it is measured, is not below 25.
+_SLOW_FPS = (LEAST_FPS - 0.7, LEAST_FPS - 0.3)
+_SLOW_S = (0.5, 0.5)
+_WRONG_RATE = 0.2
+_MOST_OUTAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The source showed nothing, or nothing new, from `start_s` to `end_s` of its own clock.
+
+    Attributes:
+        start_s: Time of the last good frame.
+        end_s: Time of the next good one; where none came, of the end.
+        reason: SOURCE_LOST, PICTURE_FROZEN or PAUSED; NO_FRAMES of a source that was silent but
+            not yet lost when it was closed.
+    """
+
+    start_s: float
+    end_s: float
+    reason: GapReason
+
+
+class Outages:
+    """Outages that are over, until they are taken, and the one that goes on.
+
+    Of very many the oldest are forgotten. One thread may add while others take and close.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._over: deque[Outage] = deque(maxlen=_MOST_OUTAGES)
+        self._open: Outage | None = None
+        self._closed = False
+
+    def go_on(self, outage: Outage | None) -> None:
+        """The outage that goes on, so far; None if there is none."""
+        with self._lock:
+            self._open = None if self._closed else outage
+
+    def add(self, outage: Outage) -> None:
+        """An outage that is over; the one that went on is no more."""
+        with self._lock:
+            if not self._closed:
+                self._over.append(outage)
+            self._open = None
+
+    def end(self) -> None:
+        """The outage that goes on is over as it stands."""
+        with self._lock:
+            self._end()
+
+    def close(self, last: Outage | None = None) -> None:
+        """The session is over, and what goes on with it; nothing more is recorded.
+
+        Args:
+            last: The outage that the source was in.
+        """
+        with self._lock:
+            self._end()
+            if last is not None and not self._closed:
+                self._over.append(last)
+            self._closed = True
+
+    def take(self) -> tuple[Outage, ...]:
+        """The outages that have ended since the last call."""
+        with self._lock:
+            taken = tuple(self._over)
+            self._over.clear()
+            return taken
+
+    def _end(self) -> None:
+        if self._open is not None:
+            self._over.append(self._open)
+            self._open = None
+
+
+class _Condition:
+    """Holds once it has been met for a while, and until it has been gone for a while."""
+
+    def __init__(self, after_s: tuple[float, float]) -> None:
+        self._after_s = after_s
+        self._since_s: float | None = None
+        self.holds = False
+
+    def update(self, met: bool, gone: bool, time_s: float) -> bool:
+        if not (gone if self.holds else met):
+            self._since_s = None
+            return self.holds
+        if self._since_s is None:
+            self._since_s = time_s
+        if time_s - self._since_s >= self._after_s[self.holds]:
+            self.holds = not self.holds
+            self._since_s = None
+        return self.holds
+
+
+class _Stillness:
+    """Notices that a source sends one picture over and over."""
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+        self._first_s = self._last_s = 0.0
+
+    def update(self, sample: np.ndarray, time_s: float) -> Outage | None:
+        """Takes the next picture; the outage that it ends, if one was."""
+        ended = None
+        if self._before is None or not np.array_equal(sample, self._before):
+            ended = Outage(self._first_s, time_s, GapReason.PICTURE_FROZEN) if self.holds else None
+            self._first_s = time_s
+        self._before, self._last_s = sample, time_s
+        return ended
+
+    @property
+    def holds(self) -> bool:
+        return self._last_s - self._first_s > _FROZEN_S
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage that goes on, up to the last picture, if there is one."""
+        return Outage(self._first_s, self._last_s, GapReason.PICTURE_FROZEN) if self.holds else None
+
+
+class _Light:
+    """Notices black pictures and dark ones."""
+
+    def __init__(self) -> None:
+        self._black = _Condition(_BLACK_S)
+        self._dark = _Condition(_DARK_S)
+
+    def update(self, sample: np.ndarray, time_s: float) -> str | None:
+        means, spreads = cv2.meanStdDev(sample)
+        mean, spread = float(means[0, 0]), float(spreads[0, 0])
+        black = self._black.update(
+            mean < _BLACK_MEAN[0] and spread < _BLACK_SPREAD[0],
+            mean > _BLACK_MEAN[1] or spread > _BLACK_SPREAD[1],
+            time_s,
+        )
+        counts = cv2.calcHist([sample], [0], None, [256], [0, 256]).ravel()
+        most = (1 - _BRIGHTEST) * sample.size
+        bright = int(np.searchsorted(np.cumsum(counts), most))
+        dark = self._dark.update(bright < _DARK[0] and not black, bright > _DARK[1], time_s)
+        return "black picture" if black else "too dark" if dark else None
+
+
+class _Rate:
+    """Measures how often frames come, by their times."""
+
+    def __init__(self) -> None:
+        # As many as 250 fps give within the window.
+        self._times: deque[float] = deque(maxlen=int(250 * _RATE_WINDOW_S))
+        self._slow = _Condition(_SLOW_S)
+        self._begun_s = self._measured_s = -math.inf
+        self.fps = 0.0
+
+    def update(self, time_s: float) -> None:
+        times = self._times
+        if not times:
+            self._begun_s = time_s
+        times.append(time_s)
+        while times[-1] - times[0] > _RATE_WINDOW_S and len(times) > _RATE_SPAN + 1:
+            times.popleft()
+        if len(times) <= 2 * _RATE_SPAN or time_s - self._measured_s >= _RATE_EVERY_S:
+            self._measured_s = time_s
+            self.fps = self._measure()
+
+    def _measure(self) -> float:
+        times = np.array(self._times)
+        span = min(_RATE_SPAN, len(times) - 1)
+        if span < 1:
+            return self.fps
+        length_s = float(np.median(times[span:] - times[:-span]))
+        return span / length_s if length_s > 0 else 0.0
+
+    def known(self, time_s: float) -> bool:
+        """True once there are enough frames for a judgement."""
+        return time_s - self._begun_s >= _RATE_WINDOW_S and len(self._times) > _RATE_SPAN
+
+    def slow(self, time_s: float) -> bool:
+        return self._slow.update(self.fps < _SLOW_FPS[0], self.fps > _SLOW_FPS[1], time_s)
+
+
+class SourceHealth:
+    """Watches the frames of one source and says what is wrong with them.
+
+    Fed by one thread; `alerts` and `fps` may be read by any.
+
+    Args:
+        name: The source as it may be shown.
+        live: Pictures are judged too. Of a recording only the times are, for what it shows cannot
+            be helped any more.
+        note: Takes what the user should be told once, a sentence each.
+        outages: Where spells of a frozen picture are recorded, from when they are noticed.
+        has_become: Called with each change of status and its time in the source's clock.
+
+    Attributes:
+        alerts: What is wrong now, a few words each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        live: bool,
+        note: Callable[[str], None],
+        outages: Outages,
+        has_become: Callable[[SourceStatus, float], None] = lambda status, time_s: None,
+    ) -> None:
+        self.alerts: tuple[str, ...] = ()
+        self._name, self._live = name, live
+        self._note = note
+        self._outages = outages
+        self._has_become = has_become
+        self._is_frozen = False
+        self._told: set[str] = set()
+        self._still, self._light, self._rate = _Stillness(), _Light(), _Rate()
+
+    @property
+    def fps(self) -> float:
+        """Frames a second by their times, over the last 2 s; 0 before the second frame."""
+        return self._rate.fps
+
+    def see(self, image: np.ndarray, time_s: float, declared_fps: float) -> None:
+        """Takes the next frame.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+            time_s: Its time in the source's clock.
+            declared_fps: What the source says of its rate; 0 where it says nothing.
+        """
+        alerts = self._judge_picture(image, time_s) if self._live else []
+        self._rate.update(time_s)
+        if self._rate.known(time_s):
+            slow = self._rate.slow(time_s)
+            if slow:
+                alerts.append(f"{self._rate.fps:.0f} fps: below {LEAST_FPS}")
+            self._tell_rate(slow, declared_fps)
+        self.alerts = tuple(alerts)
+
+    def lost(self) -> None:
+        """The frames end here; those that may come later do not continue them."""
+        self._outages.end()
+        self._still, self._light, self._rate = _Stillness(), _Light(), _Rate()
+        self._is_frozen = False
+        self.alerts = ()
+
+    def ended(self, declared_fps: float) -> None:
+        """The source is at its end: a recording that was too short to judge is judged now."""
+        if not self._live and self._rate.fps:
+            self._tell_rate(self._rate.fps < _SLOW_FPS[0], declared_fps)
+        self.lost()
+
+    def _judge_picture(self, image: np.ndarray, time_s: float) -> list[str]:
+        step = max(1, min(image.shape[:2]) // _SAMPLES)
+        sample = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_BGR2GRAY)
+        if outage := self._still.update(sample, time_s):
+            self._outages.add(outage)
+        self._outages.go_on(self._still.outage)
+        if self._is_frozen != self._still.holds:
+            self._is_frozen = self._still.holds
+            status = SourceStatus.FROZEN if self._is_frozen else SourceStatus.RECOVERED
+            self._has_become(status, time_s)
+        alerts = []
+        light = self._light.update(sample, time_s)
+        if light is not None:
+            alerts.append(light)
+            self._tell(light, _LIGHT_NOTES[light])
+        if self._still.holds:
+            alerts.append(GapReason.PICTURE_FROZEN.value)
+            self._tell(
+                "picture frozen",
+                "{} sends the same picture over and over: if it stays so, start the camera or its "
+                "sender anew",
+            )
+        return alerts
+
+    def _tell_rate(self, slow: bool, declared_fps: float) -> None:
+        fps = self._rate.fps
+        wrong = declared_fps > 0 and abs(fps - declared_fps) > _WRONG_RATE * declared_fps
+        says = f" and says {declared_fps:.4g}" if wrong else ""
+        if slow:
+            remedy = _FASTER if self._live else "record at 25 fps or more, better at 60"
+            self._tell(
+                "rate",
+                f"{{}} gives {fps:.3g} fps{says}. Micro-expressions last 1/25 to 1/2 s: below "
+                f"{LEAST_FPS} fps many are missed; {remedy}",
+            )
+        elif wrong and fps >= _SLOW_FPS[0]:
+            self._tell("rate", f"{{}} gives {fps:.3g} fps{says}: what is measured is used")
+
+    def _tell(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._note(text.format(self._name))
+
+
+_FASTER = (
+    "give the face more light (in the dark cameras expose longer), ask the camera for MJPG or a "
+    "smaller picture, and give it a USB port or network of its own"
+)
+_LIGHT_NOTES = {
+    "black picture": "{} shows a black picture: open its cover or privacy switch",
+    "too dark": "{} shows a dark picture: cameras then expose longer and add noise, and short "
+    "motion is lost in both; put a light in front of the face",
+}

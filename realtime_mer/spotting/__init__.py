@@ -1,0 +1,1 @@
+"""How a face moves, and where in time a micro-expression lies."""

@@ -1,5 +1,0 @@
-"""The browser view: the overlay and the events as a page, for machines without a display."""
-
-from realtime_mer.web.view import WebView
-
-__all__ = ["WebView"]

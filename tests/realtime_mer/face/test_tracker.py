@@ -1,0 +1,245 @@
+"""The face tracker: MediaPipe's own landmarker on a real photo."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from mediapipe import Image, ImageFormat
+from mediapipe.tasks.python import BaseOptions, vision
+
+from realtime_mer.errors import InputError
+from realtime_mer.face.tracker import FaceTracker, _Direct, _documented
+from realtime_mer.source.frame import Frame
+
+
+def shifted(image: np.ndarray, x: float, y: float = 0.0) -> np.ndarray:
+    matrix = np.array([[1.0, 0, x], [0, 1.0, y]])
+    return cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+
+
+@pytest.fixture(scope="module")
+def two_faces(astronaut) -> np.ndarray:
+    """The face and a mirrored one to its right, 320 px apart."""
+    face = astronaut[60:460, 200:520]
+    return np.ascontiguousarray(np.hstack([face, face[:, ::-1]]))
+
+
+def test_a_face_is_found_where_it_is(astronaut, astronaut_tracked):
+    landmarks = astronaut_tracked.landmarks
+    assert landmarks.shape == (478, 3)
+    assert landmarks.dtype == np.float32
+    height, width = astronaut.shape[:2]
+    np.testing.assert_allclose(landmarks[:, :2].mean(0), (width / 2, height / 2), atol=25)
+    assert 180 < np.ptp(landmarks[:, 0]) < 240
+    # The pupils are darker than the nose between them.
+    grey = cv2.cvtColor(astronaut, cv2.COLOR_BGR2GRAY).astype(int)
+    left, right, nose = (grey[round(y), round(x)] for x, y, _ in landmarks[[468, 473, 1]])
+    assert max(left, right) < nose - 40
+    # Depth: the tip of the nose is nearer than the temples, by a fraction of the face.
+    near = landmarks[[127, 356], 2].mean() - landmarks[1, 2]
+    assert 0.2 < near / np.ptp(landmarks[:, 0]) < 1.2
+
+
+def test_open_eyes_and_a_smile_without_an_open_jaw(astronaut_tracked):
+    assert 0 <= astronaut_tracked.blink < 0.4
+    assert 0 <= astronaut_tracked.jaw_open < 0.3
+
+
+def test_landmarks_are_those_of_the_bare_landmarker_for_the_same_colours(
+    astronaut, astronaut_tracked, landmark_model
+):
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(landmark_model)),
+        running_mode=vision.RunningMode.VIDEO,
+    )
+    height, width = astronaut.shape[:2]
+    answers = []
+    for image in (astronaut[..., ::-1], astronaut):  # red first, blue first
+        rgb = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        with vision.FaceLandmarker.create_from_options(options) as landmarker:
+            (found,) = landmarker.detect_for_video(rgb, 0).face_landmarks
+        answers.append(np.array([(p.x * width, p.y * height) for p in found]))
+    right, swapped = (np.abs(a - astronaut_tracked.landmarks[:, :2]).max() for a in answers)
+    assert right < 0.01 < swapped
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((240, 320, 3), np.uint8),
+        np.full((240, 320, 3), 255, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8),
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((3, 640, 3), np.uint8),
+    ],
+    ids=["black", "white", "noise", "one pixel", "a stripe"],
+)
+def test_where_no_face_is_none_is_found(landmark_model, picture):
+    with FaceTracker(landmark_model) as tracker:
+        for i in range(3):
+            assert tracker.track(Frame(i, i / 30, picture, 0.0)) == ()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        (0.0, 0.0, 0.0),  # standing still
+        (5.0, 4.0, 3.0),  # stepping back
+        (0.0, 0.005, 0.010, 0.0101),  # 200 fps and closer
+        (0.0, 1e-9, 2e-9),
+        (0.0, 1e5),  # a day later
+        (-1.0, 0.0),
+    ],
+)
+def test_any_times_are_taken(astronaut, astronaut_tracked, landmark_model, times):
+    with FaceTracker(landmark_model) as tracker:
+        for i, time_s in enumerate(times):
+            (face,) = tracker.track(Frame(i, time_s, astronaut, 0.0))
+            apart = np.abs(face.landmarks - astronaut_tracked.landmarks)[:, :2].max()
+            assert apart < 4  # detected afresh or followed
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda image: image[..., ::-1].copy()[..., ::-1],  # channels stored the other way
+        lambda image: image[:, ::-1].copy()[:, ::-1],  # rows stored from right to left
+        lambda image: image[::-1].copy()[::-1],  # stored upside down
+        lambda image: np.pad(image, ((9, 4), (7, 3), (0, 0)))[9:-4, 7:-3],  # cut out
+        lambda image: np.repeat(np.repeat(image, 2, 0), 2, 1)[::2, ::2],  # every other pixel
+        np.asfortranarray,
+    ],
+    ids=["channels", "flipped", "upside down", "cut out", "strided", "fortran"],
+)
+def test_views_give_the_landmarks_of_their_picture(
+    astronaut, astronaut_tracked, landmark_model, view
+):
+    image = view(astronaut)
+    np.testing.assert_array_equal(image, astronaut)
+    assert not image.flags.c_contiguous
+    with FaceTracker(landmark_model) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, image, 0.0))
+    np.testing.assert_allclose(face.landmarks, astronaut_tracked.landmarks, atol=0.01)
+
+
+def test_a_moving_face_is_followed_and_keeps_its_identity(
+    astronaut, astronaut_tracked, landmark_model
+):
+    start = astronaut_tracked.landmarks[:, :2].mean(0)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        for i in range(12):
+            picture = shifted(astronaut, -60 + 10 * i, 3 * i)
+            (face,) = tracker.track(Frame(i, i / 30, picture, 0.0))
+            assert face.identity == 0
+            moved = face.landmarks[:, :2].mean(0) - start
+            np.testing.assert_allclose(moved, (-60 + 10 * i, 3 * i), atol=2.5)
+
+
+def test_two_faces_keep_their_identities(two_faces, landmark_model):
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = []
+        for i in range(8):
+            faces = tracker.track(Frame(i, i / 30, shifted(two_faces, 4 * i), 0.0))
+            seen.append({f.identity: float(f.landmarks[:, 0].mean()) for f in faces})
+    full = [s for s in seen if len(s) == 2]
+    assert len(full) >= 6
+    assert set().union(*seen) == {0, 1}
+    for before, after in pairwise(full):
+        assert all(abs(after[i] - before[i]) < 40 for i in (0, 1))
+
+
+def test_one_face_is_asked_for_and_one_is_given(two_faces, landmark_model):
+    with FaceTracker(landmark_model, faces=1) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, two_faces, 0.0))
+    assert face.identity == 0
+
+
+@pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 0), (32.0, 1)])
+def test_a_face_that_was_away_for_half_a_minute_is_a_new_one(
+    astronaut, landmark_model, away_s, identity
+):
+    black = np.zeros_like(astronaut)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
+        assert face.identity == 0
+        for i in range(4):
+            assert tracker.track(Frame(1 + i, 0.1 + 0.03 * i, black, 0.0)) == ()
+        (face,) = tracker.track(Frame(5, away_s, astronaut, 0.0))
+    assert face.identity == identity
+
+
+def tracks(tracker: FaceTracker, picture: np.ndarray) -> list:
+    return [tracker.track(Frame(i, i / 30, shifted(picture, 4 * i), 0.0)) for i in range(4)]
+
+
+def test_the_direct_way_gives_exactly_what_the_documented_one_does(two_faces, landmark_model):
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        assert isinstance(tracker._find, _Direct)
+        direct = tracks(tracker, two_faces)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        tracker._find = _documented
+        documented = tracks(tracker, two_faces)
+    assert max(map(len, direct)) == 2
+    for faces, same in zip(direct, documented, strict=True):
+        for one, other in zip(faces, same, strict=True):
+            np.testing.assert_array_equal(one.landmarks, other.landmarks)
+            assert one.landmarks.dtype == other.landmarks.dtype == np.float32
+            assert not one.landmarks.flags.writeable
+            assert (one.identity, one.blink, one.jaw_open) == (
+                other.identity,
+                other.blink,
+                other.jaw_open,
+            )
+
+
+@pytest.mark.parametrize("error", _Direct.MISSING)
+@pytest.mark.parametrize("step", ["__init__", "__call__"])
+def test_a_mediapipe_with_other_insides_is_asked_the_documented_way(
+    astronaut, astronaut_tracked, landmark_model, monkeypatch, step, error
+):
+    def gone(*_):
+        raise error("gone")
+
+    monkeypatch.setattr(_Direct, step, gone)
+    with FaceTracker(landmark_model) as tracker:
+        (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
+    np.testing.assert_array_equal(face.landmarks, astronaut_tracked.landmarks)
+    assert face.blink == astronaut_tracked.blink
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all", None], ids=["empty", "text", "gone"])
+def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+    path = tmp_path / "face_landmarker.task"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"face_landmarker\.task cannot be loaded.*--landmarks"):
+        FaceTracker(path)
+
+
+def test_half_a_model_is_refused(tmp_path, landmark_model):
+    path = tmp_path / "half.task"
+    path.write_bytes(landmark_model.read_bytes()[:2_000_000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        FaceTracker(path)
+
+
+def test_a_closed_tracker_says_so_and_can_be_closed_again(landmark_model, astronaut):
+    tracker = FaceTracker(landmark_model)
+    tracker.close()
+    tracker.close()
+    with pytest.raises(ValueError, match="closed"):
+        tracker.track(Frame(0, 0.0, astronaut, 0.0))
+
+
+def test_an_error_in_the_block_closes_and_passes(landmark_model, astronaut):
+    with pytest.raises(KeyError, match="mine"), FaceTracker(landmark_model) as tracker:
+        raise KeyError("mine")
+    with pytest.raises(ValueError, match="closed"):
+        tracker.track(Frame(0, 0.0, astronaut, 0.0))
+
+
+def test_nothing_is_written_to_stderr(landmark_model, astronaut, capfd):
+    with FaceTracker(landmark_model) as tracker:
+        tracker.track(Frame(0, 0.0, astronaut, 0.0))
+    assert capfd.readouterr().err == ""

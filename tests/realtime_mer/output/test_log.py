@@ -1,0 +1,230 @@
+"""Event logs, read back as another program would."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from realtime_mer.errors import InputError
+from realtime_mer.output.log import CsvLog, JsonLinesLog
+from realtime_mer.results import (
+    Analysis,
+    Gap,
+    Interval,
+    MacroExpression,
+    MicroExpression,
+    Session,
+    Summary,
+)
+from realtime_mer.source.frame import Frame
+
+SESSION = Session(
+    source="clip.avi",
+    live=False,
+    size=(640, 480),
+    fps=30.0,
+    frame_count=100,
+    model="causalnet-test",
+    provider="CPU",
+    labels=("negative", "positive", "surprise"),
+)
+SUMMARY = Summary(
+    reason="end of source",
+    frames_read=100,
+    frames_analysed=100,
+    frames_dropped=0,
+    frames_with_face=90,
+    duration_s=3.3333333,
+    wall_s=1.5,
+    events=1,
+    stats={
+        "end_to_end_ms": {
+            "count": 100,
+            "median": np.float32(8.5),
+            "p95": 11.0,
+            "p99": 12,
+            "max": math.nan,
+            "bins": [[k, 1] for k in range(100)],
+        }
+    },
+)
+EVENT = MicroExpression(
+    face=0,
+    interval=Interval(12.4, 12.53333333, 12.7333333),
+    probabilities={"negative": 0.81, "positive": 0.1, "surprise": 0.09},
+    intensity_px=1.71828,
+    reported_s=12.9,
+)
+GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason="face lost")
+LOGS = [JsonLinesLog, CsvLog]
+
+
+def analysis(*events, gaps=()):
+    frame = Frame(0, 0.0, np.zeros((4, 4, 3), np.uint8), 0.0)
+    return Analysis(frame, events=events, gaps=gaps)
+
+
+def strictly(line):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def lines(path):
+    text = path.read_text("utf-8")
+    assert text.endswith("\n")
+    return [strictly(line) for line in text.splitlines()]
+
+
+def test_macro_expressions_are_logged_where_they_are_wanted(tmp_path):
+    told = dataclasses.replace(analysis(), macros=(MacroExpression(2, 1.25, 3.5, 4.03),))
+    for name, macros in (("without", False), ("with", True)):
+        log = JsonLinesLog(tmp_path / name, macros=macros)
+        log.begin(SESSION)
+        log.update(told)
+        log.end(SUMMARY)
+    assert [r["type"] for r in lines(tmp_path / "without")] == ["session", "summary"]
+    assert lines(tmp_path / "with")[1] == {
+        "type": "macro_expression", "face": 2, "onset_s": 1.25, "offset_s": 3.5,
+        "reported_s": 4.03, "source": SESSION.source,
+    }  # fmt: skip
+
+
+def test_json_lines_log_tells_session_event_gap_and_summary(tmp_path):
+    log = JsonLinesLog(tmp_path / "events.jsonl")
+    log.begin(SESSION)
+    log.update(analysis())
+    log.update(analysis(EVENT, gaps=(GAP,)))
+    log.end(SUMMARY)
+    session, gap, event, summary = lines(tmp_path / "events.jsonl")
+    assert (session["type"], session["labels"]) == ("session", list(SESSION.labels))
+    assert event == {
+        "type": "micro_expression",
+        "face": 0,
+        "onset_s": 12.4,
+        "apex_s": 12.533,
+        "offset_s": 12.733,
+        "label": "negative",
+        "confidence": 0.81,
+        "probabilities": {"negative": 0.81, "positive": 0.1, "surprise": 0.09},
+        "intensity_px": 1.72,
+        "reported_s": 12.9,
+        "source": "clip.avi",
+        "model": "causalnet-test",
+    }
+    assert gap == {"type": "gap", "face": 1, "start_s": 3.0, "end_s": 4.5, "reason": "face lost"}
+    assert (summary["type"], summary["reason"], summary["events"]) == (
+        "summary",
+        "end of source",
+        1,
+    )
+    # What a reader of the log wants to know; the histograms are for the file of statistics.
+    assert summary["latency_ms"] == {"median": 8.5, "p95": 11.0, "p99": 12, "max": None}
+    assert "stats" not in summary
+    assert len(json.dumps(summary)) < 400
+
+
+def test_summary_without_statistics_is_whole(tmp_path):
+    log = JsonLinesLog(tmp_path / "events.jsonl")
+    log.begin(SESSION)
+    log.end(dataclasses.replace(SUMMARY, stats={}))
+    assert lines(tmp_path / "events.jsonl")[-1]["latency_ms"] == {}
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    odd = MicroExpression(
+        face=np.int64(2),
+        interval=Interval(np.float32(1), np.float32(1.1), np.float32(1.2)),
+        probabilities={"negative": np.float32(1), "positive": math.nan, "surprise": 0},
+        intensity_px=math.inf,
+        reported_s=math.nan,
+    )
+    log = JsonLinesLog(tmp_path / "events.jsonl")
+    log.begin(SESSION)
+    log.update(analysis(odd))
+    event = lines(tmp_path / "events.jsonl")[1]
+    assert (event["intensity_px"], event["reported_s"]) == (None, None)
+    assert event["probabilities"] == {"negative": 1.0, "positive": None, "surprise": 0.0}
+    assert (event["apex_s"], event["face"]) == (1.1, 2)
+
+
+@pytest.mark.parametrize("log_type", LOGS)
+def test_lines_are_on_the_disk_before_the_next_frame(tmp_path, log_type):
+    path = tmp_path / "events"
+    log = log_type(path)
+    log.begin(SESSION)
+    before = path.read_text()
+    log.update(analysis(EVENT))
+    # No end(): what a reader sees while the session goes on, or after a crash.
+    assert path.read_text().count("\n") == before.count("\n") + 1
+    assert path.read_text().endswith("\n")
+
+
+def test_csv_has_a_header_without_events(tmp_path):
+    log = CsvLog(tmp_path / "events.csv")
+    log.begin(SESSION)
+    log.update(analysis(gaps=(GAP,)))
+    log.end(SUMMARY)
+    with open(tmp_path / "events.csv", newline="") as file:
+        (header,) = csv.reader(file)
+    assert header[:6] == ["face", "onset_s", "apex_s", "offset_s", "label", "confidence"]
+    assert header[6:9] == ["p_negative", "p_positive", "p_surprise"]
+
+
+def test_csv_rows_survive_names_with_commas_and_quotes(tmp_path):
+    log = CsvLog(tmp_path / "events.csv")
+    log.begin(Session('a,"b".avi', False, (1, 1), 0, 0, "m", "CPU", SESSION.labels))
+    log.update(analysis(EVENT, EVENT))
+    log.end(SUMMARY)
+    with open(tmp_path / "events.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert rows[0]["source"] == 'a,"b".avi'
+    assert (rows[0]["apex_s"], rows[0]["p_positive"], rows[0]["label"]) == (
+        "12.533",
+        "0.1",
+        "negative",
+    )
+
+
+@pytest.mark.parametrize("log_type", LOGS)
+def test_nothing_is_made_or_lost_before_the_session_begins(tmp_path, log_type):
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.write_text("precious")
+    log_type(new)
+    log = log_type(old)
+    assert not new.exists()
+    assert old.read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    log.end(SUMMARY)  # a session that could not begin
+    assert old.read_text() == "precious"
+
+
+@pytest.mark.parametrize("log_type", LOGS)
+def test_unwritable_paths_are_refused_at_once(tmp_path, log_type):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "no" / "x", tmp_path / "file" / "x", "a\0b", "", "x" * 300):
+        with pytest.raises(InputError, match=r"\. "):
+            log_type(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_file_without_permission_is_refused(tmp_path):
+    path = tmp_path / "mine"
+    path.touch()
+    path.chmod(stat.S_IRUSR)
+    with pytest.raises(InputError, match="cannot be written"):
+        JsonLinesLog(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_full_disk_is_an_input_error():
+    log = JsonLinesLog("/dev/full")
+    with pytest.raises(InputError, match="No space left"):
+        log.begin(SESSION)

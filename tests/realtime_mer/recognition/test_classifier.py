@@ -1,0 +1,282 @@
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from realtime_mer.errors import InputError
+from realtime_mer.model_file import load_weights
+from realtime_mer.recognition import gpu
+from realtime_mer.recognition.classifier import BoundNetwork, Classifier, _gpu_providers
+
+WEIGHTS = Path(__file__).resolve().parents[3] / "models/weights/causalnet.onnx"
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """The deployed weights and their card, to be spoiled."""
+    for path in (WEIGHTS, WEIGHTS.with_suffix(".json")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path / WEIGHTS.name
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(WEIGHTS, providers="cpu")
+
+
+def random_pairs(n: int) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, 2, 28, 28, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def session() -> ort.InferenceSession:
+    return ort.InferenceSession(WEIGHTS.read_bytes(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_probabilities_sum_to_one_and_do_not_depend_on_company(classifier, n):
+    pairs = random_pairs(n)
+    probabilities = classifier.classify(pairs)
+    assert probabilities.shape == (n, len(classifier.labels))
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    alone = np.concatenate([classifier.classify(pair[None]) for pair in pairs])
+    np.testing.assert_allclose(probabilities, alone, atol=1e-5)
+
+
+def test_no_windows_give_no_probabilities(classifier):
+    probabilities = classifier.classify(random_pairs(0))
+    assert probabilities.shape == (0, len(classifier.labels))
+    assert probabilities.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        np.zeros((1, 2, 28, 28, 3), np.float32),
+        np.zeros((2, 28, 28, 3), np.uint8),
+        np.zeros((1, 2, 28, 28), np.uint8),
+    ],
+)
+def test_what_is_no_flow_pair_is_refused(classifier, pairs):
+    with pytest.raises(ValueError, match="uint8"):
+        classifier.classify(pairs)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 4), (2, 5)])
+def test_bound_buffers_give_what_a_plain_run_gives(session, sizes):
+    network = BoundNetwork(session, "cpu", 3, sizes)
+    # Falling sizes: nothing of a larger batch may be left over in a smaller one.
+    for n in (12, 6, 5, 3, 2, 1):
+        pairs = random_pairs(n)
+        (plain,) = session.run(None, {"flow_pair": pairs})
+        np.testing.assert_allclose(network(pairs), plain, atol=1e-6)
+
+
+def test_bound_buffers_take_pairs_that_lie_apart_in_memory(session):
+    pairs = random_pairs(6)
+    network = BoundNetwork(session, "cpu", 3)
+    np.testing.assert_array_equal(network(pairs[::2]), network(pairs[::2].copy()))
+
+
+def test_threads_that_share_a_classifier_get_their_own_answers(classifier):
+    pairs = random_pairs(4)
+    expected = classifier.classify(pairs)
+    wrong = []
+
+    def ask(i: int) -> None:
+        for _ in range(50):
+            answer = classifier.classify(pairs[i : i + 1])[0]
+            if np.abs(answer - expected[i]).max() > 1e-5:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_card_is_told(classifier):
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert classifier.labels == ("negative", "positive", "surprise")
+    assert classifier.name == card["name"]
+    assert classifier.provider == "CPU"
+    assert classifier.note == ""
+
+
+def test_deployed_weights_are_small_and_fast(classifier):
+    assert WEIGHTS.stat().st_size <= 16e6
+    pair = random_pairs(1)
+    times = []
+    for _ in range(50):
+        begin = time.perf_counter()
+        classifier.classify(pair)
+        times.append(time.perf_counter() - begin)
+    # The best of many: other programs may use the machine.
+    assert min(times) <= 5e-3
+
+
+without_gpu = pytest.mark.skipif(gpu.has_gpu(), reason="this machine has a GPU")
+
+
+@without_gpu
+@pytest.mark.parametrize(("asked", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+def test_without_a_gpu_the_cpu_serves_and_one_quiet_line_says_why(capfd, asked, name):
+    classifier = Classifier(WEIGHTS, providers=asked)
+    assert classifier.provider == "CPU"
+    assert classifier.note.startswith(f"the classifier runs on CPU, not on {name}: no NVIDIA GPU")
+    assert "\n" not in classifier.note
+    assert Classifier(WEIGHTS).note == ""  # nobody asked for CUDA
+    assert capfd.readouterr() == ("", "")
+
+
+@without_gpu
+def test_a_gpu_without_cuda_is_told_even_if_nobody_asked_for_it(monkeypatch):
+    monkeypatch.setattr(gpu, "has_gpu", lambda: True)
+    monkeypatch.setattr(gpu, "missing_cuda", lambda: "libcublas.so.13")
+    classifier = Classifier(WEIGHTS)
+    assert classifier.provider == "CPU"
+    assert "libcublas.so.13 is missing (pip install" in classifier.note
+    assert Classifier(WEIGHTS, providers="cpu").note == ""
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("asked", "reason"), [("cuda", "cannot start it"), ("tensorrt", "it fails (")]
+)
+def test_what_fails_although_nothing_seems_to_be_missing_falls_back(
+    monkeypatch, tmp_path, capfd, asked, reason
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gpu, "obstacle", lambda place: "")
+    classifier = Classifier(WEIGHTS, providers=asked)
+    assert classifier.provider == "CPU"
+    assert reason in classifier.note
+    assert "\n" not in classifier.note
+    assert classifier.classify(random_pairs(1)).shape == (1, 3)
+    assert capfd.readouterr() == ("", "")
+
+
+@without_gpu
+@pytest.mark.filterwarnings("ignore:Duplicate provider")
+def test_buffers_that_cannot_be_had_fall_back(monkeypatch):
+    # A session comes about, on the CPU; memory of a GPU does not.
+    monkeypatch.setattr(gpu, "obstacle", lambda place: "")
+    monkeypatch.setitem(gpu.PROVIDERS, "cuda", "CPUExecutionProvider")
+    classifier = Classifier(WEIGHTS, providers="cuda")
+    assert classifier.provider == "CPU"
+    assert "it fails (" in classifier.note
+
+
+@pytest.mark.skipif(not gpu.has_gpu(), reason="this machine has no GPU")
+@pytest.mark.parametrize("asked", ["cuda", "tensorrt"])
+def test_a_gpu_gives_the_answers_of_the_cpu(classifier, asked):
+    on_gpu = Classifier(WEIGHTS, providers=asked)
+    if on_gpu.note:
+        pytest.skip(on_gpu.note)
+    for n in (1, 3, 9):
+        pairs = random_pairs(n)
+        np.testing.assert_allclose(on_gpu.classify(pairs), classifier.classify(pairs), atol=1e-3)
+
+
+def test_engines_of_tensorrt_are_kept_for_these_weights_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    loaded = load_weights(WEIGHTS)
+    assert not list(tmp_path.iterdir())
+    (name, options), (cuda, _), cpu = _gpu_providers(loaded, "tensorrt")
+    assert (name, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert cpu == "CPUExecutionProvider"
+    engines = Path(options["trt_engine_cache_path"])
+    assert engines.is_relative_to(tmp_path / "realtime_mer")
+    assert engines.name.startswith(loaded.card["sha256"][:16])
+    assert engines.stat().st_mode & 0o077 == 0  # they are code: nobody else may put some there
+
+
+def test_unknown_providers_are_refused():
+    with pytest.raises(ValueError, match="cpu"):
+        Classifier(WEIGHTS, providers="tpu")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_least_confidence_that_is_no_probability_is_refused(value):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Classifier(WEIGHTS, providers="cpu", least_confidence=value)
+
+
+def test_the_least_confidence_is_kept_and_changes_no_probability(classifier):
+    careful = Classifier(WEIGHTS, providers="cpu", least_confidence=0.6)
+    assert (careful.least_confidence, classifier.least_confidence) == (0.6, 0.0)
+    pairs = random_pairs(2)
+    np.testing.assert_array_equal(careful.classify(pairs), classifier.classify(pairs))
+
+
+def _no_weights(path: Path) -> None:
+    path.unlink()
+
+
+def _no_card(path: Path) -> None:
+    path.with_suffix(".json").unlink()
+
+
+def _damaged_weights(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _truncated_weights(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def _card_of_other_weights(path: Path) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, "sha256": "0" * 64}))
+
+
+def _card_without_labels(path: Path) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    del card["labels"]
+    path.with_suffix(".json").write_text(json.dumps(card))
+
+
+def _card_with_one_label_more(path: Path) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, "labels": [*card["labels"], "x"]}))
+
+
+def _another_network(path: Path) -> None:
+    for suffix in (".onnx", ".json"):
+        path.with_suffix(suffix).write_bytes((WEIGHTS.parent / f"spotter{suffix}").read_bytes())
+    card = json.loads(path.with_suffix(".json").read_text())
+    named = {**card, "name": "spotter", "labels": ["a", "b", "c"]}
+    path.with_suffix(".json").write_text(json.dumps(named))
+
+
+def _card_no_json(path: Path) -> None:
+    path.with_suffix(".json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _no_weights,
+        _no_card,
+        _damaged_weights,
+        _truncated_weights,
+        _card_of_other_weights,
+        _card_without_labels,
+        _card_with_one_label_more,
+        _another_network,
+        _card_no_json,
+    ],
+)
+def test_spoiled_weights_are_told_with_their_name(copied, spoil):
+    spoil(copied)
+    with pytest.raises(InputError, match="causalnet"):
+        Classifier(copied)

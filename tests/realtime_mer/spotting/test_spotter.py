@@ -1,0 +1,466 @@
+"""The spotter: its decisions with a scripted network, and the delivered network on clean motion."""
+
+import dataclasses
+import json
+import math
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from realtime_mer.demo.action_units import expression
+from realtime_mer.errors import InputError
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.results import Interval
+from realtime_mer.spotting.cell_flow import to_cells
+from realtime_mer.spotting.matching import overlap
+from realtime_mer.spotting.motion import FACE_CELLS, REGIONS, Motion
+from realtime_mer.spotting.signals import PATTERN_SHAPE
+from realtime_mer.spotting.spotter import (
+    _WARM_UP_STEPS,
+    LENGTH_S,
+    MACRO_DELAY_S,
+    Spotter,
+    SpotterModel,
+)
+
+BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
+# Brows that rise by up to a pixel, cell by cell.
+RAISED = to_cells(expression(("AU1", "AU2"))).reshape(-1, 2)[FACE_CELLS]
+HIDDEN = Interval(4.0, 4.17, 4.36)
+
+
+@pytest.fixture(scope="module")
+def model() -> SpotterModel:
+    return SpotterModel(SPOTTER)
+
+
+def strength(time_s: float, event: Interval) -> float:
+    """Raised cosine from onset to apex and back."""
+    if time_s <= event.apex_s:
+        share = (time_s - event.onset_s) / (event.apex_s - event.onset_s)
+    else:
+        share = (event.offset_s - time_s) / (event.offset_s - event.apex_s)
+    return 0.5 - 0.5 * math.cos(math.pi * min(max(share, 0.0), 1.0))
+
+
+def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps: float = 30):
+    """A calm face whose brows rise at the events: what a camera of `fps` would have measured.
+
+    The jitter is the one of 30 frames a second, so that the same signal is seen at any rate.
+    """
+    rng = np.random.default_rng(5)
+    times = np.arange(0, length_s, 1 / 30)
+    regions = rng.normal(0, 0.02, (len(times), len(REGIONS), 2))
+    cells = rng.normal(0, 0.03, (len(times), len(FACE_CELLS), 2))
+    for k, time_s in enumerate(times):
+        for event in events:
+            # Flow finds about half of a motion.
+            regions[k, BROWS, 1] -= 0.5 * raise_px * strength(time_s, event)
+            cells[k] += 0.5 * raise_px * strength(time_s, event) * RAISED
+    head = rng.normal(0, 0.01, (len(times), 3))
+    place = (300, 230) + rng.normal(0, 0.02, (len(times), 2))
+    parts = [regions.reshape(len(times), -1), head, place, cells.reshape(len(times), -1)]
+    signal = np.concatenate(parts, axis=1)
+    for time_s in np.arange(0, times[-1] + 1e-9, 1 / fps):
+        at = time_s / times[1]
+        left = min(int(at), len(times) - 2)
+        row = signal[left] + (at - left) * (signal[left + 1] - signal[left])
+        row = row.astype(np.float32)
+        count = 2 * len(REGIONS)
+        yield Motion(
+            time_s=float(time_s),
+            regions=row[:count].reshape(-1, 2),
+            cells=row[count + 5 :].reshape(-1, 2),
+            trust=np.full(len(REGIONS), 8, np.float32),
+            head=row[count : count + 3],
+            place=row[count + 3 : count + 5],
+            blink=0.05,
+            jaw_open=0.01,
+        )
+
+
+def found_in(spotter: Spotter, series) -> list[Interval]:
+    return [interval for motion in series for interval in spotter(motion).found]
+
+
+# The delivered network
+
+
+def test_brow_raise_is_proposed_once_soon_after_its_end(model):
+    spotter, proposals = Spotter(model), []
+    for motion in motions(HIDDEN):
+        proposals += [(motion.time_s, interval) for interval in spotter(motion).found]
+    ((told_s, interval),) = proposals
+    assert overlap(interval, HIDDEN) >= 0.5
+    assert 0 < told_s - HIDDEN.offset_s < 0.35
+    assert interval.onset_s < interval.apex_s < interval.offset_s
+
+
+def test_calm_face_is_left_alone(model):
+    spotter = Spotter(model)
+    spottings = [spotter(motion) for motion in motions()]
+    assert all(s.found == () for s in spottings)
+    assert np.nanmax([s.score for s in spottings]) < 1
+    assert all(s.window is None for s in spottings)
+
+
+def test_slow_motion_of_the_brows_is_no_micro_expression(model):
+    assert found_in(Spotter(model), motions(Interval(2.0, 3.0, 4.5))) == []
+
+
+@pytest.mark.parametrize("fps", [60, 120])
+def test_frame_rate_changes_nothing(model, fps):
+    (at_30,) = found_in(Spotter(model), motions(HIDDEN))
+    (other,) = found_in(Spotter(model), motions(HIDDEN, fps=fps))
+    for a, b in zip(dataclasses.astuple(at_30), dataclasses.astuple(other), strict=True):
+        assert a == pytest.approx(b, abs=0.02)
+
+
+def test_nothing_is_known_in_the_first_second(model):
+    spotter = Spotter(model)
+    early = Interval(0.4, 0.55, 0.75)
+    for motion in motions(early, length_s=2.5):
+        spotting = spotter(motion)
+        if motion.time_s < 1.0:
+            assert math.isnan(spotting.score)
+            assert (spotting.found, spotting.window) == ((), None)
+    assert math.isfinite(spotting.score)
+
+
+def test_window_of_a_motion_under_way_is_shown(model):
+    spotter = Spotter(model)
+    windows = {m.time_s: spotter(m).window for m in motions(HIDDEN)}
+    after = [w for t, w in windows.items() if HIDDEN.offset_s < t < HIDDEN.offset_s + 0.2]
+    assert any(w is not None and overlap(w, HIDDEN) >= 0.5 for w in after)
+    assert all(w is None for t, w in windows.items() if t < HIDDEN.onset_s)
+
+
+def test_clock_that_stands_still_or_steps_back_does_no_harm(model):
+    """A frame that comes twice, or from before, is passed over."""
+    steady = list(motions(HIDDEN))
+    shaken = [m for motion in steady for m in (motion, motion)]
+    shaken[60:60] = steady[10:20]
+    assert found_in(Spotter(model), shaken) == found_in(Spotter(model), steady)
+
+
+def test_faces_share_a_network_and_nothing_else(model):
+    one, other = Spotter(model), Spotter(model)
+    found = []
+    for active, calm in zip(motions(HIDDEN), motions(), strict=True):
+        found += one(active).found
+        assert other(calm).found == ()
+    assert found == found_in(Spotter(model), motions(HIDDEN))
+
+
+# Decisions, with a network that says what it is told
+
+
+class Script:
+    """A network whose probabilities follow lists, step by step from the end of warm-up."""
+
+    threshold = 0.5
+    patterns = np.zeros(PATTERN_SHAPE, np.float32)
+
+    def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=(), insides=()) -> None:
+        self.ends, self.rest = list(ends), (since, length, apex)
+        self.macros, self.insides = list(macros), list(insides)
+        self.steps = 1 - _WARM_UP_STEPS
+
+    def start(self) -> int:
+        return 0
+
+    def __call__(self, signals: np.ndarray, state: int) -> tuple[np.ndarray, int]:
+        # The state is what was handed back with the step before.
+        assert state == self.steps + _WARM_UP_STEPS - 1
+        end, inside, macro = (
+            told[self.steps] if 0 <= self.steps < len(told) else 0.0
+            for told in (self.ends, self.insides, self.macros)
+        )
+        self.steps += 1
+        return np.array([end, inside, *self.rest, macro], np.float32), state + 1
+
+
+def restless(length_s: float):
+    """A face whose skin never rests: at any moment something may just have ended."""
+    ends = np.arange(0, length_s, 0.2)
+    return motions(*(Interval(t, t + 0.1, t + 0.2) for t in ends), raise_px=5, length_s=length_s)
+
+
+def decide(script: Script) -> list[Interval]:
+    return found_in(Spotter(script), restless(3.0))
+
+
+@pytest.mark.parametrize(
+    ("ends", "proposals"),
+    [
+        ([0.1, 0.9, 0.1], 1),
+        ([0.1, 0.49, 0.1], 0),  # below the threshold
+        ([0.1, 0.5, 0.1], 1),  # on it
+        ([0.1, 0.6, 0.9, 0.9, 0.9, 0.6, 0.1], 1),  # a plateau is one peak
+        ([0.1, 0.9, 0.6, 0.9, 0.6, 0.1], 1),  # two peaks of one motion
+        ([0.1, 0.9, 0.1, *[0.0] * 12, 0.1, 0.9, 0.1], 2),  # two motions
+        ([0.9, 0.1], 1),  # the first step that is known
+        ([0.1, 0.2, 0.6, 0.8], 1),  # then 0
+        ([], 0),
+    ],
+)
+def test_peak_of_the_end_probability_is_proposed_once(ends, proposals):
+    assert len(decide(Script(ends))) == proposals
+
+
+def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
+    script = Script([0.1, 0.6, 0.7, 0.9, 0.8, 0.1])
+    spotter = Spotter(script)
+    for motion in restless(3.0):
+        script.rest = (0.01 * script.steps, 0.3, 0.5)
+        if found := spotter(motion).found:
+            break
+    assert script.steps == 5  # the step after the peak, the fourth
+    (interval,) = found
+    # Grid times lie half a step after the frames: the fourth step has since = 0.03.
+    assert interval.offset_s == pytest.approx((30 - 1 + 3 + 0.5) / 30 - 0.03, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("insides", "ended"),
+    [
+        ([0.9, 0.9, 0.1], [2]),
+        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1], [6]),  # at first an apex seemed to be the end
+        ([0.9] * 9, []),
+    ],
+)
+def test_what_is_still_under_way_has_not_ended(insides, ended):
+    ends = [0.0, 0.9, 0.1, 0.0, 0.0, 0.9, 0.1, 0.0]
+    script = Script(ends, insides=insides)
+    spotter, told_at = Spotter(script), []
+    for motion in restless(3.0):
+        found = spotter(motion).found
+        told_at += [script.steps - 1] * len(found)
+    assert told_at == ended
+
+
+def test_proposals_do_not_overlap():
+    found = decide(Script([0.1, 0.9] * 20, length=0.2))
+    assert len(found) >= 3
+    assert all(a.offset_s <= b.onset_s + 1 / 30 for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("length", "proposals"), [(LENGTH_S[1] + 0.02, 0), (LENGTH_S[1] - 0.02, 1), (0.05, 1)]
+)
+def test_longer_motions_are_no_micro_expressions(length, proposals):
+    assert len(decide(Script([0.1, 0.9, 0.1], length=length))) == proposals
+
+
+@pytest.mark.parametrize("length", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("apex", [0.0, 0.3, 1.0])
+def test_onset_apex_and_offset_are_in_order_whatever_the_network_says(length, apex):
+    for interval in decide(Script([0.1, 0.9, 0.1], length=length, apex=apex)):
+        assert interval.onset_s <= interval.apex_s <= interval.offset_s
+
+
+@pytest.mark.parametrize(("raise_px", "proposals"), [(0.5, 0), (1.0, 1), (2.5, 1), (16.0, 0)])
+def test_what_hardly_moves_or_moves_too_far_is_no_micro_expression(raise_px, proposals):
+    # The script tells of an offset 0.1 s before the 61st step, where the brows are back again.
+    event = Interval(1.65, 1.8, 1.95)
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), motions(event, raise_px=raise_px))) == proposals
+
+
+@pytest.mark.parametrize(
+    ("before_px", "ended_s", "proposals"),
+    [
+        (6.0, 1.55, 1),  # larger, but not by so much
+        (14.0, 1.55, 0),
+        (14.0, 1.2, 1),  # the face has come to rest since
+    ],
+)
+def test_what_follows_a_far_larger_motion_is_no_micro_expression(before_px, ended_s, proposals):
+    """As when the mouth shuts and settles between two words."""
+    small = motions(Interval(1.58, 1.73, 1.88), raise_px=2.5)
+    large = motions(Interval(ended_s - 0.3, ended_s - 0.2, ended_s), raise_px=before_px)
+    both = [
+        dataclasses.replace(one, cells=one.cells + other.cells)
+        for one, other in zip(small, large, strict=True)
+    ]
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), both)) == proposals
+
+
+@pytest.mark.parametrize(("before_px", "proposals"), [(0.0, 0), (5.0, 0), (18.0, 1)])
+def test_of_a_face_that_came_as_far_the_size_tells_nothing(before_px, proposals):
+    """A micro-expression may lie on top of speech."""
+    large = motions(Interval(1.65, 1.8, 1.95), raise_px=16.0)
+    before = motions(Interval(1.3, 1.45, 1.6), raise_px=before_px)
+    both = [
+        dataclasses.replace(one, cells=one.cells + other.cells)
+        for one, other in zip(large, before, strict=True)
+    ]
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), both)) == proposals
+
+
+def test_score_is_one_at_the_threshold():
+    script = Script([0.0, 0.25, 0.5, 1.0])
+    spotter = Spotter(script)
+    scores = [spotter(m).score for m in motions(length_s=1.3)]
+    known = [s for s in scores if math.isfinite(s)]
+    assert known[:4] == pytest.approx([0.0, 0.5, 1.0, 2.0])
+
+
+def macros_in(macros) -> list[tuple[float, float]]:
+    series = motions(length_s=9.0)
+    spotter = Spotter(Script([], macros=macros))
+    return [ends for motion in series for ends in spotter(motion).macros]
+
+
+def test_macro_expression_is_told_once_when_it_is_over():
+    ((onset_s, offset_s),) = macros_in([0.1] * 20 + [0.7] * 60 + [0.1])
+    # 30 steps of warm-up and half a step, as for micro-expressions; half a second of delay.
+    assert onset_s == pytest.approx((30 - 1 + 20 + 0.5) / 30 - MACRO_DELAY_S, abs=1e-3)
+    assert offset_s - onset_s == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("macros", "count"),
+    [
+        ([0.7] * 14 + [0.1], 0),  # shorter than half a second
+        ([0.7] * 16 + [0.1], 1),
+        ([0.7] * 140 + [0.1], 0),  # a mood
+        ([0.55] * 60, 0),  # never sure
+        ([0.7] * 20 + [0.5] * 3 + [0.7] * 20 + [0.1], 1),  # a moment of doubt
+        ([0.7] * 20 + [0.1] * 9 + [0.7] * 20 + [0.1], 2),
+        ([0.7] * 300, 0),  # not over
+    ],
+)
+def test_what_lasts_as_long_as_a_macro_expression_is_one(macros, count):
+    assert len(macros_in(macros)) == count
+
+
+def test_delivered_network_tells_macro_from_micro_expression(model):
+    def told(event: Interval, raise_px: float) -> tuple[int, int]:
+        spotter, found, macros = Spotter(model), 0, 0
+        for motion in motions(event, raise_px=raise_px, length_s=9.0):
+            spotting = spotter(motion)
+            found += len(spotting.found)
+            macros += len(spotting.macros)
+        return found, macros
+
+    assert told(Interval(3.0, 3.9, 5.0), 6.0) == (0, 1)
+    # As far as the network is taught; what goes farther is none, however short.
+    assert told(Interval(4.0, 4.2, 4.4), 4.0) == (1, 0)
+    assert told(Interval(4.0, 4.2, 4.4), 6.0) == (0, 0)
+
+
+# Weights
+
+
+def test_threshold_of_the_card_is_taken_unless_another_is_given():
+    card = json.loads(SPOTTER.with_suffix(".json").read_text())
+    assert SpotterModel(SPOTTER).threshold == card["threshold"]
+    assert SpotterModel(SPOTTER, threshold=0.25).threshold == 0.25
+    assert SpotterModel(SPOTTER).name == card["name"]
+
+
+def test_card_of_a_classifier_is_refused():
+    with pytest.raises(InputError, match=r"causalnet\.json is not the card of a spotter: restore"):
+        SpotterModel(CLASSIFIER)
+
+
+@pytest.mark.parametrize("threshold", ["high", None, [0.5]])
+def test_card_without_a_number_for_a_threshold_is_refused(tmp_path, threshold):
+    shutil.copy(SPOTTER, tmp_path / "net.onnx")
+    card = json.loads(SPOTTER.with_suffix(".json").read_text())
+    (tmp_path / "net.json").write_text(json.dumps({**card, "threshold": threshold}))
+    with pytest.raises(InputError, match="not the card of a spotter"):
+        SpotterModel(tmp_path / "net.onnx")
+
+
+# The operating curve
+
+
+def model_with(tmp_path, **changes) -> SpotterModel:
+    """The delivered network with changes on its card; None takes an entry away."""
+    path = tmp_path / "spotter.onnx"
+    shutil.copy(SPOTTER, path)
+    card = json.loads(SPOTTER.with_suffix(".json").read_text()) | changes
+    card = {key: value for key, value in card.items() if value is not None}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return SpotterModel(path)
+
+
+CURVE = [
+    {"threshold": 0.3, "recall": 0.6, "false_per_minute": 4.0, "F1": 0.6},
+    {"threshold": 0.5, "recall": 0.5, "false_per_minute": 1.0, "F1": 0.6},
+    {"threshold": 0.9, "recall": 0.4, "false_per_minute": 0.01, "F1": 0.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("false_per_minute", "threshold"),
+    [
+        (4.0, 0.3),
+        (1.0, 0.5),
+        (2.0, 0.4),  # half way in the logarithm
+        (0.1, 0.7),
+        (60.0, 0.3),  # beyond the curve: its end
+        (1e-9, 0.9),
+    ],
+)
+def test_threshold_follows_the_curve(tmp_path, false_per_minute, threshold):
+    model = model_with(tmp_path, operating_curve=CURVE)
+    assert model.has_curve
+    assert model.threshold_at(false_per_minute) == pytest.approx(threshold)
+    expected = min(max(false_per_minute, 0.01), 4.0)
+    assert model.expected_false_per_minute(threshold) == pytest.approx(expected)
+
+
+def test_curve_may_end_without_any_false_report(tmp_path):
+    curve = [*CURVE, {"threshold": 0.95, "false_per_minute": 0.0}]
+    model = model_with(tmp_path, operating_curve=curve)
+    assert model.threshold_at(1e-6) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("false_per_minute", [0.0, -1.0, math.nan, math.inf])
+def test_number_of_false_reports_must_be_one(model, false_per_minute):
+    with pytest.raises(ValueError, match="more than 0"):
+        model.threshold_at(false_per_minute)
+
+
+def test_card_without_a_curve_has_a_fixed_threshold(tmp_path):
+    model = model_with(tmp_path, operating_curve=None)
+    assert not model.has_curve
+    with pytest.raises(ValueError, match="no operating curve"):
+        model.threshold_at(1.0)
+    with pytest.raises(ValueError, match="no operating curve"):
+        model.expected_false_per_minute(0.5)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        CURVE[::-1],
+        [{"threshold": 0.3}],
+        [{"threshold": "low", "false_per_minute": 1.0}],
+        [{"threshold": 0.3, "false_per_minute": -1.0}],
+        "steep",
+    ],
+    ids=["falling", "half", "word", "negative", "no list"],
+)
+def test_card_with_a_broken_curve_is_refused(tmp_path, curve):
+    with pytest.raises(InputError, match="not the card of a spotter"):
+        model_with(tmp_path, operating_curve=curve)
+
+
+def test_changed_threshold_holds_from_the_next_frame_on(tmp_path):
+    model = model_with(tmp_path)
+    spotter, scores = Spotter(model), []
+    for motion in motions(HIDDEN):
+        # More lenient as soon as the motion is over: the score is relative to the threshold.
+        model.threshold = 0.95 if motion.time_s < 4.3 else 0.25
+        scores.append((motion.time_s, spotter(motion).score))
+    strict = max(score for time_s, score in scores if 1.1 < time_s < 4.3)
+    assert strict < 1
+    assert max(score for time_s, score in scores if time_s >= 4.3) > 1 / 0.4

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from tests.tiny_release import flow_image
+from tools.recognition.rendered_pairs import KINDS, Renderer, rendered_pairs, window_off_by
+from tools.spotting.windows import measured_motions
+
+
+def test_a_window_that_is_off_keeps_its_order_and_length():
+    assert window_off_by("apex", 0) == window_off_by("window", 0) == (0, 10, 20)
+    assert window_off_by("apex", 6) == (0, 16, 20)
+    assert window_off_by("window", -4) == (-4, 6, 16)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> np.ndarray:
+    """One motion through the real tracker and flow, with errors of -6, 0 and 6 tenths."""
+    random = np.random.default_rng(0)
+    clip = np.stack([flow_image(0, sign, random) for sign in (1, -1)])
+    with Renderer() as render:
+        return render(measured_motions(clip[None])[0], np.random.default_rng(1), range(-6, 7, 6))
+
+
+def test_the_chain_sees_the_motion_where_it_was_put(pairs):
+    """The made-up motion of class 0 goes down, around row 7 and column 9."""
+    assert pairs.shape == (len(KINDS), 3, 2, 28, 28, 3)
+    v = pairs[0, 1, 0, ..., 1].astype(float)
+    assert v[5:9, 7:11].mean() > v[4:24, 4:24].mean() + 50
+    # It comes back between apex and offset.
+    back = pairs[0, 1, 1, ..., 1].astype(float)
+    assert back[5:9, 7:11].mean() < back[4:24, 4:24].mean() - 50
+
+
+def test_without_an_error_both_kinds_are_the_same_window(pairs):
+    assert (pairs[0, 1] == pairs[1, 1]).all()
+    assert (pairs[0, 0] != pairs[0, 1]).any()
+
+
+def test_what_was_rendered_is_kept(tmp_path, monkeypatch):
+    class Nothing:
+        def __len__(self):
+            return 0
+
+        pairs = np.zeros((0, 2, 28, 28, 3), np.uint8)
+
+    first = rendered_pairs(Nothing(), tmp_path / "kept.npy")
+    monkeypatch.setattr("tools.recognition.rendered_pairs.Renderer", None)
+    assert (rendered_pairs(Nothing(), tmp_path / "kept.npy") == first).all()

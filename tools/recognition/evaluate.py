@@ -1,0 +1,380 @@
+"""Measures a network on subjects that it was not trained on.
+
+    python tools/recognition/evaluate.py --data DIR --out results/compact --model causalnet-compact --seeds 3
+
+Every subject of the flow release is left out once (or, with --folds K, the subjects in K groups),
+a network is trained on the others, and its answers to the left-out clips are pooled. Into --out
+go `predictions.csv`, `summary.json` and `confusion.png`. A run that was stopped goes on where it
+was; the same seed gives the same answers, with one job or several.
+
+With several seeds the summary also holds `ensemble`: the answers of the mean of their logits, which
+is what tools/recognition/train.py deploys with as many --members. --card writes the figures into a model card.
+
+Figures are honest by default: the schedule is fixed, and nothing is chosen on the left-out
+subjects. --test-selected is the protocol of the released code instead: after every epoch the
+left-out subject is looked at, and the best epoch counts. It is only good for comparing with print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import sys
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models.data import LABELS, SETS, Clips, read_release, subject_folds
+from models.metrics import (
+    confusion,
+    expected_calibration_error,
+    fit_temperature,
+    scores,
+    softmax,
+)
+from models.training import Recipe, fit, predict
+from models.zoo import NETWORKS
+from realtime_mer.errors import InputError
+from tools.recognition.export import write_card
+
+HONEST, TEST_SELECTED = "honest", "test-selected"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run measures; a run is resumed only under the same plan.
+
+    Attributes:
+        folds: Groups of subjects; 0 leaves every subject out alone.
+        members: Networks whose logits are averaged for an answer.
+    """
+
+    model: str
+    protocol: str
+    folds: int
+    members: int
+    recipe: Recipe
+
+    def fold_of(self, clips: Clips) -> np.ndarray:
+        if self.folds:
+            return subject_folds(clips, self.folds, seed=0)
+        return np.unique(clips.subjects, return_inverse=True)[1]
+
+
+class _PerfectError(Exception):
+    """Test-selected training ends as soon as the left-out subject is answered without error."""
+
+
+def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
+    """Logits of the left-out clips of one fold, from networks trained on the others."""
+    torch.set_num_threads(1)  # so that the answers don't depend on the machine's cores
+    left_out = plan.fold_of(clips) == fold
+    train, test = clips[~left_out], clips[left_out]
+    answers = []
+    for member in range(plan.members):
+        own_seed = (seed * 1000 + fold) * 100 + member
+        torch.manual_seed(own_seed)
+        network = NETWORKS[plan.model]()
+        if plan.protocol == HONEST:
+            answers.append(predict(fit(network, train, plan.recipe, own_seed), test.pairs))
+        else:
+            answers.append(_best_epoch(network, train, test, plan.recipe, own_seed))
+    return np.mean(answers, axis=0)
+
+
+def _best_epoch(
+    network: nn.Module, train: Clips, test: Clips, recipe: Recipe, seed: int
+) -> np.ndarray:
+    best, best_right = np.empty(0), -1
+
+    def look(_: int, trained: nn.Module) -> None:
+        nonlocal best, best_right
+        logits = predict(trained, test.pairs)
+        right = int((logits.argmax(1) == test.labels).sum())
+        if right > best_right:
+            best, best_right = logits, right
+        if right == len(test):
+            raise _PerfectError
+
+    with contextlib.suppress(_PerfectError):
+        fit(network, train, recipe, seed, look)
+    return best
+
+
+def cross_calibrated(logits: np.ndarray, clips: Clips) -> np.ndarray:
+    """Probabilities; the temperature of each subject is fitted on all the others."""
+    out = np.empty_like(logits)
+    for subject in np.unique(clips.subjects):
+        own = clips.subjects == subject
+        out[own] = softmax(logits[own] / fit_temperature(logits[~own], clips.labels[~own]))
+    return out
+
+
+def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[str, Any]:
+    """Mean and spread over seeds; `logits` are those of all clips by seed."""
+    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in SETS}}
+    summary: dict[str, Any] = {
+        "model": plan.model,
+        "protocol": plan.protocol,
+        "split": f"{plan.folds} folds of subjects" if plan.folds else "leave one subject out",
+        "members": plan.members,
+        "seeds": len(logits),
+        "recipe": asdict(plan.recipe),
+    }
+    spread: dict[str, dict[str, float]] = {}
+    for group, inside in groups.items():
+        each = [scores(clips.labels[inside], z[inside].argmax(1)) for z in logits.values()]
+        summary[group] = {k: round(float(np.mean([e[k] for e in each])), 4) for k in each[0]}
+        spread[group] = {k: round(float(np.std([e[k] for e in each])), 4) for k in each[0]}
+    summary["spread"] = spread
+    errors = [
+        expected_calibration_error(cross_calibrated(z, clips), clips.labels)
+        for z in logits.values()
+    ]
+    summary["calibration_error"] = round(float(np.mean(errors)), 4)
+    if len(logits) > 1:
+        together = np.mean(list(logits.values()), axis=0)
+        error = expected_calibration_error(cross_calibrated(together, clips), clips.labels)
+        summary["ensemble"] = {
+            "members": len(logits) * plan.members,
+            **{g: _figures(clips.labels[i], together[i]) for g, i in groups.items()},
+            "calibration_error": round(error, 4),
+        }
+    return summary
+
+
+def _figures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    return {k: round(v, 4) for k, v in scores(labels, logits.argmax(1)).items()}
+
+
+def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a model card tells of a summary; `InputError` where it is no honest measurement."""
+    if summary["protocol"] != HONEST:
+        raise InputError(f"a card takes honest figures only, these are {summary['protocol']}")
+    keys = ("protocol", "split", "seeds", "composite", *SETS, "spread", "calibration_error")
+    figures = {key: summary[key] for key in keys}
+    if "ensemble" in summary:
+        figures["ensemble"] = summary["ensemble"]
+    return figures
+
+
+def write_into_card(path: Path, summary: dict[str, Any]) -> None:
+    """Write the figures into the card of weights of the same network."""
+    remedy = "give the card of weights that tools/recognition/train.py made"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        name = card["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no model card: {remedy}") from error
+    if name != summary["model"]:
+        raise InputError(f"{path} is the card of {name}, not of {summary['model']}: {remedy}")
+    half = path.with_suffix(".part.json")
+    try:
+        write_card(half, {**card, "loso": figures_for_card(summary)})
+        os.replace(half, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
+
+
+def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["seed", "set", "subject", "clip", "label", "answer", *LABELS])
+        for seed, z in logits.items():
+            for i, p in enumerate(cross_calibrated(z, clips)):
+                rows.writerow(
+                    [seed, clips.sets[i], clips.subjects[i], clips.names[i]]
+                    + [LABELS[clips.labels[i]], LABELS[z[i].argmax()]]
+                    + [f"{value:.4f}" for value in p]
+                )
+
+
+def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> None:
+    """The confusion matrix, a row's shares in colour and the clips as numbers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(4.6, 4.4), layout="constrained")
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.0%}\n{matrix[row, column]:.4g}"
+        colour = "white" if share > 0.6 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(LABELS)), LABELS)
+    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    axes.set_title(
+        f"{summary['model']}, {summary['split']}\n{summary['protocol'].upper()} "
+        f"UF1 {summary['composite']['UF1']:.3f} (mean of {summary['seeds']})",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def show(console: Console, summary: dict[str, Any]) -> None:
+    title = f"{summary['model']}: {summary['protocol'].upper()}, {summary['split']}"
+    table = Table("", "UF1", "UAR", "ACC", title=title)
+    for group in ("composite", *SETS):
+        cells = [
+            f"{summary[group][k]:.3f} ± {summary['spread'][group][k]:.3f}"
+            for k in ("UF1", "UAR", "ACC")
+        ]
+        table.add_row(group, *cells)
+    console.print(table)
+    console.print(
+        f"mean ± spread of {summary['seeds']} seed(s); calibration error "
+        f"{summary['calibration_error']:.3f}"
+    )
+    if "ensemble" in summary:
+        together = summary["ensemble"]
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in together["composite"].items())
+        console.print(
+            f"mean of the {together['members']} networks' logits: {figures}; calibration error "
+            f"{together['calibration_error']:.3f}"
+        )
+    if summary["protocol"] == TEST_SELECTED:
+        console.print("TEST-SELECTED: the epoch was chosen on the test subjects. No honest figure.")
+
+
+def run(plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, console: Console) -> dict:
+    """Train what is missing in `out`, then write the results there."""
+    try:
+        parts = out / "folds"
+        parts.mkdir(parents=True, exist_ok=True)
+        stated = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
+        plan_file = out / "plan.json"
+        if plan_file.exists() and plan_file.read_text(encoding="utf-8") != stated:
+            raise InputError(f"{out} holds a run with other settings: give another --out")
+        plan_file.write_text(stated, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {out} ({error.strerror}): give another --out"
+        ) from error
+    fold = plan.fold_of(clips)
+    wanted = [(seed, k) for seed in seeds for k in range(fold.max() + 1)]
+    missing = [(s, k) for s, k in wanted if not (parts / f"{s}-{k}.npy").exists()]
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(
+            plan.model, total=len(wanted), completed=len(wanted) - len(missing)
+        )
+
+        def keep(seed: int, k: int, answer: np.ndarray) -> None:
+            # Whole or not at all: a run may be stopped at any time.
+            half = parts / f"{seed}-{k}.part.npy"
+            np.save(half, answer)
+            os.replace(half, parts / f"{seed}-{k}.npy")
+            progress.advance(task)
+
+        if jobs == 1:
+            for seed, k in missing:
+                keep(seed, k, answer_fold(plan, clips, k, seed))
+        elif missing:
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+                running: dict[Future[np.ndarray], tuple[int, int]] = {
+                    pool.submit(answer_fold, plan, clips, k, seed): (seed, k) for seed, k in missing
+                }
+                for done in as_completed(running):
+                    keep(*running[done], done.result())
+    logits = {seed: np.zeros((len(clips), len(LABELS))) for seed in seeds}
+    for seed, k in wanted:
+        logits[seed][fold == k] = np.load(parts / f"{seed}-{k}.npy")
+    summary = summarize(plan, clips, logits)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_predictions(out / "predictions.csv", clips, logits)
+    matrix = np.mean([confusion(clips.labels, z.argmax(1)) for z in logits.values()], axis=0)
+    draw_confusion(out / "confusion.png", summary, matrix)
+    return summary
+
+
+def changes_of(arguments: list[str]) -> dict[str, float | int]:
+    """Fields of the recipe from NAME=VALUE."""
+    fields = asdict(Recipe())
+    changes = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        try:
+            changes[name] = type(fields[name])(value)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"--recipe {argument} is not NAME=VALUE with a number for one of "
+                f"{', '.join(fields)}"
+            ) from error
+    return changes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--model", choices=sorted(NETWORKS), default="causalnet-compact")
+    parser.add_argument("--folds", type=int, default=0, help="default: leave one subject out")
+    parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
+    parser.add_argument("--members", type=int, default=1, help="networks averaged for an answer")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="train otherwise than the deployed weights: "
+        + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
+    )
+    parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
+    parser.add_argument("--test-selected", action="store_true", help="the released code's protocol")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        if options.folds == 1 or options.folds < 0:
+            raise InputError("--folds is at least 2, or left away for leave one subject out")
+        if min(options.seeds, options.members, options.jobs) < 1:
+            raise InputError("--seeds, --members and --jobs are at least 1")
+        plan = Plan(
+            model=options.model,
+            protocol=TEST_SELECTED if options.test_selected else HONEST,
+            folds=options.folds,
+            members=options.members,
+            recipe=replace(Recipe(), **changes_of(options.recipe)),
+        )
+        if options.card and (options.folds or options.test_selected or options.recipe):
+            raise InputError(
+                "--card takes honest figures of the deployed training, leaving one subject out: "
+                "give it without --folds, --test-selected and --recipe"
+            )
+        clips = read_release(options.data)
+        summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)
+        if options.card:
+            write_into_card(options.card, summary)
+    except InputError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("evaluate: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    show(console, summary)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

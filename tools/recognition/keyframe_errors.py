@@ -1,0 +1,216 @@
+"""How much recognition suffers when the key frames of a window are wrong.
+
+    python tools/recognition/keyframe_errors.py --data DIR --out results/keyframes
+
+Each network is trained on folds of subjects with the fixed schedule of tools/recognition/evaluate.py, and
+answers the left-out clips with key frames that are late or early by 0 to 60 % of a half-window, in
+three ways:
+
+- mixed: the apex is wrong. Made by mixing the two motions of a clip
+  (`models.training.wrong_apex`), for the release has no videos; rise and fall count as equally
+  strong, since the release does not tell;
+- chain, apex: the same, measured on pictures: the motions are put onto a photo under a swaying
+  camera, and go through the chain (`tools/recognition/rendered_pairs.py`);
+- chain, window: there, onset, apex and offset are all late or early.
+
+Into --out go `keyframes.json`, `keyframes.md` (the tables) and `keyframes.png`. A stopped run goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models.data import LABELS, Clips, read_release, subject_folds
+from models.metrics import scores
+from models.training import Recipe, fit, predict, wrong_apex
+from models.zoo import NETWORKS
+from realtime_mer.errors import InputError
+from tools.recognition.rendered_pairs import KINDS, rendered_pairs
+
+ERRORS = tuple(i / 10 for i in range(7))  # of a half-window
+SIGNS = (1, -1)  # late, early
+WAYS = ("mixed", *(f"chain, {kind}" for kind in KINDS))
+MODELS = ("causalnet-compact", "ststnet", "off-apexnet")
+
+
+def answer_fold(
+    model: str, train: Clips, test: Clips, rendered: np.ndarray, seed: int, recipe: Recipe
+) -> np.ndarray:
+    """Logits (ways, errors, signs, clips, 3) of the left-out clips.
+
+    Args:
+        rendered: What `rendered_pairs` made of the left-out clips.
+    """
+    torch.manual_seed(seed)
+    network = fit(NETWORKS[model](), train, recipe, seed)
+    right = len(ERRORS) - 1  # the place of no error among those from early to late
+
+    def pairs(way: int, error: int, sign: int) -> np.ndarray:
+        if way:
+            return rendered[:, way - 1, right + sign * error]
+        return wrong_apex(test.pairs, sign * ERRORS[error]) if error else test.pairs
+
+    return np.array(
+        [
+            [[predict(network, pairs(way, e, sign)) for sign in SIGNS] for e in range(len(ERRORS))]
+            for way in range(len(WAYS))
+        ]
+    )
+
+
+def curve(clips: Clips, logits: np.ndarray) -> list[float]:
+    """UF1 by error, the mean of late and early, of logits (errors, signs, clips, 3)."""
+    return [
+        float(np.mean([scores(clips.labels, z.argmax(1))["UF1"] for z in at_error]))
+        for at_error in logits
+    ]
+
+
+def table(curves: dict[str, np.ndarray]) -> str:
+    """A Markdown table: UF1 by apex error, and what is lost at 30 %."""
+    head = ["network", *(f"{e:.0%}" for e in ERRORS), "lost at 30 %"]
+    lines = [head, ["---"] * len(head)]
+    for model, seeds in curves.items():
+        mean, spread = seeds.mean(0), seeds.std(0)
+        cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True)]
+        lines.append([model, *cells, f"{100 * (mean[0] - mean[ERRORS.index(0.3)]):.1f} points"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def draw(path: Path, curves: dict[str, dict[str, np.ndarray]], what: str) -> None:
+    """A plot a way, with the spread over seeds as a band."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, plots = pyplot.subplots(
+        1,
+        len(curves),
+        figsize=(4 * len(curves), 4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    percent = 100 * np.array(ERRORS)
+    for axes, (way, by_model) in zip(plots[0], curves.items(), strict=True):
+        for (model, seeds), marker in zip(by_model.items(), "osD^vPX" * 2, strict=False):
+            mean, spread = seeds.mean(0), seeds.std(0)
+            axes.plot(percent, mean, marker=marker, label=model)
+            axes.fill_between(percent, mean - spread, mean + spread, alpha=0.2)
+        axes.set_xlabel("error, % of a half-window")
+        axes.set_title(way, fontsize=10)
+        axes.grid(alpha=0.3)
+    plots[0, 0].set_ylabel("composite UF1, mean of late and early")
+    plots[0, 0].legend()
+    figure.suptitle(what, fontsize=10)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    torch.set_num_threads(1)  # so that the answers don't depend on the machine's cores
+    clips = read_release(options.data)
+    recipe = Recipe(epochs=options.epochs)
+    fold = subject_folds(clips, options.folds, seed=0)
+    parts = options.out / f"parts-{options.folds}-{options.epochs}-{len(clips)}"
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {options.out} ({error.strerror}): give another --out"
+        ) from error
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    curves: dict[str, dict[str, np.ndarray]] = {way: {} for way in WAYS}
+    with Progress(*columns, console=console) as progress:
+        rendering = progress.add_task("clips through the chain", total=len(clips))
+        rendered = rendered_pairs(
+            clips, parts / "rendered.npy", lambda: progress.advance(rendering)
+        )
+        progress.update(rendering, completed=len(clips))
+        task = progress.add_task(
+            "training", total=len(options.models) * options.seeds * options.folds
+        )
+        for model in options.models:
+            by_seed = []
+            for seed in range(options.seeds):
+                logits = np.zeros((len(WAYS), len(ERRORS), len(SIGNS), len(clips), len(LABELS)))
+                for k in range(options.folds):
+                    part = parts / f"{model}-{seed}-{k}.npy"
+                    if not part.exists():
+                        own = seed * 1000 + k
+                        left_out = fold == k
+                        answer = answer_fold(
+                            model,
+                            clips[~left_out],
+                            clips[left_out],
+                            rendered[left_out],
+                            own,
+                            recipe,
+                        )
+                        half = part.with_suffix(".part.npy")
+                        np.save(half, answer)
+                        os.replace(half, part)
+                    logits[..., fold == k, :] = np.load(part)
+                    progress.advance(task)
+                by_seed.append([curve(clips, of_way) for of_way in logits])
+            for way, seeds in zip(WAYS, np.array(by_seed).transpose(1, 0, 2), strict=True):
+                curves[way][model] = seeds
+    what = f"honest, {options.folds} folds of subjects, {options.seeds} seed(s)"
+    tables = "\n".join(f"{way}:\n\n{table(by_model)}" for way, by_model in curves.items())
+    (options.out / "keyframes.md").write_text(tables, encoding="utf-8")
+    draw(options.out / "keyframes.png", curves, what)
+    result = {
+        "protocol": what,
+        "errors": list(ERRORS),
+        "UF1": {
+            way: {model: np.round(seeds, 4).tolist() for model, seeds in by_model.items()}
+            for way, by_model in curves.items()
+        },
+    }
+    (options.out / "keyframes.json").write_text(
+        json.dumps(result, indent=2) + "\n", encoding="utf-8"
+    )
+    console.print(f"{what}\n{tables}", markup=False, soft_wrap=True)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--models", nargs="+", choices=sorted(NETWORKS), default=list(MODELS))
+    parser.add_argument("--folds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
+    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    options = parser.parse_args(arguments)
+    try:
+        if options.folds < 2 or min(options.seeds, options.epochs) < 1:
+            raise InputError("--folds is at least 2, --seeds and --epochs at least 1")
+        run(options, Console())
+    except InputError as error:
+        print(f"keyframe_errors: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("keyframe_errors: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,144 @@
+"""Trains the deployed CausalNet on the flow release, exports it and writes its model card.
+
+    python tools/recognition/train.py --data DIR --out models/weights/causalnet.onnx
+
+DIR is the release's folder or a clone of the official CausalNet repository. Several networks are
+trained from several seeds and become one ONNX file. Probabilities are calibrated by a temperature
+that is fitted on subjects held out in turn; nothing else is chosen on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models.causalnet import CausalNet
+from models.data import LABELS, Clips, read_release, subject_folds
+from models.metrics import expected_calibration_error, fit_temperature, softmax
+from models.training import Recipe, fit, predict
+from realtime_mer.errors import InputError
+from tools.recognition.evaluate import figures_for_card
+from tools.recognition.export import export
+
+TERMS = (
+    "Trained on the flow release of the official CausalNet repository (MIT), which derives from "
+    "CASME II, SMIC-HS and SAMM, whose terms allow research use: treat these weights likewise."
+)
+
+
+def train_members(
+    clips: Clips, recipe: Recipe, seeds: list[int], progress: Progress, task: int
+) -> list[nn.Module]:
+    members = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        network = CausalNet.compact()
+        members.append(
+            fit(network, clips, recipe, seed, lambda *_: progress.advance(task))  # type: ignore[arg-type]
+        )
+    return members
+
+
+def mean_logits(members: list[nn.Module], pairs: np.ndarray) -> np.ndarray:
+    return np.mean([predict(member, pairs) for member in members], axis=0)
+
+
+def figures_of(path: Path, model: str) -> dict[str, Any]:
+    """The honest figures for the card, from the summary that tools/recognition/evaluate.py wrote."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if summary["model"] != model:
+            raise InputError(
+                f"{path} holds figures of {summary['model']}, the card needs those of {model}: run "
+                "tools/recognition/evaluate.py for it"
+            )
+        return figures_for_card(summary)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no summary of tools/recognition/evaluate.py: give its JSON"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--members", type=int, default=3, help="networks averaged in the file")
+    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--folds", type=int, default=4, help="of subjects, for the temperature")
+    parser.add_argument(
+        "--figures", type=Path, help="summary of tools/recognition/evaluate.py, for the card"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="also keep the PyTorch weights here")
+    parser.add_argument("--name", default="causalnet-compact")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    torch.set_num_threads(1)  # the operations are small: more threads would wait for each other
+    try:
+        if options.members < 1 or options.folds < 2 or options.epochs < 1:
+            raise InputError("--members and --epochs are at least 1, --folds at least 2")
+        name = options.name
+        loso = figures_of(options.figures, name) if options.figures else None
+        clips = read_release(options.data).without(options.exclude_subjects)
+        recipe = Recipe(epochs=options.epochs)
+        seeds = [options.seed * 1000 + i for i in range(options.members)]
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            epochs = recipe.epochs * options.members
+            task = progress.add_task("training", total=epochs * (1 + options.folds))
+            fold = subject_folds(clips, options.folds, options.seed)
+            held_out = np.zeros((len(clips), len(LABELS)))
+            for k in range(options.folds):
+                members = train_members(clips[fold != k], recipe, seeds, progress, task)
+                held_out[fold == k] = mean_logits(members, clips.pairs[fold == k])
+            members = train_members(clips, recipe, seeds, progress, task)
+        temperature = fit_temperature(held_out, clips.labels)
+        error = expected_calibration_error(softmax(held_out / temperature), clips.labels)
+        card = {
+            "name": name,
+            "labels": list(LABELS),
+            "trained_on": {
+                "data": "CausalNet flow release: CASME II, SMIC-HS, SAMM",
+                "clips": len(clips),
+                "subjects": len(set(clips.subjects)),
+            },
+            "excluded_subjects": sorted(options.exclude_subjects),
+            "members": options.members,
+            "seed": options.seed,
+            "calibration_error": round(error, 4),
+            "licence": TERMS,
+        }
+        if loso:
+            card["loso"] = loso
+        export(members, temperature, options.out, card, mirror=True)
+        if options.checkpoint:
+            states = [member.state_dict() for member in members]
+            kept = {"states": states, "temperature": temperature, "card": card}
+            torch.save(kept, options.checkpoint)
+    except InputError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 2
+    console.print(
+        f"{options.out}: {len(clips)} clips, temperature {temperature:.2f}, calibration error "
+        f"{error:.3f} on held-out subjects"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

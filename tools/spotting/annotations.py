@@ -1,0 +1,360 @@
+"""Annotations: what people marked in videos, and where the videos are.
+
+Two forms are read. A truth is a CSV for one video: a row a micro-expression, with the columns
+onset, apex, offset in frames from 0 and, if known, label. A data set is a CSV for many, as those of
+the MEGC challenges, with a row an expression and these columns; capitals, spaces and underscores
+make no difference, and others may be there:
+
+    subject         or subject code, participant, sub; may be empty or missing
+    video           or video code, video name, filename, seq
+    onset, offset   or onset frame, offset frame; an offset of 0 or none is the apex
+    apex            or apex frame; 0, none or one that lies outside is the middle
+    type            or expression type: micro..., ME, macro... or MaE
+    emotion         or estimated emotion, label; may be missing. Named as in `EMOTIONS`
+
+The three data sets come as tables for Excel, to be saved as CSV with a header like this. What is
+in them, going by public code that reads them:
+
+- CAS(ME)^2: code_final.xlsx has no header. Its columns are subject, video (as in anger1_1), onset,
+  apex, offset, AUs, emotion, type ("micro-expression"), self-report; its second and third sheet
+  give the folders' numbers of subject and video (anger1 is 0101), which belong in the table
+  (github.com/genbing99/MEAN_Spot-then-recognize, load_excel.py).
+- SAMM Long Videos: SAMM_LongVideos_V2_Release.xlsx has ten rows above its data with columns
+  Subject, Filename (006_1_2 is the second expression of the video 006_1), Inducement Code, Onset,
+  Apex, Offset, Duration, Type ("Micro - 1/2", "Macro"), Action Units, Notes. The emotions are in
+  SAMM's own table, by Filename (the same reader).
+- CAS(ME)^3, part A: CAS(ME)3_part_A_v2.xls has Subject (spNO.1), Filename (a), Onset, Apex, Offset,
+  AU, Expression type ("Micro-expression", "Macro-expression"), Objective class, and
+  cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx has the emotion of the micro-expressions, but no type
+  (github.com/genbing99/SFAMNet, load_data.py; github.com/tvaranka/meb,
+  tools/extract_casme3_part_a.py, also for the folders, spNO.1/a/color/123.jpg).
+
+A video is a file, or a folder of frames, anywhere under the data set's folder. It belongs to a row
+if a folder above it, or a part of its name before the last underscore, ends in the subject's
+number, and it is named as the row says: 006_1 or 006_1_2 for 006_1, 15_0101disgustingteeth for 0101
+of subject 15; zeros before a number and capitals make no difference. Frames may lie in a folder
+`color` of their own; folders named `depth` are passed over. A video without rows counts as well: it
+shows no expression.
+
+Frames of a folder are numbered by their names, as all three data sets do, and a number that has no
+picture is the next that has one. Frames of a file are numbered from 1, or as one says.
+"""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime_mer.errors import InputError
+from realtime_mer.results import Interval
+from realtime_mer.source.reader import IMAGE_SUFFIXES
+from tools.spotting.figures import TrueEvent
+
+# What else an emotion is called (others, confused, helpless, ...) is no label.
+EMOTIONS = {
+    "positive": "positive",
+    "happiness": "positive",
+    "happy": "positive",
+    "surprise": "surprise",
+    "negative": "negative",
+    "anger": "negative",
+    "contempt": "negative",
+    "disgust": "negative",
+    "fear": "negative",
+    "repression": "negative",
+    "sad": "negative",
+    "sadness": "negative",
+}
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+)
+_NAMES = {
+    "subject": ("subject", "subjectcode", "participant", "sub"),
+    "video": ("video", "videocode", "videoname", "filename", "seq"),
+    "onset": ("onset", "onsetframe"),
+    "apex": ("apex", "apexframe"),
+    "offset": ("offset", "offsetframe"),
+    "type": ("type", "expressiontype"),
+    "emotion": ("emotion", "estimatedemotion", "label"),
+}
+_COLOUR, _DEPTH = "color", "depth"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An expression in frames from 0 of its video; the label may be unknown."""
+
+    onset: float
+    apex: float
+    offset: float
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.onset <= self.apex <= self.offset:
+            raise ValueError(f"0 <= onset <= apex <= offset is broken by {self}")
+
+    def at(self, fps: float) -> TrueEvent:
+        """The same in seconds, at so many frames a second."""
+        times = (frame / fps for frame in (self.onset, self.apex, self.offset))
+        return TrueEvent(Interval(*times), self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A video and what is known to be in it.
+
+    Attributes:
+        fps: Frame rate of a folder of frames; None for a file, which tells its own.
+        micros: Its micro-expressions.
+        macros: Its longer expressions.
+    """
+
+    name: str
+    path: Path
+    fps: float | None = None
+    micros: tuple[Annotation, ...] = ()
+    macros: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a table, by our names of the columns, and where to find it."""
+
+    place: str
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """A video under the folder of a data set.
+
+    Attributes:
+        name: Its path from there.
+        tokens: Words and numbers of its own name.
+        owners: Words and numbers that a subject could be called by.
+    """
+
+    name: str
+    path: Path
+    tokens: tuple[str, ...]
+    owners: frozenset[str]
+
+
+def read_truth(path: Path) -> tuple[Annotation, ...]:
+    """The micro-expressions of one video.
+
+    Raises:
+        InputError: The file cannot be read, lacks a column or has a row that is no interval.
+    """
+    events = []
+    for row in _table(path, ("onset", "apex", "offset")):
+        try:
+            frames = (float(row.cells[key]) for key in ("onset", "apex", "offset"))
+            events.append(Annotation(*frames, row.cells.get("emotion") or None))
+        except ValueError as error:
+            raise InputError(f"{row.place} is no interval: {error}") from None
+    return tuple(events)
+
+
+def read_data_set(
+    table: Path, folder: Path, fps: float | None = None, first_frame: int = 1
+) -> list[Recording]:
+    """All videos of a data set, in the order of their names, with what is marked in them.
+
+    Args:
+        table: The CSV.
+        folder: Where the videos are.
+        fps: Frame rate of folders of frames.
+        first_frame: The number that the table gives the first frame of a file.
+
+    Raises:
+        InputError: The table or the folder cannot be read, a row makes no sense or has no video,
+            or a folder of frames has no frame rate.
+    """
+    videos = list(_videos(folder))
+    if not videos:
+        raise InputError(f"{folder} has no video and no folder of frames in it")
+    rows: dict[Path, list[_Row]] = defaultdict(list)
+    for row in _table(table, ("video", "onset", "apex", "offset", "type")):
+        rows[_video_of(row, videos, folder).path].append(row)
+    return [_recording(video, rows[video.path], fps, first_frame) for video in videos]
+
+
+def _recording(
+    video: _Video, rows: Sequence[_Row], fps: float | None, first_frame: int
+) -> Recording:
+    is_folder = video.path.is_dir()
+    if is_folder and fps is None:
+        raise InputError(f"{video.path} is a folder of frames: say --fps N, their frame rate")
+    numbers = _frame_numbers(video.path) if is_folder and rows else None
+    micros, macros = [], []
+    for row in rows:
+        (micros if _is_micro(row) else macros).append(_annotation(row, numbers, first_frame))
+    rate = fps if is_folder else None
+    return Recording(video.name, video.path, rate, tuple(micros), tuple(macros))
+
+
+# The table
+
+
+def _table(path: Path, needed: Iterable[str]) -> list[_Row]:
+    """The rows of a CSV that are not empty, by our names of its columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = ["".join(filter(str.isalnum, cell.casefold())) for cell in next(reader, [])]
+            columns = {
+                name: header.index(alias)
+                for name, aliases in _NAMES.items()
+                for alias in aliases[::-1]
+                if alias in header
+            }
+            if missing := [name for name in needed if name not in columns]:
+                raise InputError(
+                    f"{path} lacks the column {', '.join(missing)}: its first row names them"
+                )
+            return [
+                _Row(
+                    f"row {reader.line_num} of {path}",
+                    {
+                        name: cells[at].strip() if at < len(cells) else ""
+                        for name, at in columns.items()
+                    },
+                )
+                for cells in reader
+                if any(map(str.strip, cells))
+            ]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"{path} is no CSV: save the table as CSV in UTF-8") from None
+
+
+def _is_micro(row: _Row) -> bool:
+    kind = row.cells["type"].casefold()
+    if kind.startswith("micro") or kind == "me":
+        return True
+    if kind.startswith("macro") or kind == "mae":
+        return False
+    raise InputError(
+        f"{row.place} has the type {row.cells['type']!r}: is it a micro or a macro-expression?"
+    )
+
+
+def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> Annotation:
+    """What a row marks, in frames from 0."""
+    onset, apex, offset = (_number(row.cells[key]) for key in ("onset", "apex", "offset"))
+    offset = offset or apex
+    if onset is None or not offset:
+        raise InputError(f"{row.place} has no onset, or neither offset nor apex")
+    if not (apex and onset <= apex <= offset):
+        apex = (onset + offset) // 2
+    if numbers is not None and onset > numbers[-1]:
+        raise InputError(f"{row.place} begins at frame {onset}; the last is {numbers[-1]}")
+    try:
+        return Annotation(
+            *(
+                number - first_frame if numbers is None else bisect.bisect_left(numbers, number)
+                for number in (onset, apex, offset)
+            ),
+            EMOTIONS.get(row.cells.get("emotion", "").casefold()),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{row.place} is no interval: {error}. The number of the first frame is "
+            f"{first_frame if numbers is None else numbers[0]} (of files, see --first-frame)"
+        ) from None
+
+
+def _number(text: str) -> int | None:
+    """A frame's number, which spreadsheets like to write as 12.0; None for anything else."""
+    return int(float(text)) if re.fullmatch(r"[0-9]+(\.0*)?", text) else None
+
+
+# The videos
+
+
+def _videos(folder: Path) -> Iterator[_Video]:
+    """Everything under a folder that is a video, in the order of names."""
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(f for f in folders if f.casefold() != _DEPTH and f[0] != ".")
+        kinds = {f: Path(f).suffix.casefold() for f in sorted(files) if f[0] != "."}
+        films = [f for f, suffix in kinds.items() if suffix in VIDEO_SUFFIXES]
+        for film in films:
+            yield _video(Path(place, film), folder)
+        if not films and any(suffix in IMAGE_SUFFIXES for suffix in kinds.values()):
+            yield _video(Path(place), folder)
+
+
+def _video(path: Path, folder: Path) -> _Video:
+    named = path.parent if path.name.casefold() == _COLOUR else path
+    *above, _ = ("", *named.relative_to(folder).parts)
+    # The suffix of a file; a folder's name may have dots.
+    name = named.stem if path.is_file() else named.name
+    ends = (_tokens(part)[-1:] for part in (*above, *name.split("_")[:-1]))
+    owners = frozenset(token for end in ends for token in end)
+    return _Video(path.relative_to(folder).as_posix(), path, _tokens(name), owners)
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    """Words and numbers of a name: s15_0101a is s, 15, 101, a."""
+    found = re.findall(r"[0-9]+|[^\W\d_]+", text.casefold())
+    return tuple(token.lstrip("0") or "0" if token.isdigit() else token for token in found)
+
+
+def _video_of(row: _Row, videos: Sequence[_Video], folder: Path) -> _Video:
+    """The video of a row.
+
+    Raises:
+        InputError: There is none, or more than one.
+    """
+    subject, name = row.cells.get("subject", ""), row.cells["video"]
+    wanted, owner = _tokens(name), _tokens(subject)[-1:]
+    near = [video for video in videos if not owner or owner[0] in video.owners]
+    whole = wanted if wanted[:1] == owner else (*owner, *wanted)
+    ways = (
+        lambda tokens: tokens == wanted,
+        # The number of the expression within the video stands behind its name.
+        lambda tokens: tokens == wanted[:-1] and wanted[-1].isdigit(),
+        # The subject stands before it, and what is shown to them behind it.
+        lambda tokens: bool(owner) and tokens[: len(whole)] == whole,
+    )
+    choices = ([video for video in near if is_it(video.tokens)] for is_it in ways)
+    found = next(filter(None, choices), []) if wanted else []
+    called = f"video {name!r}" + (f" of subject {subject!r}" if subject else "")
+    if not found:
+        raise InputError(f"{row.place}: {called} is not in {folder}")
+    if len(found) > 1:
+        raise InputError(
+            f"{row.place}: {called} may be {found[0].name} or {found[1].name} in {folder}: "
+            "say which by the subject, or leave one out of the folder"
+        )
+    return found[0]
+
+
+def _frame_numbers(folder: Path) -> list[int]:
+    """The numbers of a folder's frames, rising.
+
+    Raises:
+        InputError: A frame has none, or another one's.
+    """
+    frames = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.casefold() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    ]
+    numbers = sorted(int(found[-1]) for p in frames if (found := re.findall("[0-9]+", p.stem)))
+    if len(set(numbers)) < len(frames):
+        raise InputError(f"{folder}: frames need names that end in a number, each another one")
+    return numbers

@@ -1,0 +1,148 @@
+"""Clips with micro-expressions at known times, made of face videos and photos of one's own.
+
+    python tools/spotting/render_clips.py --media DIR --data DIR --out DIR [--subjects S ...] [--seed N]
+
+Into --out go folders of clips, each with a table of what is hidden in them (onset, apex and offset
+in frames from 0) that `tools/spotting/evaluate.py --annotations TABLE --videos FOLDER --first-frame 0`
+reads:
+
+    events    micro-expressions of 1.2 to 3 px, and some macro-expressions
+    weak      micro-expressions of 0.8 to 1.2 px
+    macros    macro-expressions only
+    none      nothing
+
+A motion is a field of CausalNet's flow release that warps the face; photos are put under a swaying
+camera, with blinks; all are seen through other cameras, half of them cheap ones
+(`tools/spotting/synthesize.py`). For figures that mean something, the media and the subjects are ones that
+neither network was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models.data import read_release
+from realtime_mer.errors import InputError
+from realtime_mer.face.landmark_model import find_landmark_model
+from tools.spotting.synthesize import (
+    PHOTOS,
+    VIDEOS,
+    Hidden,
+    Mixture,
+    plan,
+    read_photo,
+    seen_by_a_camera,
+    stretch,
+    sway,
+    with_motions,
+)
+from tools.spotting.windows import measured_motions
+
+_PAUSE_S = (1.5, 4.0)
+KINDS: dict[str, Mixture | None] = {
+    "events": Mixture(macros=0.15, micro_px=(1.2, 3.0), macro_px=(4.0, 8.0), pause_s=_PAUSE_S),
+    "weak": Mixture(macros=0.0, micro_px=(0.8, 1.2), pause_s=_PAUSE_S),
+    "macros": Mixture(macros=1.0, macro_px=(4.0, 8.0), pause_s=_PAUSE_S),
+    "none": None,
+}
+_LABELS = ("negative", "positive", "surprise")
+_FPS = 30.0
+_QUALITY = 95
+
+
+def render(
+    file: Path,
+    mixture: Mixture | None,
+    motions: list[tuple[np.ndarray, np.ndarray]],
+    model: Path,
+    rng: np.random.Generator,
+    out: Path,
+) -> tuple[list[Hidden], float]:
+    """Writes a clip, motion JPEG; returns what is hidden in it, and its frame rate.
+
+    Raises:
+        InputError: The file cannot be read, shows no face, or `out` cannot be written.
+    """
+    if file.suffix.lower() in PHOTOS:
+        frames, fps = list(sway(read_photo(file), model, rng, _FPS)), _FPS
+    else:
+        frames, fps = stretch(file, model, rng)
+    if not frames:
+        raise InputError(f"{file} shows no face: give photos and videos of faces")
+    hidden = plan(motions, frames[-1].time_s, rng, mixture) if mixture is not None else []
+    moved = with_motions(frames, hidden, model) if hidden else iter(frames)
+    writer = None
+    for frame in seen_by_a_camera(moved, fps, rng):
+        if writer is None:
+            codec = cv2.VideoWriter_fourcc(*"MJPG")
+            size = frame.image.shape[1::-1]
+            writer = cv2.VideoWriter(str(out), cv2.CAP_OPENCV_MJPEG, codec, fps, size)
+            if not writer.isOpened():
+                raise InputError(f"{out} cannot be written: give a writable folder")
+            writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
+        writer.write(frame.image)
+    if writer is not None:
+        writer.release()
+    return hidden, fps
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--media", type=Path, required=True, help="face videos and photos")
+    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--subjects", nargs="*", metavar="S", help="whose motions (default: all)")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        files = sorted(p for p in options.media.iterdir() if p.suffix.lower() in PHOTOS | VIDEOS)
+        if not files:
+            raise InputError(f"no photo or video in {options.media}")
+        model = find_landmark_model()
+        clips = read_release(options.data)
+        if options.subjects:
+            clips = clips.only(options.subjects)
+    except (OSError, InputError) as error:
+        print(f"render_clips: {error}", file=sys.stderr)
+        return 2
+    motions = measured_motions(clips.pairs)
+    for kind in options.kinds:
+        folder = options.out / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        with (options.out / f"{kind}.csv").open("w", newline="", encoding="utf-8") as table:
+            rows = csv.writer(table)
+            rows.writerow(["subject", "video", "onset", "apex", "offset", "type", "label"])
+            for file, out in ((f, folder / f"{f.stem}.avi") for f in files):
+                # By its name and kind, so that another file beside it changes nothing.
+                seed = options.seed, zlib.crc32(f"{file.stem} {kind}".encode())
+                rng = np.random.default_rng(seed)
+                try:
+                    hidden, fps = render(file, KINDS[kind], motions, model, rng, out)
+                except InputError as error:
+                    print(f"{file.name} left out: {error}", file=sys.stderr, flush=True)
+                    continue
+                for h in hidden:
+                    at = (round(t * fps) for t in (h.onset_s, h.apex_s, h.offset_s))
+                    name = "macro-expression" if h.macro else "micro-expression"
+                    label = _LABELS[clips.labels[h.motion]]
+                    rows.writerow(itertools.chain(["", out.stem], at, [name, label]))
+                table.flush()
+                print(f"{kind}/{out.name}: {len(hidden)} hidden", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
