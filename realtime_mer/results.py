@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 # The label of a micro-expression that no class is confident enough for.
 UNCERTAIN = "uncertain"
-# What the log's summary tells of the end-to-end latency.
+_EVENT_COLUMNS = (
+    *("type", "face", "onset_s", "apex_s", "offset_s", "label", "confidence", "probabilities"),
+    *("intensity_px", "reported_s", "source", "model"),
+)
+# The figures of the end-to-end latency that go into the log's summary.
 _LATENCIES = ("median", "p95", "p99", "max")
 
 
@@ -88,8 +92,8 @@ class EventPicture:
     Attributes:
         onset: (224, 224) uint8, the canonical face at the onset.
         apex: The same at the apex.
-        flow: (28, 28, 2) float32, displacement from onset to apex, freed of the head's motion:
-            means over cells of 8 x 8 pixels, in pixels of the canonical face.
+        flow: (28, 28, 2) float32, displacement from onset to apex without the head's motion: means
+            over cells of 8 x 8 pixels, in pixels of the canonical face.
     """
 
     onset: np.ndarray
@@ -108,8 +112,8 @@ class MicroExpression:
         intensity_px: 99th percentile displacement from onset to apex, in pixels of the canonical
             224 x 224 face (eye centres 95 px apart).
         reported_s: Time of the newest frame that had been captured when the event was emitted.
-        picture: Onset, apex and flow to show; None where nobody made one.
-        least_confidence: With less, the label is UNCERTAIN.
+        picture: Onset, apex and flow to show; None if there is none.
+        least_confidence: With less confidence, the label is UNCERTAIN.
         source: The source as it may be shown: no credentials.
         model: Name of the classifier's weights.
         origin: Where the source's clock started, of a live source; None of a recording.
@@ -145,12 +149,12 @@ class MicroExpression:
     @property
     def onset_at(self) -> datetime | None:
         """The date and time (UTC) of the onset, of a live source; None of a recording."""
-        return self.origin and self.origin.wall_clock(self.interval.onset_s)
+        return None if self.origin is None else self.origin.wall_clock(self.interval.onset_s)
 
     @property
     def onset_monotonic_s(self) -> float | None:
         """The onset on `time.monotonic()`, of a live source; None of a recording."""
-        return self.origin and self.origin.monotonic(self.interval.onset_s)
+        return None if self.origin is None else self.origin.monotonic(self.interval.onset_s)
 
     def to_dict(self) -> dict[str, Any]:
         """The event's record, as the log writes it."""
@@ -182,7 +186,7 @@ class MacroExpression:
     Attributes:
         face: Identity of the face, from 0.
         onset_s, offset_s: Seconds of the source's clock, to a tenth or two.
-        reported_s: Time of the newest frame that had been captured when it was told.
+        reported_s: Time of the newest frame that had been captured when it was reported.
         source: The source as it may be shown: no credentials.
     """
 
@@ -243,7 +247,7 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceState:
-    """What one frame told about one face.
+    """What one frame says about one face.
 
     Attributes:
         face: Identity, from 0.
@@ -251,9 +255,9 @@ class FaceState:
         score: The spotter's score; 1 is the threshold. NaN while it warms up.
         window: The motion that is under way or was last proposed, if any.
         nuisances: What makes motion hard to read now ("blink", "head motion", "speech").
-        motion: (16, 2) float32, how far each expressive region (the first 16 of
-            `motion.REGIONS`) has moved within the last 0.2 s, freed of the head's motion, in
-            pixels of the canonical face; None while that is not known.
+        motion: (16, 2) float32, displacement of each expressive region (the first 16 of
+            `spotting.motion.REGIONS`) within the last 0.2 s, without the head's motion, in pixels
+            of the canonical face; None while it is not known.
         quality: How well the face can be read, 0 to 1: size, pose, sharpness, light, nearness to
             the picture's edge. 1 is as good as it gets.
     """
@@ -277,7 +281,7 @@ class Analysis:
         events: Micro-expressions emitted at this frame.
         gaps: Gaps that ended at this frame.
         latency_s: Seconds to the end of the analysis, from the capture of a live source's frame;
-            of a recording, which is read ahead, from when the frame was taken up.
+            of a recording, which is read ahead, from the start of its tracking.
         fps: Frames analysed a second of wall clock, over the last second or so.
         dropped: Frames of the source that were not analysed, so far.
         source_fps: Frames a second that the source gives, measured from their times; 0 until known.
@@ -350,11 +354,18 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known at the end, however the end came about.
+    """The figures of a session, however it ended.
 
     Attributes:
         reason: "end of source", "stopped by user" or "error: ...".
-        stats: The object that `--stats` writes.
+        frames_read: Frames that the source gave.
+        frames_analysed: Those that went through the chain.
+        frames_dropped: Those of a live source that did not.
+        frames_with_face: Analysed frames with at least one face.
+        duration_s: How far the source came, seconds of its own clock.
+        wall_s: Seconds that it took.
+        events: Micro-expressions found.
+        stats: Rates, latencies and memory (`Stats.as_dict`).
     """
 
     reason: str
@@ -387,17 +398,20 @@ class Summary:
 def to_dataframe(events: Iterable[MicroExpression]) -> pandas.DataFrame:
     """A table of events, a row each, in the columns of the log's records.
 
-    The probabilities have a column for each label: `p_negative`, `p_positive`, ...
+    Each label's probability has a column: `p_negative`, `p_positive`, ... Without events the table
+    has no rows, and no such columns.
 
     Raises:
         ImportError: pandas is not installed.
     """
-    import pandas
-
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("a table of events needs pandas: pip install pandas") from error
     rows = []
     for event in events:
         row = event.to_dict()
-        del row["type"]
-        row |= {f"p_{label}": p for label, p in row.pop("probabilities").items()}
-        rows.append(row)
-    return pandas.DataFrame(rows)
+        probabilities = row.pop("probabilities")
+        rows.append(row | {f"p_{label}": p for label, p in probabilities.items()})
+    columns = None if rows else [c for c in _EVENT_COLUMNS if c != "probabilities"]
+    return pandas.DataFrame(rows, columns=columns).drop(columns="type")

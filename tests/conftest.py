@@ -1,6 +1,7 @@
 """What many tests look at: a real photo of a face, and what the real tracker says about it."""
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.registration import CanonicalFace, Registration
 from realtime_mer.face.tracker import FaceTracker, TrackedFace
 from realtime_mer.source.frame import Frame
+from tests.sessions import EVENTS, CameraServer, analyses_of, make_clip, no_stage_runs, write_video
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,3 +50,38 @@ def astronaut_tracked(astronaut, landmark_model) -> TrackedFace:
 @pytest.fixture(scope="session")
 def astronaut_face(astronaut, astronaut_tracked) -> CanonicalFace:
     return Registration()(astronaut, astronaut_tracked.landmarks, 0.0)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("chain") / "eventful.avi"
+    return make_clip(path, *EVENTS, length_s=4.8)
+
+
+@pytest.fixture(scope="session")
+def eventful(clip) -> list:
+    return analyses_of(clip)
+
+
+@pytest.fixture
+def faceless(tmp_path) -> Path:
+    """A second of noise that no one would take for a face, small and fast."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
+    return write_video(tmp_path / "faceless.avi", noise)
+
+
+@pytest.fixture
+def camera_server(astronaut):
+    servers = []
+
+    def start(*args, **kwargs) -> CameraServer:
+        servers.append(CameraServer(astronaut[:480, 60:640], *args, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+    # A read that waits for a silent server is not waited for.
+    deadline = time.monotonic() + 10
+    while not no_stage_runs() and time.monotonic() < deadline:
+        time.sleep(0.01)

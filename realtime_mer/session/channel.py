@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-# Waits are cut into pieces of this length, so that Ctrl-C is noticed on every platform.
+# Threads wait in pieces of this length, so that Ctrl-C is noticed on every platform.
 _WAIT_S = 0.2
 
 
@@ -22,8 +22,8 @@ class Ended(Exception):
 class Channel(Generic[Item]):
     """A bounded queue of one writer and one reader that ends, and carries an error to the reader.
 
-    When it is full, the writer waits; or, if the channel may merge, what is written becomes one
-    with what was written last, and the writer never waits.
+    When it is full, the writer waits; or, if the channel may merge, a new item merges into the
+    newest one, and the writer never waits.
 
     Example:
         >>> channel = Channel(2)
@@ -44,7 +44,7 @@ class Channel(Generic[Item]):
         Args:
             capacity: How many items wait at most.
             merge: Makes one item of the newest that waits and the one that comes after it.
-            waited: Called in the reader's thread with the seconds that an item lay here.
+            waited: Called in the reader's thread with the seconds that an item waited.
 
         Raises:
             ValueError: Nothing could ever wait.
@@ -60,12 +60,12 @@ class Channel(Generic[Item]):
 
     @property
     def merged(self) -> int:
-        """How many items became one with the item before them."""
+        """How many items were merged into the one before them."""
         with self._changed:
             return self._merged
 
     def put(self, item: Item) -> bool:
-        """Hands an item over; False if nobody will take it: the channel is closed."""
+        """Hands an item over; False if the channel is closed and nobody will take it."""
         with self._changed:
             while not self._closed and not self._opened_up and len(self._items) >= self._capacity:
                 if self._merge is not None:
@@ -83,7 +83,7 @@ class Channel(Generic[Item]):
         """The oldest item, as soon as there is one; None if none has come in `timeout_s`.
 
         Raises:
-            Ended: There is none and there will be none.
+            Ended: The channel is empty and stays so.
             BaseException: What broke the writer, once all that it wrote before has been taken.
         """
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
@@ -105,15 +105,12 @@ class Channel(Generic[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         """All items until the end."""
-        return self.items(None)
-
-    def items(self, timeout_s: float | None) -> Iterator[Item | None]:
-        """All items until the end, and None whenever no other has come in `timeout_s`."""
         while True:
             try:
-                item = self.get(timeout_s)
+                item = self.get()
             except Ended:
                 return
+            assert item is not None  # there is no time limit
             yield item
 
     def end(self, error: BaseException | None = None) -> None:
@@ -124,13 +121,13 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
 
     def open_up(self) -> None:
-        """From now on the writer never waits: it is about to end, and nothing of it is lost."""
+        """Lets the writer write without waiting: it is about to end, and loses nothing."""
         with self._changed:
             self._opened_up = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody wants anything any more: what waits is let go, and both sides return at once."""
+        """Drops what waits; both sides return at once."""
         with self._changed:
             self._closed = True
             self._items.clear()

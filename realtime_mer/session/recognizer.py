@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 
 from realtime_mer.analysis.analyser import Analyser
@@ -21,8 +21,9 @@ from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.session.channel import Ended
 from realtime_mer.session.pipeline import Pipeline, merged
 from realtime_mer.session.run import Callbacks, run
+from realtime_mer.source.camera import CameraRequest
 from realtime_mer.source.capture import Capture
-from realtime_mer.source.reader import CameraRequest, Reader
+from realtime_mer.source.reader import Reader
 from realtime_mer.stats import Stats
 
 # A cancelled task leaves a thread behind for so long, at most.
@@ -233,7 +234,7 @@ class Recognizer:
                     return
                 self._untaken += analysis.events
 
-    def analyses(self, idle_s: float | None = None) -> Iterator[Analysis]:
+    def analyses(self, idle_s: float | None = None) -> Generator[Analysis]:
         """What each frame tells, in the order of time, until the source ends.
 
         A live source goes on while nobody asks: see `session.pipeline`. A face that is not followed
@@ -276,7 +277,7 @@ class Recognizer:
                     return
                 self._untaken += analysis.events
 
-    async def analyses_async(self) -> AsyncIterator[Analysis]:
+    async def analyses_async(self) -> AsyncGenerator[Analysis]:
         """`analyses` for `async for`: the event loop is free while a frame is waited for.
 
         Raises:
@@ -377,8 +378,8 @@ class Recognizer:
         if any(a.events or a.gaps or a.macros or a.statuses for a in waiting):
             return functools.reduce(merged, waiting)
         if self._broken is not None:
-            error, self._broken = self._broken, None
-            raise error
+            broken, self._broken = self._broken, None
+            raise broken
         return None
 
     def run(

@@ -12,8 +12,8 @@ from realtime_mer.session.sink import Sink, View
 from realtime_mer.source.frame import Frame
 from realtime_mer.stats import Stats
 
-# When a live source sends nothing for so long, what is shown is shown anew: windows obey their
-# keys, alerts appear.
+# When a live source sends nothing for this long, the last analysis is shown again, so that windows
+# obey their keys and alerts appear.
 _IDLE_S = 0.1
 
 
@@ -79,44 +79,44 @@ def run(
 ) -> Summary:
     """Runs a recognizer to the end of its source, or until the user stops it.
 
-    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. What had
-    been found when the user stopped it is handed to the sinks before.
+    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. Before that,
+    the sinks receive what had been found when the user stopped it.
 
     Args:
-        recognizer: It is closed at the end.
-        sinks: They are given every analysis, in this order.
-        window: Likewise, as the last one.
-        note: Called with each of the recognizer's notes, as soon as there is one.
+        recognizer: Closed at the end.
+        sinks: They receive every analysis, in this order.
+        window: Receives it last, and may hold the session or end it.
+        note: Called with each of the recognizer's notes as it appears.
 
     Returns:
-        The summary that the sinks were given.
+        The summary that the sinks received.
     """
     begun: list[Sink] = []
     reason = "stopped by user"
     error: BaseException | None = None
     everyone = [*sinks, window] if window is not None else list(sinks)
-    told = 0
+    passed_on = 0
 
-    def tell() -> None:
-        nonlocal told
+    def pass_on_notes() -> None:
+        nonlocal passed_on
         notes = recognizer.notes
-        for text in notes[told:]:
+        for text in notes[passed_on:]:
             note(text)
-        told = len(notes)
+        passed_on = len(notes)
 
     try:
         with recognizer:
-            tell()
+            pass_on_notes()
             session = recognizer.session
             for sink in everyone:
                 begun.append(sink)
                 sink.begin(session)
             shown: Frame | None = None
             for analysis in recognizer.analyses(_IDLE_S):
-                tell()
+                pass_on_notes()
                 with recognizer.stats.stage("show"):
                     _show(everyone, analysis)
-                # A source that is away repeats its last frame, which is no slower for that.
+                # While the source is away its last frame comes again: measure it once.
                 if session.live and analysis.frame is not shown:
                     shown = analysis.frame
                     until_shown_s = time.monotonic() - analysis.frame.captured_at
@@ -139,37 +139,37 @@ def run(
         finally:
             summary = recognizer.summary(reason)
             at_the_end = _end(begun, summary)
-            tell()
+            pass_on_notes()
             failed = failed or at_the_end
-        # What a sink says at the end must not hide what ended the run.
+        # An error of a sink at the end must not hide the one that ended the run.
         if failed is not None and error is None:
             raise failed
     return summary
 
 
 def _show(sinks: Sequence[Sink], analysis: Analysis) -> None:
-    """Hands an analysis on. Ctrl-C and a sink that fails do not keep it from the sinks after it."""
+    """Hands an analysis on. Ctrl-C or a sink that fails does not keep it from the later sinks."""
     for place, sink in enumerate(sinks, 1):
         try:
             sink.update(analysis)
         except BaseException:
-            _tell(sinks[place:], analysis)
+            _deliver(sinks[place:], analysis)
             raise
 
 
 def _hand_over(recognizer: Runnable, sinks: Sequence[Sink]) -> BaseException | None:
-    """Hands on what had been found when it was closed; returns the first error."""
+    """Hands on what had been found when the recognizer was closed; returns the first error."""
     failed: BaseException | None = None
     try:
         while (leftover := recognizer.leftover()) is not None:
-            failed = failed or _tell(sinks, leftover)
+            failed = failed or _deliver(sinks, leftover)
     except BaseException as error:
         failed = failed or error
     return failed
 
 
-def _tell(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
-    """Hands on what was found last, whatever happens; returns the first error."""
+def _deliver(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
+    """Hands an analysis to all sinks, whatever happens; returns the first error."""
     failed: BaseException | None = None
     for sink in sinks:
         try:

@@ -10,13 +10,13 @@ from realtime_mer.session.channel import Channel
 
 
 class Stage:
-    """Runs `work` once in a thread. However it ends, both its neighbours are told.
+    """Runs `work` once in a thread. However it ends, it ends the channels on both sides.
 
     Args:
         name: Name of the thread.
         work: Takes from `source` until that has ended, and fills `target`.
         target: The channel that it fills; ended with whatever breaks the work.
-        source: The channel that it empties, closed at the end; None where it reads elsewhere.
+        source: The channel that it empties, closed at the end; None if it reads from elsewhere.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Stage:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:

@@ -1,9 +1,22 @@
 """Intervals are in order, and the most probable label is the label."""
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 
-from realtime_mer.results import UNCERTAIN, Interval, MicroExpression
+from realtime_mer.results import (
+    UNCERTAIN,
+    ClockOrigin,
+    Gap,
+    GapReason,
+    Interval,
+    MicroExpression,
+    SourceStatus,
+    StatusChange,
+    to_dataframe,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +70,52 @@ def test_what_is_known_of_an_event_cannot_be_changed():
         event.face = 1
     with pytest.raises(AttributeError):
         event.interval.onset_s = 0.0
+
+
+def event(**changes) -> MicroExpression:
+    probabilities = {"negative": 0.2, "positive": 0.7, "surprise": 0.1}
+    interval = Interval(1.0004, 1.1, 1.2)
+    whole = MicroExpression(0, interval, probabilities, 2.0, 1.3, source="clip.avi", model="net")
+    return dataclasses.replace(whole, **changes)
+
+
+def test_events_can_be_put_into_a_set_and_sent_to_another_process():
+    assert len({event(), event(), event(face=1)}) == 2
+    assert pickle.loads(pickle.dumps(event())) == event()
+    assert event() != event(probabilities={"negative": 1.0})
+
+
+def test_record_of_a_recordings_event_has_no_wall_clock():
+    record = event().to_dict()
+    assert (record["source"], record["model"], record["onset_s"]) == ("clip.avi", "net", 1.0)
+    assert not {"onset_at", "onset_monotonic_s"} & set(record)
+    assert event().onset_at is None
+    assert event().onset_monotonic_s is None
+
+
+def test_record_of_a_live_event_has_its_onset_on_both_clocks():
+    live = event(origin=ClockOrigin(500.0, 1_700_000_000.0))
+    assert live.to_dict()["onset_at"] == "2023-11-14T22:13:21.000+00:00"
+    assert live.to_dict()["onset_monotonic_s"] == 501.0004
+    assert live.onset_monotonic_s == 501.0004
+
+
+def test_records_of_gaps_and_statuses_name_their_reason():
+    gap = Gap(1, 2.0, 3.5, GapReason.SOURCE_LOST)
+    assert gap.to_dict()["reason"] == "source lost"
+    change = StatusChange(SourceStatus.RECOVERED, 3.5)
+    assert change.to_dict() == {"type": "status", "status": "recovered", "time_s": 3.5}
+
+
+def test_table_of_events_has_a_row_each_and_a_column_for_each_label():
+    table = to_dataframe([event(), event(face=1)])
+    assert table.face.tolist() == [0, 1]
+    assert table.p_positive.tolist() == [0.7, 0.7]
+    assert table.label.tolist() == ["positive", "positive"]
+    assert "type" not in table.columns
+
+
+def test_table_without_events_still_has_its_columns():
+    table = to_dataframe([])
+    assert len(table) == 0
+    assert {"face", "onset_s", "label", "intensity_px", "source"} <= set(table.columns)

@@ -188,11 +188,11 @@ def test_error_passes_through_a_row_of_stages():
     wait_for(lambda: all(stage.join(0) for stage in stages))
 
 
-def test_reader_that_does_not_want_to_wait_is_told_that_there_is_nothing_yet():
+def test_reader_with_a_time_limit_gets_none_when_nothing_comes():
     channel = Channel(2)
     assert channel.get(timeout_s=0.01) is None
     channel.put("a")
-    items = channel.items(0.01)
-    assert [next(items), next(items)] == ["a", None]
+    assert [channel.get(0.01), channel.get(0.01)] == ["a", None]
     channel.end()
-    assert list(items) == []
+    with pytest.raises(Ended):
+        channel.get(0.01)

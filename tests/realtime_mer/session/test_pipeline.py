@@ -1,0 +1,126 @@
+"""The threads: errors, closing, and callers that are slow."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from realtime_mer.errors import InputError
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.spotting.matching import overlap
+from tests.sessions import EVENTS, FPS, NOISE, Camera, Film, frames_of, no_stage_runs
+
+
+def test_program_that_closes_nothing_ends_all_the_same(clip):
+    code = (
+        "import sys; from realtime_mer import Recognizer\n"
+        "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
+        "landmarker = recognizer._analyser.tracker._landmarker; close = landmarker.close\n"
+        "landmarker.close = lambda: (close(), print('closed'))\n"
+        "print(next(analyses).frame.index)"
+    )
+    command = [sys.executable, "-c", code, str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nclosed\n", "")
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["with", "without"])
+def test_source_that_breaks_is_analysed_up_to_there(held):
+    recognizer = Recognizer(Film(NOISE, InputError("frame 25 is torn")))
+    seen = []
+    with (
+        pytest.raises(InputError, match="frame 25 is torn"),
+        recognizer if held else contextlib.nullcontext(),
+    ):
+        seen.extend(a.frame.index for a in recognizer.analyses())
+    assert seen == list(range(25))
+    assert no_stage_runs()
+
+
+@pytest.mark.parametrize("place", ["track", "spot"])
+def test_error_in_a_thread_reaches_the_caller_after_what_was_analysed(place, monkeypatch):
+    recognizer = Recognizer(Film(NOISE))
+    owner, name = {
+        "track": (recognizer._analyser.tracker, "track"),
+        "spot": (recognizer._analyser, "analyse"),
+    }[place]
+    work, calls = getattr(owner, name), []
+
+    def failing(item, *rest):
+        calls.append(item)
+        if len(calls) == 11:
+            raise RuntimeError("out of order")
+        return work(item, *rest)
+
+    monkeypatch.setattr(owner, name, failing)
+    seen = []
+    with pytest.raises(RuntimeError, match="out of order"):
+        seen.extend(a.frame.index for a in recognizer.analyses())
+    assert no_stage_runs()
+    # extend takes what came before the error
+    assert seen == list(range(10))
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.02, 0.3])
+def test_closing_from_another_thread_ends_the_iteration(clip, wait_s):
+    recognizer = Recognizer(clip)
+    closer = threading.Timer(wait_s, recognizer.close)
+    closer.start()
+    seen = [a.frame.index for a in recognizer.analyses()]
+    closer.join(5)
+    assert seen == list(range(len(seen)))
+    assert len(seen) < round(4.8 * FPS)
+    assert no_stage_runs()
+
+
+def test_slow_caller_of_a_recording_gets_every_frame_and_little_is_read_ahead(faceless):
+    with Recognizer(faceless) as recognizer:
+        analyses = recognizer.analyses()
+        seen = [next(analyses).frame.index]
+        time.sleep(0.3)
+        assert recognizer.summary("so far").frames_read < 20
+        seen += [a.frame.index for a in analyses]
+        summary = recognizer.summary("")
+    assert seen == list(range(30))
+    assert summary.stats["drops"] == {"analysis too slow": 0, "display too slow": 0}
+
+
+def test_slow_caller_of_a_live_source_loses_pictures_and_no_event(clip):
+    camera = Camera(frames_of(clip)[: round(2.9 * FPS)])
+    with Recognizer(camera) as recognizer:
+        camera.recognizer = recognizer
+        analyses = recognizer.analyses()
+        first = next(analyses)
+        while recognizer.stats.frames_analysed < 87:  # nobody waits for the caller
+            time.sleep(0.01)
+        (last,) = analyses
+        summary = recognizer.summary(recognizer.end_reason)
+    assert (first.frame.index, last.frame.index) == (0, 86)
+    (event,) = last.events
+    assert overlap(event.interval, EVENTS[0].interval) > 0
+    # It is dated when it is told.
+    assert event.reported_s >= last.frame.time_s
+    assert (summary.frames_analysed, summary.events, summary.frames_with_face) == (87, 1, 87)
+    assert summary.stats["drops"] == {"analysis too slow": 0, "display too slow": 85}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda video: {"source": video.with_name("missing.avi")},
+        lambda video: {"source": video.parent},  # without pictures: fails in the capture's thread
+        lambda video: {"weights": SPOTTER},
+        lambda video: {"spotter": CLASSIFIER},
+        lambda video: {"landmarks": video},
+    ],
+    ids=["missing source", "empty folder", "weights", "spotter", "landmarks"],
+)
+def test_failing_constructor_leaves_no_thread_behind(faceless, broken):
+    before = set(threading.enumerate())
+    with pytest.raises(InputError):
+        Recognizer(**{"source": faceless, **broken(faceless)})
+    assert set(threading.enumerate()) <= before
