@@ -24,7 +24,7 @@ from rich.table import Table
 from realtime_mer import __version__
 from realtime_mer.demo.clip import DemoTruth, make_demo_clip
 from realtime_mer.demo.score import Comparison, compare
-from realtime_mer.errors import InputError
+from realtime_mer.errors import CameraError, InputError
 from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.log import CsvLog, JsonLinesLog
@@ -40,7 +40,8 @@ from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.session.run import run
 from realtime_mer.session.sink import Sink
-from realtime_mer.source.reader import CAMERA_RATE, CAMERA_SIZE, CameraRequest, quiet_opencv
+from realtime_mer.source.camera import CAMERA_RATE, CAMERA_SIZE, CameraRequest
+from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.redaction import redacted
 
 if TYPE_CHECKING:
@@ -224,7 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 source = 0 if options.source is None else options.source
                 _recognize(options, source, _Outputs(options, options.source))
     except InputError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        is_camera = isinstance(error, CameraError)
+        hint = " Or try `python run.py --demo`, which needs no camera." if is_camera else ""
+        print(f"run.py: {error}{hint}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         pass

@@ -1,4 +1,4 @@
-"""What goes wrong in a way that the user can mend."""
+"""What goes wrong in a way that the user can fix."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+class CameraError(InputError):
+    """A camera cannot be opened or gives no picture."""

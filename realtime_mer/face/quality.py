@@ -1,4 +1,4 @@
-"""How well a face can be read: size, pose, sharpness, light and place, as one number."""
+"""How readable a face is: size, pose, sharpness, light and place, as one number."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import numpy as np
 
 from realtime_mer.face.registration import CanonicalFace
 
-# A face of this width in pixels carries motions of a micro-expression's size (README, Limits).
+# At this width in pixels, a face shows motions of a micro-expression's size (README, Limits).
 _WIDTH_PX = 100.0
-# Up to the first angle from the front, all regions are seen as in training; at the second, half
-# of the face is hidden. Degrees.
+# Degrees. Up to the first angle from the front, all regions look as in training; at the second,
+# half of the face is hidden. Chosen by judgement.
 _TURN_DEG = (15.0, 45.0)
-# A face that looks straight ahead has its chin so much farther back than its forehead: the median
-# of 20 portraits.
+# A face that looks straight ahead has its chin this much farther back than its forehead: median of
+# 20 portraits.
 _LEVEL_DEG = 6.0
-# Textured skin behind a region (`Motion.trust`), mean of the expressive ones: the softest of 20
-# sharp portraits has 3; blurred by a Gaussian of 5 pixels of the canonical face, 1.3.
+# Textured skin behind a region (`Motion.trust`), mean of the expressive ones. Measured: the softest
+# of 20 sharp portraits has 3; blurred by a Gaussian of 5 pixels of the canonical face, 1.3.
 _TRUST = 3.0
-# Mean grey level of the face: below the first there is mostly noise, above the last it is burnt
-# out; between the middle two, light is no matter.
+# Mean grey level of the face: below the first there is mostly noise, above the last the face is
+# overexposed; between the middle two, light does not matter. Chosen by judgement.
 _LIGHT = (10.0, 60.0, 200.0, 250.0)
-# Distance from the face to the picture's border, in widths of the face: less than the second, and
-# a small motion leads out of it; at the first, a good part of the face is guessed.
+# Distance from the face to the picture's border, in widths of the face: below the second, a small
+# motion takes the face out of the picture; at the first, a good part of the face is guessed. Chosen
+# by judgement.
 _EDGE = (-0.2, 0.05)
 # Face mesh: temples or cheeks left and right, top of the forehead, chin.
 _LEFT, _RIGHT, _TOP, _CHIN = 234, 454, 10, 152
@@ -35,7 +36,8 @@ def _share(value: float, bad: float, good: float) -> float:
 
 
 def turned_deg(landmarks: np.ndarray) -> float:
-    """How far a face looks away from the camera, sideways or up and down, in degrees.
+    """The angle by which a face is turned away from the camera, in degrees: the larger of yaw and
+    pitch.
 
     Args:
         landmarks: (478, 3) of the canonical face, which is upright.
@@ -50,18 +52,19 @@ def turned_deg(landmarks: np.ndarray) -> float:
 def face_quality(
     corners: np.ndarray, size: tuple[int, int], face: CanonicalFace, trust: float
 ) -> float:
-    """How well a face can be read, 0 to 1. The worst of its sides decides: mend that one.
+    """How readable a face is, 0 to 1. The worst aspect decides, and is the one to improve.
 
     Args:
         corners: Upper left and lower right corner (2, 2) of the face, pixels of the frame.
         size: (width, height) of the frame.
         face: The same face, registered.
-        trust: Mean over the expressive regions of how much textured skin carries their motion.
+        trust: How much textured skin shows the motion (`Motion.trust`), mean of the expressive
+            regions.
     """
     (left, top), (right, bottom) = corners.tolist()
     width = max(right - left, 1e-6)
     to_edge = min(left, top, size[0] - right, size[1] - bottom) / width
-    # Every eighth pixel of the middle tells the light as well as all of them.
+    # Every eighth pixel of the middle is enough to measure the light.
     light = float(face.grey[56:200:8, 56:168:8].mean())
     return min(
         width / _WIDTH_PX,

@@ -1,9 +1,9 @@
 """Registration: a face of any size, place and tilt becomes the canonical face.
 
 The canonical face is grey, 224 x 224 pixels; its layout is the mean of the released flow images,
-eye centres 95 px apart. Points that expressions do not move carry the registration (eye corners,
-nose bridge, face contour by the jaw hinge and forehead): brows or mouth would cancel the very
-motion that is looked for.
+with the eye centres 95 px apart. Registration uses points that expressions do not move (eye
+corners, nose bridge, face contour at the jaw hinge and forehead): brows or mouth would cancel the
+very motion that we look for.
 """
 
 from __future__ import annotations
@@ -28,24 +28,36 @@ RIGID = np.array(
     [33, 133, 362, 263, 168, 6, 197, 195, 5, 127, 234, 93, 356, 454, 323, 162, 389, 21, 251]
     + [10, 109, 338, 67, 297]
 )
-# The template follows the person's own layout this slowly, so that it cannot follow an expression.
+# Time constant with which the template follows the person's own layout. Chosen by judgement: six
+# times the longest micro-expression, so that it cannot follow an expression.
 _TEMPLATE_S = 3.0
+# Below this scale, reduce a large face by areas first, or sampling would alias; to this multiple of
+# the canonical size, so that the interpolation that follows has pixels to work with. Chosen by
+# judgement; the tests check both.
+_ALIASING_SCALE = 0.67
+_REDUCED_SIZE = 1.25
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """The five points of `LAYOUT` (5, 2) of a face mesh (478, 2 or more)."""
+    """The five points (5, 2) of a face mesh (478, 2 or more) that `LAYOUT` places."""
     p = landmarks[:, :2]
     eyes = p[[33, 133]].mean(0), p[[362, 263]].mean(0)
     return np.array([*eyes, p[1], p[61], p[291]], np.float32)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares similarity (2, 3) that maps `source` (n, 2) onto `target` (n, 2) (Umeyama)."""
+    """Least-squares similarity (2, 3) that maps `source` (n, 2) onto `target` (n, 2).
+
+    The method is Umeyama's (PAMI 1991), without mirroring.
+
+    Raises:
+        ValueError: All points of `source` are the same.
+    """
     mean_s, mean_t = source.mean(0), target.mean(0)
     s, t = source - mean_s, target - mean_t
     norm = float((s**2).sum())
     if norm < 1e-9:
-        raise ValueError("all points of the face are one")
+        raise ValueError("all points of the face are the same")
     a = float((s * t).sum()) / norm
     b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / norm
     turn = np.array([[a, -b], [b, a]])
@@ -53,7 +65,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (n, 2) through an affine matrix (2, 3)."""
+    """Points (n, 2) mapped by an affine matrix (2, 3)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
@@ -75,9 +87,9 @@ class CanonicalFace:
 class Registration:
     """Registers one face over time.
 
-    The rigid points are fitted onto a template of the person's own rigid points, which starts from
-    the five-point layout and follows slowly; averaging over two dozen points leaves little of the
-    landmarks' jitter, and what is left is a similarity that `motion` takes out of the flow.
+    The rigid points are fitted to a template of the person's own rigid points, which starts from
+    the five-point layout and follows slowly. Averaging over two dozen points removes most of the
+    landmarks' jitter; the rest is a similarity that `motion` removes from the flow.
     """
 
     def __init__(self) -> None:
@@ -85,7 +97,16 @@ class Registration:
         self._time_s = 0.0
 
     def __call__(self, image: np.ndarray, landmarks: np.ndarray, time_s: float) -> CanonicalFace:
-        """The canonical face of `landmarks` (478, 3) in `image` (height, width, 3) uint8."""
+        """The canonical face of one frame.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+            landmarks: (478, 3) in pixels of the image.
+            time_s: Time of the frame.
+
+        Raises:
+            ValueError: All landmarks are the same point.
+        """
         points = landmarks[:, :2].astype(np.float64)
         rigid = points[RIGID]
         by_five = similarity(five_points(points).astype(np.float64), LAYOUT.astype(np.float64))
@@ -103,7 +124,10 @@ class Registration:
 
 
 def crop(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The grey canonical face (224, 224) uint8 that `matrix` (2, 3) cuts out of a BGR image."""
+    """The grey canonical face (224, 224) uint8 that `matrix` (2, 3) cuts out of a BGR image.
+
+    Pixels outside the image repeat its border.
+    """
     inverse = cv2.invertAffineTransform(matrix)
     corners = transform(
         np.array([[0, 0], [FACE_SIZE, 0], [0, FACE_SIZE], [FACE_SIZE, FACE_SIZE]], float), inverse
@@ -115,10 +139,10 @@ def crop(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ (x0, y0)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 0.67:  # a large face: reduce by areas first, or the grid would alias
-        # Given a size, OpenCV maps the whole picture onto it; given factors it would keep them,
-        # and the ratio below would be off by up to a pixel at the far edge.
-        size = [max(1, round(1.25 * scale * length)) for length in grey.shape[::-1]]
+    if scale < _ALIASING_SCALE:
+        # Pass a size, which OpenCV maps the whole picture to: with factors, the ratio below would
+        # be off by up to a pixel at the far edge.
+        size = [max(1, round(_REDUCED_SIZE * scale * length)) for length in grey.shape[::-1]]
         small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         ratio = np.array([small.shape[1] / grey.shape[1], small.shape[0] / grey.shape[0]])
         # Pixel centres: x_grey = (x_small + 0.5) / ratio - 0.5

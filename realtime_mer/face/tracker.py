@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,17 +21,23 @@ from realtime_mer.face.identity import Identities
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.source.frame import Frame
 
-# Places of the wanted scores in MediaPipe's list of 52 blendshapes.
+# Indices in MediaPipe's list of 52 blendshapes: eyeBlinkLeft, eyeBlinkRight; jawOpen.
 _BLINK = [9, 10]
 _JAW_OPEN = 25
-_SMALLEST_PX = 8
+# Chosen by judgement: a narrower face has too few pixels to be registered.
+_MIN_WIDTH_PX = 8
+# Size of the picture with which the native graph is woken up; any will do.
+_WAKE_UP_PX = 64
 
-# Of each face: its landmarks (478, 3) in parts of the picture, its blendshapes' scores (52,).
+# Of each face: landmarks (478, 3), 0 to 1 across the picture, and scores of blendshapes (52,).
 _Detections = list[tuple[np.ndarray, np.ndarray]]
+_Detect = Callable[[vision.FaceLandmarker, Image, int], _Detections]
 
 
-def _documented(landmarker: vision.FaceLandmarker, image: Image, time_ms: int) -> _Detections:
-    """The faces in an image, as MediaPipe's documentation says to ask for them."""
+def _detect_documented(
+    landmarker: vision.FaceLandmarker, image: Image, time_ms: int
+) -> _Detections:
+    """The faces in an image, by MediaPipe's documented interface."""
     found = landmarker.detect_for_video(image, time_ms)
     return [
         (
@@ -40,24 +48,24 @@ def _documented(landmarker: vision.FaceLandmarker, image: Image, time_ms: int) -
     ]
 
 
-class _Direct:
-    """The same from the native result, without an object for each point.
+class _DirectDetection:
+    """The same faces from MediaPipe's native result, without creating an object for each point.
 
-    MediaPipe's own conversion costs more of Python's time than all the rest of a frame's tracking.
-    This leans on names inside MediaPipe; where one of them is missing, making or calling it raises
-    one of `MISSING`.
+    MediaPipe's own conversion takes more Python time than all the rest of tracking a frame. This
+    class uses names inside MediaPipe; if one is missing, its constructor or its call raises one of
+    `MISSING`.
     """
 
     MISSING = (AttributeError, KeyError, TypeError, ctypes.ArgumentError)
 
     def __init__(self) -> None:
         inside = sys.modules[vision.FaceLandmarker.__module__]
-        self._result = inside.MpFaceLandmarkerResultC
+        self._result: Any = inside.MpFaceLandmarkerResultC
         self._point = self._fields("face_landmarks", "landmarks", ("x", "y", "z"))
         self._shape = self._fields("face_blendshapes", "categories", ("score",))
 
     def _fields(self, faces: str, items: str, wanted: tuple[str, ...]) -> np.dtype:
-        """How NumPy reads the wanted numbers out of an array of MediaPipe's structures."""
+        """The type with which NumPy reads the wanted numbers from an array of C structures."""
         face = self._types(self._result, faces)[faces]._type_
         item = self._types(face, items)[items]._type_
         types = dict(item._fields_)
@@ -71,9 +79,10 @@ class _Direct:
         )
 
     @staticmethod
-    def _types(structure: type[ctypes.Structure], array: str) -> dict[str, type]:
+    def _types(structure: Any, array: str) -> dict[str, Any]:  # noqa: ANN401
+        """The types of a C structure's fields, among them an array and its count."""
         types = dict(structure._fields_)
-        _ = types[f"{array}_count"]  # read later; it is missed now if it is missing
+        _ = types[f"{array}_count"]  # used in each call: fail now if it is missing
         return types
 
     def __call__(
@@ -85,7 +94,7 @@ class _Direct:
         )
         try:
             if result.face_blendshapes_count != result.face_landmarks_count:
-                raise RuntimeError("MediaPipe gave blendshapes for some of the faces only")
+                raise RuntimeError("MediaPipe gave blendshapes for only some of the faces")
             return [
                 self._face(result.face_landmarks[i], result.face_blendshapes[i])
                 for i in range(result.face_landmarks_count)
@@ -102,7 +111,7 @@ class _Direct:
 
     @staticmethod
     def _read(items: ctypes._Pointer, count: int, fields: np.dtype) -> np.ndarray:
-        # A copy: the memory is MediaPipe's, and goes with the result.
+        # Copy: MediaPipe owns the memory and frees it with the result.
         return np.frombuffer(ctypes.string_at(items, count * fields.itemsize), fields)
 
 
@@ -111,9 +120,10 @@ class TrackedFace:
     """One face in one frame.
 
     Attributes:
-        identity: Number of the face, from 0; the only one is 0, of several see `identity`.
-        landmarks: (478, 3) float32 in pixels of the frame, MediaPipe's face mesh order, not
-            writeable; the third coordinate is depth on the same scale, smaller is nearer.
+        identity: Number of the face, from 0. If only one face is followed it is always 0; else
+            see `identity.py`.
+        landmarks: (478, 3) float32 in pixels of the frame, in the order of MediaPipe's face mesh,
+            not writeable; the third coordinate is depth on the same scale, smaller is nearer.
         blink: Blendshape score of the more closed eye, 0 open to 1 closed.
         jaw_open: Blendshape score, 0 to 1.
     """
@@ -132,7 +142,7 @@ class TrackedFrame:
         frame: The frame.
         faces: The faces, in the order of their identities.
         taken_at: `time.monotonic()` when work on it began.
-        source_fps: Frames a second that the source gives, as measured so far; 0 until known.
+        source_fps: Frame rate of the source as measured so far; 0 until known.
     """
 
     frame: Frame
@@ -142,7 +152,7 @@ class TrackedFrame:
 
 
 class FaceTracker:
-    """Finds and follows up to `faces` faces. Use as a context manager: it holds native threads.
+    """Finds and follows up to `faces` faces. It holds native threads: use it as a context manager.
 
     Args:
         model: The checked `face_landmarker.task` file.
@@ -162,22 +172,23 @@ class FaceTracker:
         self._last_ms = -1
         self._identities = Identities() if faces > 1 else None
         self._landmarker: vision.FaceLandmarker | None = None
+        self._find: _Detect
         try:
             with silenced_stderr():
                 self._landmarker = vision.FaceLandmarker.create_from_options(self._options)
-                # The graph's late start chatters too; a black picture wakes all of it up.
-                black = np.zeros((64, 64, 3), np.uint8)
+                # Parts of the graph start, and log, only with the first picture: give it one here.
+                black = np.zeros((_WAKE_UP_PX, _WAKE_UP_PX, 3), np.uint8)
                 try:
-                    self._find = _Direct()
+                    self._find = _DirectDetection()
                     self._detect(black, 0.0)
-                except _Direct.MISSING:
-                    self._find = _documented
+                except _DirectDetection.MISSING:
+                    self._find = _detect_documented
                     self._detect(black, 0.0)
         except (RuntimeError, FileNotFoundError) as error:
             self.close()
             raise InputError(
-                f"face landmarker model {model} cannot be loaded: delete it, so that the packaged "
-                "one is used, or give another with --landmarks"
+                f"face landmark model {model} cannot be loaded: delete it, so that the packaged "
+                "one is used, or name the published file"
             ) from error
         except BaseException:
             self.close()
@@ -202,9 +213,10 @@ class FaceTracker:
                 landmarker.close()
 
     def _detect(self, image: np.ndarray, time_s: float) -> _Detections:
-        # Times are whole milliseconds that must increase, at 200 fps and after clock steps too.
+        # MediaPipe demands whole milliseconds that increase, even above 1000 fps and when a clock
+        # steps back.
         self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
-        # mp.Image ignores strides: this makes a contiguous copy, of any view.
+        # MediaPipe's Image ignores strides; this conversion makes a contiguous copy of any view.
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return self._find(
             self._landmarker, Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
@@ -213,8 +225,11 @@ class FaceTracker:
     def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
         """The faces in a frame, in the order of their identities.
 
-        Frames have to come in the order of their time. Of several faces, one is left out as
-        long as it is not clear whose it is: for about a second at most.
+        Frames have to come in the order of their times. If several faces are followed, a face is
+        left out while it is unclear whose it is: for about a second at most.
+
+        Raises:
+            ValueError: The tracker is closed.
         """
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
@@ -225,9 +240,9 @@ class FaceTracker:
         for points, scores in found:
             landmarks = points * scale
             landmarks.setflags(write=False)
-            # A face of a pixel or two, or none at all, cannot be registered.
-            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _SMALLEST_PX:
+            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX:
                 seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
+        identities: Sequence[int | None]
         if self._identities is None:
             identities = [0] * len(seen)
         else:
@@ -242,9 +257,15 @@ class FaceTracker:
 
 
 def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
-    """Landmarks (478, 3) in pixels of the clearest face in a BGR picture; None without a face.
+    """The landmarks of the clearest face in one picture.
 
-    The third coordinate is depth on the same scale, smaller is nearer.
+    Args:
+        image: (height, width, 3) uint8, BGR.
+        model: The checked `face_landmarker.task` file.
+
+    Returns:
+        (478, 3) in pixels of the picture; the third coordinate is depth on the same scale, smaller
+        is nearer. None if there is no face.
     """
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)),

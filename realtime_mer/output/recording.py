@@ -29,7 +29,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.output.writable import check_writable
 from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.source.frame import Frame
-from realtime_mer.source.reader import quiet_opencv
+from realtime_mer.source.opencv import quiet_opencv
 
 BEFORE_S = 2.0
 AFTER_S = 2.0

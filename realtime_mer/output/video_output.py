@@ -14,7 +14,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.writable import check_writable
 from realtime_mer.results import Analysis, Session, Summary
-from realtime_mer.source.reader import quiet_opencv
+from realtime_mer.source.opencv import quiet_opencv
 
 # Both encode fast and are part of every OpenCV wheel.
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}

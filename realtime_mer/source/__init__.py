@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, files, folders and streams."""
+"""Sources: cameras, files, folders and streams become frames with times."""

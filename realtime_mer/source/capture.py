@@ -1,13 +1,13 @@
 """Capture: a camera, a file, a folder of frames or a stream becomes a sequence of frames.
 
-A thread reads the source, so that the chain never waits for a disk, a network or a sensor while
-it could compute. What it does when the chain is slower than the source depends on the source:
+A thread reads the source, so that the analysis never waits for a disk, a network or a sensor while
+it could compute. If the analysis is slower than the source:
 
-- live (camera, stream): a few frames wait, so that a hiccup of the chain loses none; when it stays
-  behind, the newest frame wins. What is dropped is counted;
+- live (camera, stream): a few frames wait, so that a short delay loses none; if the analysis stays
+  behind, the newest frame replaces those that wait, and the dropped ones are counted;
 - recorded (file, folder, file behind a URL): the thread waits, and every frame is delivered.
 
-A live source that is lost is opened again, and its frames go on in the same clock.
+A live source that is lost is opened again, and its clock goes on.
 """
 
 from __future__ import annotations
@@ -22,80 +22,58 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
+from typing import SupportsIndex
 
 import cv2
 import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.results import ClockOrigin, GapReason, SourceStatus, StatusChange
+from realtime_mer.source.camera import CAMERA_FORMAT, CAMERA_RATE, CAMERA_SIZE, CameraRequest
+from realtime_mer.source.clock import PresentationClock
 from realtime_mer.source.frame import Frame
 from realtime_mer.source.health import Outage, Outages, SourceHealth
-from realtime_mer.source.reader import (
-    CAMERA_FORMAT,
-    CAMERA_RATE,
-    CAMERA_SIZE,
-    DEFAULT_FPS,
-    OPEN_TIMEOUT_S,
-    STALL_TIMEOUT_S,
-    CameraRequest,
-    Grab,
-    Reader,
-    reader_for,
-)
+from realtime_mer.source.kinds import reader_for
+from realtime_mer.source.reader import OPEN_TIMEOUT_S, STALL_TIMEOUT_S, Grab, Reader
 
 # While one live frame is analysed for 130 ms, four more come at 30 fps and eight at 60: they wait,
-# and a chain that is faster than the source has soon caught up. What waits is at most 0.15 s old,
-# which nobody notices, and 22 MB at 1280 x 720.
+# and an analysis that is faster than the source soon catches up. A waiting frame is at most 0.15 s
+# old, which nobody notices; eight take 22 MB at 1280 x 720.
 _LIVE_FRAMES = 8
 _LIVE_AGE_S = 0.15
 # Enough to decode ahead; at 4K a frame is 25 MB.
 _RECORDED_FRAMES = 4
-# `close` waits this long for the thread, which may be inside a native read.
+# `close` waits this long for the thread, which may be inside a native read. Chosen by judgement:
+# longer than the period of any camera, and hardly noticed when a program ends.
 _JOIN_TIMEOUT_S = 0.8
-# A lost source is opened again after the first of these, then after twice as long each time, up to
-# the second; one that comes and goes is not hammered either.
+# Waits are cut into pieces of this length, so that Ctrl-C is noticed on every platform.
+_WAIT_S = 0.2
+# Pauses before a lost source is opened again: exponential back-off from the first to the second.
+# A source that works for longer than the second starts again with the first.
 _REOPEN_S = (0.5, 8.0)
-# Live frames are never closer in time: a driver that stamps two alike would stop the clock.
+# Beyond its timeout, a read gets this much longer to return before we call it hung. Chosen by
+# judgement: FFmpeg checks its timeouts several times a second, and a machine may be busy.
+_GRACE_S = 1.0
+# A read that has used up this part of the stall timeout ended in silence, not at an end.
+_STALLED_PART = 0.9
+# Live frames are never closer in time: with two equal timestamps, the clock would stand still.
 _TICK_S = 0.001
-# A source that is silent for so long is worth an alert, and a gap, before it counts as lost.
+# A source that is silent for this long is worth an alert, and a gap, before it counts as lost.
+# Chosen by judgement.
 _SILENT_S = 1.0
-# Of a source that comes and goes all night, so many losses are told.
-_MOST_TOLD = 5
-# Changes of status that wait to be taken.
-_MOST_STATUSES = 100
+# A source may come and go all night: this many losses get a note.
+_MAX_NOTED_LOSSES = 5
+# Status changes that wait to be taken; the oldest go first.
+_MAX_STATUSES = 100
+# Headers are often off by one or two frames, or 2 %, which is not worth a note.
+_MISSING_FRAMES = 2
+_MISSING_PART = 0.02
 # What a reader may raise when its source is not there.
 _LOST = (InputError, OSError, cv2.error)
 
 
-class _Clock:
-    """Turns positions of a recording into seconds from its first frame that always rise.
-
-    A position that is missing or does not rise is replaced by the previous time and a nominal
-    frame period, and the positions after it count from there. So a container that tells no times
-    at all plays at its declared rate.
-    """
-
-    def __init__(self, fps: float) -> None:
-        self._period_s = 1 / (fps or DEFAULT_FPS)
-        self._time_s: float | None = None
-        self._zero_s: float | None = None
-
-    def __call__(self, position_s: float | None) -> float:
-        known = position_s is not None and math.isfinite(position_s)
-        if self._time_s is None:
-            self._time_s = 0.0
-        else:
-            rising = known and self._zero_s is not None
-            if rising and position_s - self._zero_s > self._time_s:
-                self._time_s = position_s - self._zero_s
-                return self._time_s
-            self._time_s += self._period_s
-        self._zero_s = position_s - self._time_s if known else self._zero_s
-        return self._time_s
-
-
 class State(enum.Enum):
-    """Where a capture stands; the value is how it may be told to a user."""
+    """The state of a capture; the value is its wording for users."""
 
     NEW = "not opened"
     RUNNING = "running"
@@ -112,12 +90,13 @@ _RUNNING = (State.RUNNING, State.RECONNECTING)
 class Capture:
     """Frames of one source, read by a thread of its own.
 
-    Iterate over it, or call `read` with a timeout. It is used by one thread, except that `close`
-    may be called by any. After the source's end the frames that still wait are delivered.
+    Iterate over it, or call `read` with a timeout. One thread uses it, except that any thread may
+    call `close` and read the properties. After the source's end, the frames that still wait are
+    delivered.
 
     A camera or stream that is lost after it gave frames is opened again, after pauses of 0.5 to
-    8 s. `state` is RECONNECTING meanwhile. Its frames go on in the same clock and count,
-    so that the time it was away shows.
+    8 s; `state` is RECONNECTING meanwhile. Its clock and frame count go on, so that the outage
+    shows in the times.
 
     Example:
         with Capture("clip.mp4") as capture:
@@ -127,7 +106,7 @@ class Capture:
 
     def __init__(
         self,
-        source: str | int | os.PathLike[str] | Reader,
+        source: str | SupportsIndex | os.PathLike[str] | Reader,
         fps: float | None = None,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         *,
@@ -139,29 +118,38 @@ class Capture:
     ) -> None:
         """
         Args:
-            source: Camera number, path or address; or a reader of one's own.
+            source: Camera number (NumPy's integers, too), path or address; or a reader of one's
+                own.
             fps: As in `reader_for`.
-            stall_timeout_s: A live source that sends nothing for so long is lost.
+            stall_timeout_s: A live source that sends nothing for this long is lost.
             size: (width, height) that a camera is asked for; None to take it as it comes.
-            rate: Frames a second, likewise.
-            pixel_format: Its format, four characters as V4L2 names them, likewise.
-            reconnect: Whether a live source that is lost is opened again; else it has ended.
-            patience_s: For how long; None for what suits the source: for ever with a camera, two
-                minutes with a stream.
+            rate: Frames a second that a camera is asked for, likewise.
+            pixel_format: Format that a camera is asked for, four characters as V4L2 names them,
+                likewise.
+            reconnect: Whether to open a lost live source again; otherwise it has ended.
+            patience_s: For how long after its last frame a lost source is opened again and again;
+                None for what suits the source: for ever with a camera, two minutes with a stream.
 
         Raises:
-            InputError: The source is missing or of no kind that is known.
+            InputError: The source is missing or of an unknown kind.
+            TypeError: The source is none of the above.
         """
-        if not isinstance(source, str | os.PathLike) and hasattr(source, "__index__"):
-            source = operator.index(source)  # NumPy's integers, too
+        if isinstance(source, SupportsIndex):
+            source = operator.index(source)
         if isinstance(source, str | int | os.PathLike):
             request = CameraRequest(size, rate, pixel_format)
             source = reader_for(source, fps, stall_timeout_s, request)
+        if not hasattr(source, "read"):
+            raise TypeError(
+                "a source is a camera number, a path, an address or a reader, "
+                f"got {type(source).__name__}"
+            )
         if patience_s is None:
             patience_s = getattr(source, "patience_s", 0.0)
         self._reader: Reader = source
         self._stall_timeout_s = stall_timeout_s
         self._patience_s = patience_s if reconnect else 0.0
+        # The lock of all that follows: the thread writes it, others read it.
         self._changed = threading.Condition()
         self._frames: deque[Frame] = deque()
         self._thread: threading.Thread | None = None
@@ -173,26 +161,28 @@ class Capture:
         self._read = 0
         self._dropped = 0
         self._losses = 0
-        # Times of `time.monotonic`: the first frame, the last one, the last sign of the thread.
-        self._first_at = 0.0
+        # On `time.monotonic()`: arrival of the last frame, last sign of life of the thread.
         self._arrived_at = 0.0
         self._alive_at = 0.0
         self._last_time_s = 0.0
         self._resized = False
-        # A source that was lost is being opened again, or has not given a frame since.
+        # True from when a lost source is to be opened again until its next frame.
         self._reopening = False
         self._origin: ClockOrigin | None = None
-        self._statuses: deque[StatusChange] = deque(maxlen=_MOST_STATUSES)
+        # RECOVERED stands for "all is well", which needs no record at the start.
+        self._status = SourceStatus.RECOVERED
+        self._statuses: deque[StatusChange] = deque(maxlen=_MAX_STATUSES)
         self._outages = Outages()
         self._health: SourceHealth | None = None
 
     @property
     def source(self) -> str:
-        """The source as it may be shown: no credentials."""
+        """The source as it may be shown, without credentials."""
         return self._reader.name
 
     @property
     def live(self) -> bool:
+        """Whether frames that nobody takes are lost."""
         return self._reader.live
 
     @property
@@ -202,12 +192,12 @@ class Capture:
 
     @property
     def fps(self) -> float:
-        """Declared frame rate; 0 where unknown. Live sources often declare a wrong one."""
+        """Declared frame rate; 0 if unknown. Live sources often declare a wrong one."""
         return self._reader.fps
 
     @property
     def frame_count(self) -> int:
-        """Declared number of frames; 0 where unknown. Headers can overstate it."""
+        """Declared number of frames; 0 if unknown. Headers can overstate it."""
         return self._reader.frame_count
 
     @property
@@ -224,11 +214,12 @@ class Capture:
 
     @property
     def origin(self) -> ClockOrigin | None:
-        """When the first frame was captured or, of a recording, read; None before that."""
+        """When the first frame was captured (of a recording: read); None before that."""
         return self._origin
 
     @property
     def state(self) -> State:
+        """The state now."""
         return self._state
 
     @property
@@ -248,7 +239,8 @@ class Capture:
 
     @property
     def alerts(self) -> tuple[str, ...]:
-        """What is wrong with the source now, a few words each; empty when all is well."""
+        """What is wrong with the source now, a few words each; empty if all is well."""
+        # Read once: the thread may change it.
         state = self._state
         if state is State.RECONNECTING:
             return (state.value,)
@@ -259,15 +251,19 @@ class Capture:
         return self._health.alerts
 
     def take_outages(self) -> tuple[Outage, ...]:
-        """The outages that have ended since the last call; what goes on ends with the source."""
+        """The outages that have ended since the last call; an ongoing one ends with the source."""
         return self._outages.take()
 
     def take_statuses(self) -> tuple[StatusChange, ...]:
-        """How the status of a live source has changed since the last call, the oldest first."""
-        taken = []
-        while self._statuses:
-            taken.append(self._statuses.popleft())
-        return tuple(taken)
+        """How the status of a live source has changed since the last call, oldest first.
+
+        RECONNECTING has the time of the last frame, FROZEN that of the frame at which the frozen
+        picture was noticed, RECOVERED that of the first good frame, LOST the time of giving up.
+        """
+        with self._changed:
+            taken = tuple(self._statuses)
+            self._statuses.clear()
+            return taken
 
     def open(self) -> None:
         """Opens the source and waits for its first frame.
@@ -281,12 +277,11 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._alive_at = time.monotonic()
         self._thread.start()
-        deadline = self._alive_at + OPEN_TIMEOUT_S + self._stall_timeout_s + 1
+        deadline = self._alive_at + OPEN_TIMEOUT_S + self._stall_timeout_s + _GRACE_S
         try:
             with self._changed:
                 while self._state is State.NEW and time.monotonic() < deadline:
-                    # Short waits, so that Ctrl-C is noticed on every platform.
-                    self._changed.wait(0.2)
+                    self._changed.wait(_WAIT_S)
                 # Good frames come before an error that followed them: `read` raises it in turn.
                 if self._error is not None and not self._frames:
                     error, self._error = self._error, None
@@ -300,15 +295,15 @@ class Capture:
     def read(self, timeout_s: float | None = None) -> Frame | None:
         """Returns the next frame; None after the last one or when the time is up.
 
-        `state` is RUNNING or RECONNECTING, and `over` False, as long as there may be more.
+        As long as there may be more, `state` is RUNNING or RECONNECTING, and `over` is False.
 
         Raises:
-            InputError: The source broke in a way that the user has to mend.
+            InputError: The source broke in a way that the user has to fix.
         """
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             if not self._frames:
-                self._behind = False  # the chain waits for the source
+                self._behind = False  # the analysis waits for the source
             while not self._frames:
                 if self._error is not None:
                     error, self._error = self._error, None
@@ -316,39 +311,44 @@ class Capture:
                 if self._stopping or self._state not in _RUNNING:
                     return None
                 now = time.monotonic()
-                if self._has_gone_silent(now):
+                if self._give_up_if_hung(now) or now >= deadline:
                     return None
-                if now >= deadline:
-                    return None
-                self._changed.wait(min(0.2, deadline - now))
+                self._changed.wait(min(_WAIT_S, deadline - now))
             frame = self._frames.popleft()
             self._changed.notify_all()
             return frame
 
-    def _has_gone_silent(self, now: float) -> bool:
-        """The reader has timeouts of its own; this one holds where a native call keeps them not."""
-        silent_s = now - self._alive_at - self._stall_timeout_s - 1
-        if not self.live or silent_s < 0:
+    def _give_up_if_hung(self, now: float) -> bool:
+        """Ends the capture if the thread hangs in a native call; returns whether it does.
+
+        Readers have timeouts of their own; this one is for native calls that ignore theirs. Holds
+        the lock.
+        """
+        if not self.live or now < self._alive_at + self._stall_timeout_s + _GRACE_S:
             return False
         self._lose()
-        if self._reopening:
-            # Opening it, or its first picture, may take long: the patience alone decides.
-            silent_s = now - self._arrived_at - self._patience_s - self._stall_timeout_s - 1
-            if silent_s < 0:
-                return False
-        # Before it is opened again, a native read that hangs is given some more time to return.
-        elif silent_s < (OPEN_TIMEOUT_S if self._patience_s > 0 else 0):
+        if now < self._hung_at():
             return False
         self._give_up(stalled=True)
         return True
 
+    def _hung_at(self) -> float:
+        """When to give up, if the thread shows no further sign of life. Holds the lock."""
+        if self._reopening:
+            # Opening the source, or its first frame, may take long: the patience alone decides.
+            since, waiting_s = self._arrived_at, self._patience_s
+        else:
+            # A hung read gets more time to return, for only then can the source be opened again.
+            since, waiting_s = self._alive_at, min(OPEN_TIMEOUT_S, self._patience_s)
+        return since + waiting_s + self._stall_timeout_s + _GRACE_S
+
     def close(self) -> None:
-        """Stops the thread and gives the source back. Never waits long, may be called twice."""
+        """Stops the thread and frees the source. Never waits long; may be called twice."""
         with self._changed:
             self._stopping = True
             self._finish(State.CLOSED)
-            # What waits here is never analysed: of a live source it is lost, of a recording
-            # it was only read ahead.
+            # Frames that still wait are never analysed: live, they are lost; those of a recording
+            # were only read ahead and do not count as read.
             if self._reader.live:
                 self._dropped += len(self._frames)
             else:
@@ -373,19 +373,15 @@ class Capture:
         while (frame := self.read()) is not None:
             yield frame
 
+    # The thread: everything below that touches the reader happens there.
+
     def _run(self) -> None:
-        """The thread: everything that touches the reader happens here."""
         try:
             try:
                 self._reader.open()
-                self._health = SourceHealth(
-                    self.source,
-                    self.live,
-                    self._reader.notes.append,
-                    self._outages,
-                    self._has_become,
-                )
-                self._follow(_Clock(self._reader.fps))
+                note = self._reader.notes.append
+                self._health = SourceHealth(self.source, self.live, note, self._outages)
+                self._read_all(PresentationClock(self._reader.fps))
             finally:
                 self._close_reader()
         except BaseException as error:
@@ -397,72 +393,89 @@ class Capture:
         with contextlib.suppress(cv2.error, OSError):
             self._reader.close()
 
-    def _follow(self, clock: _Clock) -> None:
+    def _read_all(self, clock: PresentationClock) -> None:
         """Reads the source to its end; a live one that may come back, beyond."""
         assert self._health is not None
-        stalled = self._pump(clock)
-        if self._read == 0 and not self._stopping:
+        stalled = self._read_on(clock)
+        if self._origin is None and not self._stopping:
             raise self._reader.empty()
-        pause_s, _ = _REOPEN_S
+        pause_s = _REOPEN_S[0]
         while self.live and self._patience_s > 0 and not self._stopping:
             with self._changed:
                 self._lose()
-            self._health.lost()
+            self._health.restart()
             self._close_reader()
-            left_s = self._arrived_at + self._patience_s - time.monotonic()
-            if left_s <= 0:
+            if not self._pause_before_reopening(pause_s):
                 break
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping, min(pause_s, left_s))
-            self._alive_at = opened_at = time.monotonic()
-            self._reopening = True
-            read = self._read
+            opened_at = time.monotonic()
+            frames_before = self._read
             with contextlib.suppress(*_LOST):
                 self._reader.open()
                 self._alive_at = time.monotonic()
-                stalled = self._pump(clock)
-            worked_s = time.monotonic() - opened_at if self._read > read else 0.0
-            pause_s = _REOPEN_S[0] if worked_s > _REOPEN_S[1] else min(2 * pause_s, _REOPEN_S[1])
-        self._health.ended(self._reader.fps)
+                stalled = self._read_on(clock)
+            came_back = self._read > frames_before
+            if came_back and time.monotonic() - opened_at > _REOPEN_S[1]:
+                pause_s = _REOPEN_S[0]
+            else:
+                pause_s = min(2 * pause_s, _REOPEN_S[1])
+        self._health.end(self._reader.fps)
         with self._changed:
             if not self._stopping:
                 self._give_up(stalled)
 
-    def _pump(self, clock: _Clock) -> bool:
-        """Hands over frames until the source gives none; whether it ended in a long silence."""
+    def _pause_before_reopening(self, pause_s: float) -> bool:
+        """Waits; returns False if the patience is over or the capture is closed."""
+        with self._changed:
+            self._alive_at = time.monotonic()
+            self._reopening = True
+            left_s = self._arrived_at + self._patience_s - self._alive_at
+            if left_s <= 0:
+                return False
+            self._changed.wait_for(lambda: self._stopping, min(pause_s, left_s))
+            self._alive_at = time.monotonic()
+            return not self._stopping
+
+    def _read_on(self, clock: PresentationClock) -> bool:
+        """Delivers frames until the source gives none; returns whether it ended in silence."""
         asked_at = time.monotonic()
         while not self._stopping:
             asked_at = time.monotonic()
             try:
                 grab = self._reader.read()
             except _LOST:
-                # What may come back is not given up for what it says when it goes.
-                if self._read == 0 or not self.live or self._patience_s <= 0:
+                # The last words of a source that may come back are no reason to give it up.
+                if self._origin is None or not self.live or self._patience_s <= 0:
                     raise
                 grab = None
             self._alive_at = time.monotonic()
             if grab is None or not self._put(self._frame(grab, clock)):
                 break
-        return self.live and time.monotonic() - asked_at >= 0.9 * self._stall_timeout_s
+        silent_s = time.monotonic() - asked_at
+        return self.live and silent_s >= _STALLED_PART * self._stall_timeout_s
 
-    def _frame(self, grab: Grab, clock: _Clock) -> Frame:
+    def _frame(self, grab: Grab, clock: PresentationClock) -> Frame:
         captured_at = grab.captured_at
-        if self._read == 0:
-            self._first_at = captured_at
+        if self._origin is None:
             self._size = (grab.image.shape[1], grab.image.shape[0])
-            ago_s = time.monotonic() - captured_at
-            self._origin = ClockOrigin(captured_at, time.time() - ago_s)
-        if not self.live:
+            age_s = time.monotonic() - captured_at
+            self._origin = ClockOrigin(captured_at, time.time() - age_s)
+            time_s = clock(grab.position_s) if not self.live else 0.0
+        elif not self.live:
             time_s = clock(grab.position_s)
         else:
-            if self._read > 0:
-                captured_at = max(captured_at, self._first_at + self._last_time_s + _TICK_S)
-            time_s = captured_at - self._first_at
-        return Frame(self._read, time_s, self._of_one_size(grab.image), captured_at)
+            zero_at = self._origin.monotonic_s
+            captured_at = max(captured_at, zero_at + self._last_time_s + _TICK_S)
+            time_s = captured_at - zero_at
+        return Frame(self._read, time_s, self._in_first_size(grab.image), captured_at)
 
     def _put(self, frame: Frame) -> bool:
+        """Hands a frame over; returns False if the capture has been closed meanwhile."""
         assert self._health is not None
-        self._health.see(frame.image, frame.time_s, self._reader.fps)
+        if self._state is State.RECONNECTING:
+            # The frames before the loss are not continued, even if a hung read has brought this
+            # one and the source was never closed.
+            self._health.restart()
+        self._health.update(frame.image, frame.time_s, self._reader.fps)
         with self._changed:
             if self.live:
                 self._make_room(frame)
@@ -473,6 +486,10 @@ class Capture:
                 return False
             if self._state is State.RECONNECTING:
                 self._regain(frame)
+            if self.live:
+                is_frozen = self._health.is_frozen
+                status = SourceStatus.FROZEN if is_frozen else SourceStatus.RECOVERED
+                self._set_status(status, frame.time_s)
             self._frames.append(frame)
             self._read += 1
             self._arrived_at = time.monotonic()
@@ -483,10 +500,11 @@ class Capture:
             return True
 
     def _make_room(self, frame: Frame) -> None:
-        """Drops what waits when the chain is behind: then `frame` is the newest and only one.
+        """Drops the waiting frames if the analysis is behind, so that only `frame` waits.
 
-        From then on the newest frame wins until the chain is seen waiting. A chain that is always
-        too slow so gets frames at even distances, not spells of all frames and of none.
+        From then on the newest frame wins until the analysis is seen waiting. An analysis that is
+        always too slow thus gets frames at even distances, not spells of all frames and of none.
+        Holds the lock.
         """
         if not self._frames:
             return
@@ -496,8 +514,8 @@ class Capture:
             self._dropped += len(self._frames)
             self._frames.clear()
 
-    def _of_one_size(self, image: np.ndarray) -> np.ndarray:
-        # Some streams change their resolution on the way; all that follows counts on one.
+    def _in_first_size(self, image: np.ndarray) -> np.ndarray:
+        """The image in the size of the first one: some streams change it on the way."""
         if (image.shape[1], image.shape[0]) == self._size:
             return image
         if not self._resized:
@@ -509,50 +527,56 @@ class Capture:
         return cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
 
     def _lose(self) -> None:
-        """The source is away from now on, if it was not. Holds the lock."""
+        """Marks a running source as lost, if it may come back. Holds the lock."""
         if self._state is not State.RUNNING or self._patience_s <= 0:
             return
         self._state = State.RECONNECTING
         self._losses += 1
-        self._has_become(SourceStatus.RECONNECTING, self._last_time_s)
-        self._tell_loss(f"{self.source} is lost at {self._last_time_s:.1f} s: it is opened again")
+        self._set_status(SourceStatus.RECONNECTING, self._last_time_s)
+        self._note_loss(f"{self.source} is lost at {self._last_time_s:.1f} s: it is opened again")
         self._changed.notify_all()
 
     def _regain(self, frame: Frame) -> None:
-        """The source is back with this frame. Holds the lock."""
+        """Marks a lost source as back with this frame. Holds the lock."""
         self._state = State.RUNNING
         self._reopening = False
-        self._has_become(SourceStatus.RECOVERED, frame.time_s)
         away_s = frame.time_s - self._last_time_s
         self._outages.add(Outage(self._last_time_s, frame.time_s, GapReason.SOURCE_LOST))
-        self._tell_loss(f"{self.source} is back after {away_s:.1f} s")
+        self._note_loss(f"{self.source} is back after {away_s:.1f} s")
 
-    def _has_become(self, status: SourceStatus, time_s: float) -> None:
-        self._statuses.append(StatusChange(status, time_s))
+    def _set_status(self, status: SourceStatus, time_s: float) -> None:
+        """Records a change of status, if it is one. Holds the lock."""
+        if status is not self._status:
+            self._status = status
+            self._statuses.append(StatusChange(status, time_s))
 
-    def _tell_loss(self, text: str) -> None:
-        if self._losses <= _MOST_TOLD:
+    def _note_loss(self, text: str) -> None:
+        """Notes a loss or a return, unless there have been many. Holds the lock."""
+        if self._losses <= _MAX_NOTED_LOSSES:
             self._reader.notes.append(text)
-        elif self._losses == _MOST_TOLD + 1 and self._state is State.RECONNECTING:
-            self._reader.notes.append(f"{self.source} comes and goes: no more is said of it")
+        elif self._losses == _MAX_NOTED_LOSSES + 1 and self._state is State.RECONNECTING:
+            self._reader.notes.append(
+                f"{self.source} comes and goes: further losses are not noted here"
+            )
 
     def _give_up(self, stalled: bool) -> None:
-        """Says how the source ended, and ends the capture. Holds the lock."""
+        """Notes how the source ended, and ends the capture. Holds the lock."""
         declared = self.frame_count
+        missing = declared - self._read
+        is_lost = self._state is State.RECONNECTING
+        silent_s = time.monotonic() - self._arrived_at
         note = ""
-        if self._state is State.RECONNECTING:
-            away_s = time.monotonic() - self._arrived_at
-            self._has_become(SourceStatus.LOST, self._last_time_s + away_s)
-            note = f"did not come back within {away_s:.3g} s: taken as its end"
+        if is_lost:
+            note = f"did not come back within {silent_s:.3g} s: taken as its end"
         elif stalled:
-            self._has_become(SourceStatus.LOST, self._last_time_s)
             note = f"sent no picture for {self._stall_timeout_s:g} s: taken as its end"
-        # Headers are often one or two off, which is not worth a word.
-        elif declared - self._read > max(2, 0.02 * declared):
+        elif missing > max(_MISSING_FRAMES, _MISSING_PART * declared):
             note = (
                 f"ended after {self._read} of {declared} declared frames: its header may overstate "
                 "them, or the file is cut short"
             )
+        if is_lost or stalled:
+            self._set_status(SourceStatus.LOST, self._last_time_s + silent_s)
         if note:
             self._reader.notes.append(f"{self.source} {note}")
         self._stopping = True
@@ -566,14 +590,14 @@ class Capture:
         self._changed.notify_all()
 
     def _last_outage(self, state: State) -> Outage | None:
-        """The outage in which the source is when it ends in a state. Holds the lock."""
+        """The outage that lasts until the capture ends in a state, if any. Holds the lock."""
         if not self.live or self._read == 0:
             return None
         silent_s = time.monotonic() - self._arrived_at
         is_lost = self._state is State.RECONNECTING
         if not is_lost and silent_s <= _SILENT_S:
             return None
-        # Whoever closes it does not wait for what it would have come to.
+        # When someone closes a silent source, it is not known whether it would have been lost.
         reason = (
             GapReason.SOURCE_LOST if is_lost or state is not State.CLOSED else GapReason.NO_FRAMES
         )

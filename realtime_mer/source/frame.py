@@ -9,14 +9,18 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One frame as it left the source. Crosses threads, so nothing in it is ever changed.
+    """One frame as it left the source. It crosses threads, so nothing in it ever changes.
 
     Attributes:
         index: Number of the frame in the source, from 0; dropped frames keep their numbers.
-        time_s: Seconds since the source's first frame, in the source's own clock (a file:
-            presentation time; a live source: time of capture).
+        time_s: Seconds since the source's first frame, in the source's own clock (file:
+            presentation time; live source: time of capture).
         image: (height, width, 3) uint8, BGR, C-contiguous and not writeable.
-        captured_at: `time.monotonic()` when the frame was in hand; latency is counted from it.
+        captured_at: `time.monotonic()` when the picture was taken (file: read); latency counts
+            from it.
+
+    Raises:
+        ValueError: `image` has another shape or type.
     """
 
     index: int

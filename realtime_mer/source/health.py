@@ -11,37 +11,42 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from realtime_mer.results import GapReason, SourceStatus
+from realtime_mer.results import GapReason
 
 LEAST_FPS = 25
 """Micro-expressions last 1/25 to 1/2 s: a slower source has no frame of the shortest ones."""
 
-# Webcam recordings hold single duplicates; sensor noise makes any other frame differ.
+# Chosen by judgement: webcam recordings hold single duplicates; apart from these, sensor noise
+# makes every frame differ from the one before.
 _FROZEN_S = 1.0
-# What is judged is the luminance of so many samples across the shorter side, 9 pixels apart at
-# 1080p: what moves without touching one of them is smaller than anything we look for.
+# Pictures are judged by the luminance of this many samples across the shorter side, 9 pixels apart
+# at 1080p: motion that touches none of them is smaller than anything we look for.
 _SAMPLES = 120
-# Mean and spread of the luminance of a covered lens or an empty signal; limited-range video has its
-# black at 16. The second figure of a pair ends the condition.
+# Mean and spread of the luminance of a covered lens or an empty signal; black of limited-range
+# video is 16. In these pairs the first value starts the condition and the second ends it, so that
+# an alert does not flicker. The durations are chosen by judgement.
 _BLACK_MEAN = (20, 28)
 _BLACK_SPREAD = (4, 8)
 _BLACK_S = (0.5, 0.2)
-# Too dark is what does not reach this luminance, about 1/20 of the light of white, in its brightest
-# 3 %: a face 100 px wide is 4 % of 640 x 480. Cameras take a second or two to adapt to the light.
+# A picture is too dark if its brightest 3 % do not reach this luminance, about 1/20 of the light of
+# white: a face 100 px wide covers 4 % of 640 x 480. Cameras take a second or two to adapt to the
+# light.
 _DARK = (60, 72)
 _BRIGHTEST = 0.03
 _DARK_S = (2.0, 1.0)
-# The rate is that of the last seconds, and judged once there are so many.
+# The rate is measured over the last seconds, and judged once that many have passed.
 _RATE_WINDOW_S = 2.0
-# It is the median over so many frame periods: single ones are halved and doubled by a network that
-# hands over frames in pairs, and one hiccup must not count.
+# Median over this many frame periods: a network that delivers frames in pairs halves and doubles
+# single ones, and one hiccup must not count.
 _RATE_SPAN = 10
 _RATE_EVERY_S = 0.2
-# 25 fps, as it is measured, is not below 25.
+_MAX_FPS = 250
+# Measured rates vary a little, and a source of 25 fps is not slow. Chosen by judgement.
 _SLOW_FPS = (LEAST_FPS - 0.7, LEAST_FPS - 0.3)
 _SLOW_S = (0.5, 0.5)
+# Relative error from which a declared rate is worth a note; chosen by judgement.
 _WRONG_RATE = 0.2
-_MOST_OUTAGES = 1000
+_MAX_OUTAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ class Outage:
 
     Attributes:
         start_s: Time of the last good frame.
-        end_s: Time of the next good one; where none came, of the end.
-        reason: SOURCE_LOST, PICTURE_FROZEN or PAUSED; NO_FRAMES of a source that was silent but
-            not yet lost when it was closed.
+        end_s: Time of the next good one; if none came, of the end.
+        reason: SOURCE_LOST, PICTURE_FROZEN or PAUSED; NO_FRAMES if the source was silent, but not
+            yet lost, when it was closed.
     """
 
     start_s: float
@@ -61,57 +66,58 @@ class Outage:
 
 
 class Outages:
-    """Outages that are over, until they are taken, and the one that goes on.
+    """Outages that have ended, until they are taken, and the ongoing one.
 
-    Of very many the oldest are forgotten. One thread may add while others take and close.
+    The number kept is bounded: the oldest are forgotten. One thread may add while others take and
+    close.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._over: deque[Outage] = deque(maxlen=_MOST_OUTAGES)
-        self._open: Outage | None = None
+        self._ended: deque[Outage] = deque(maxlen=_MAX_OUTAGES)
+        self._ongoing: Outage | None = None
         self._closed = False
 
-    def go_on(self, outage: Outage | None) -> None:
-        """The outage that goes on, so far; None if there is none."""
+    def set_ongoing(self, outage: Outage | None) -> None:
+        """Records the ongoing outage as it is so far; None if there is none."""
         with self._lock:
-            self._open = None if self._closed else outage
+            self._ongoing = None if self._closed else outage
 
     def add(self, outage: Outage) -> None:
-        """An outage that is over; the one that went on is no more."""
+        """Records an outage that has ended, in place of the ongoing one."""
         with self._lock:
             if not self._closed:
-                self._over.append(outage)
-            self._open = None
+                self._ended.append(outage)
+            self._ongoing = None
 
     def end(self) -> None:
-        """The outage that goes on is over as it stands."""
+        """Ends the ongoing outage as it is so far."""
         with self._lock:
             self._end()
 
     def close(self, last: Outage | None = None) -> None:
-        """The session is over, and what goes on with it; nothing more is recorded.
+        """Ends the ongoing outage with the session; nothing more is recorded.
 
         Args:
-            last: The outage that the source was in.
+            last: The outage in which the source was, if it was in one.
         """
         with self._lock:
             self._end()
             if last is not None and not self._closed:
-                self._over.append(last)
+                self._ended.append(last)
             self._closed = True
 
     def take(self) -> tuple[Outage, ...]:
         """The outages that have ended since the last call."""
         with self._lock:
-            taken = tuple(self._over)
-            self._over.clear()
+            taken = tuple(self._ended)
+            self._ended.clear()
             return taken
 
     def _end(self) -> None:
-        if self._open is not None:
-            self._over.append(self._open)
-            self._open = None
+        if self._ongoing is not None:
+            self._ended.append(self._ongoing)
+            self._ongoing = None
 
 
 class _Condition:
@@ -142,10 +148,10 @@ class _Stillness:
         self._first_s = self._last_s = 0.0
 
     def update(self, sample: np.ndarray, time_s: float) -> Outage | None:
-        """Takes the next picture; the outage that it ends, if one was."""
+        """Takes the next picture; returns the outage that it ends, if there was one."""
         ended = None
         if self._before is None or not np.array_equal(sample, self._before):
-            ended = Outage(self._first_s, time_s, GapReason.PICTURE_FROZEN) if self.holds else None
+            ended = self.outage_until(time_s)
             self._first_s = time_s
         self._before, self._last_s = sample, time_s
         return ended
@@ -156,8 +162,11 @@ class _Stillness:
 
     @property
     def outage(self) -> Outage | None:
-        """The outage that goes on, up to the last picture, if there is one."""
-        return Outage(self._first_s, self._last_s, GapReason.PICTURE_FROZEN) if self.holds else None
+        """The ongoing outage up to the last picture, if there is one."""
+        return self.outage_until(self._last_s)
+
+    def outage_until(self, end_s: float) -> Outage | None:
+        return Outage(self._first_s, end_s, GapReason.PICTURE_FROZEN) if self.holds else None
 
 
 class _Light:
@@ -176,8 +185,8 @@ class _Light:
             time_s,
         )
         counts = cv2.calcHist([sample], [0], None, [256], [0, 256]).ravel()
-        most = (1 - _BRIGHTEST) * sample.size
-        bright = int(np.searchsorted(np.cumsum(counts), most))
+        darker = (1 - _BRIGHTEST) * sample.size
+        bright = int(np.searchsorted(np.cumsum(counts), darker))
         dark = self._dark.update(bright < _DARK[0] and not black, bright > _DARK[1], time_s)
         return "black picture" if black else "too dark" if dark else None
 
@@ -186,8 +195,7 @@ class _Rate:
     """Measures how often frames come, by their times."""
 
     def __init__(self) -> None:
-        # As many as 250 fps give within the window.
-        self._times: deque[float] = deque(maxlen=int(250 * _RATE_WINDOW_S))
+        self._times: deque[float] = deque(maxlen=int(_MAX_FPS * _RATE_WINDOW_S))
         self._slow = _Condition(_SLOW_S)
         self._begun_s = self._measured_s = -math.inf
         self.fps = 0.0
@@ -211,46 +219,38 @@ class _Rate:
         length_s = float(np.median(times[span:] - times[:-span]))
         return span / length_s if length_s > 0 else 0.0
 
-    def known(self, time_s: float) -> bool:
-        """True once there are enough frames for a judgement."""
+    def is_known(self, time_s: float) -> bool:
+        """Whether there are enough frames to judge the rate."""
         return time_s - self._begun_s >= _RATE_WINDOW_S and len(self._times) > _RATE_SPAN
 
-    def slow(self, time_s: float) -> bool:
+    def is_slow(self, time_s: float) -> bool:
         return self._slow.update(self.fps < _SLOW_FPS[0], self.fps > _SLOW_FPS[1], time_s)
 
 
 class SourceHealth:
     """Watches the frames of one source and says what is wrong with them.
 
-    Fed by one thread; `alerts` and `fps` may be read by any.
+    One thread feeds it; any thread may read `alerts`, `fps` and `is_frozen`.
 
     Args:
         name: The source as it may be shown.
-        live: Pictures are judged too. Of a recording only the times are, for what it shows cannot
-            be helped any more.
-        note: Takes what the user should be told once, a sentence each.
-        outages: Where spells of a frozen picture are recorded, from when they are noticed.
-        has_become: Called with each change of status and its time in the source's clock.
+        live: Pictures are judged too. Of a recording only the times are, since nobody can improve
+            its pictures any more.
+        note: Takes what the user should know, each kind of it once, a sentence each.
+        outages: Where spells of a frozen picture are recorded, from the moment they are noticed.
 
     Attributes:
         alerts: What is wrong now, a few words each.
     """
 
     def __init__(
-        self,
-        name: str,
-        live: bool,
-        note: Callable[[str], None],
-        outages: Outages,
-        has_become: Callable[[SourceStatus, float], None] = lambda status, time_s: None,
+        self, name: str, live: bool, note: Callable[[str], None], outages: Outages
     ) -> None:
         self.alerts: tuple[str, ...] = ()
         self._name, self._live = name, live
         self._note = note
         self._outages = outages
-        self._has_become = has_become
-        self._is_frozen = False
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
         self._still, self._light, self._rate = _Stillness(), _Light(), _Rate()
 
     @property
@@ -258,77 +258,79 @@ class SourceHealth:
         """Frames a second by their times, over the last 2 s; 0 before the second frame."""
         return self._rate.fps
 
-    def see(self, image: np.ndarray, time_s: float, declared_fps: float) -> None:
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a live source has sent the same picture for more than a second."""
+        return self._still.holds
+
+    def update(self, image: np.ndarray, time_s: float, declared_fps: float) -> None:
         """Takes the next frame.
 
         Args:
             image: (height, width, 3) uint8, BGR.
             time_s: Its time in the source's clock.
-            declared_fps: What the source says of its rate; 0 where it says nothing.
+            declared_fps: The rate that the source declares; 0 if it declares none.
         """
         alerts = self._judge_picture(image, time_s) if self._live else []
         self._rate.update(time_s)
-        if self._rate.known(time_s):
-            slow = self._rate.slow(time_s)
+        if self._rate.is_known(time_s):
+            slow = self._rate.is_slow(time_s)
             if slow:
                 alerts.append(f"{self._rate.fps:.0f} fps: below {LEAST_FPS}")
-            self._tell_rate(slow, declared_fps)
+            self._note_rate(slow, declared_fps)
         self.alerts = tuple(alerts)
 
-    def lost(self) -> None:
-        """The frames end here; those that may come later do not continue them."""
+    def restart(self) -> None:
+        """The source was lost: frames that may come later do not continue those so far."""
         self._outages.end()
         self._still, self._light, self._rate = _Stillness(), _Light(), _Rate()
-        self._is_frozen = False
         self.alerts = ()
 
-    def ended(self, declared_fps: float) -> None:
-        """The source is at its end: a recording that was too short to judge is judged now."""
+    def end(self, declared_fps: float) -> None:
+        """The source has ended: a recording that was too short to judge is judged now."""
         if not self._live and self._rate.fps:
-            self._tell_rate(self._rate.fps < _SLOW_FPS[0], declared_fps)
-        self.lost()
+            self._note_rate(self._rate.fps < _SLOW_FPS[0], declared_fps)
+        self.restart()
 
     def _judge_picture(self, image: np.ndarray, time_s: float) -> list[str]:
         step = max(1, min(image.shape[:2]) // _SAMPLES)
         sample = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_BGR2GRAY)
         if outage := self._still.update(sample, time_s):
             self._outages.add(outage)
-        self._outages.go_on(self._still.outage)
-        if self._is_frozen != self._still.holds:
-            self._is_frozen = self._still.holds
-            status = SourceStatus.FROZEN if self._is_frozen else SourceStatus.RECOVERED
-            self._has_become(status, time_s)
+        self._outages.set_ongoing(self._still.outage)
         alerts = []
         light = self._light.update(sample, time_s)
         if light is not None:
             alerts.append(light)
-            self._tell(light, _LIGHT_NOTES[light])
+            self._note_once(light, _LIGHT_NOTES[light])
         if self._still.holds:
             alerts.append(GapReason.PICTURE_FROZEN.value)
-            self._tell(
+            self._note_once(
                 "picture frozen",
-                "{} sends the same picture over and over: if it stays so, start the camera or its "
-                "sender anew",
+                "{} sends the same picture over and over: if it goes on, restart the camera or its "
+                "sender",
             )
         return alerts
 
-    def _tell_rate(self, slow: bool, declared_fps: float) -> None:
+    def _note_rate(self, slow: bool, declared_fps: float) -> None:
         fps = self._rate.fps
         wrong = declared_fps > 0 and abs(fps - declared_fps) > _WRONG_RATE * declared_fps
-        says = f" and says {declared_fps:.4g}" if wrong else ""
+        declares = f" and declares {declared_fps:.4g}" if wrong else ""
         if slow:
             remedy = _FASTER if self._live else "record at 25 fps or more, better at 60"
-            self._tell(
+            self._note_once(
                 "rate",
-                f"{{}} gives {fps:.3g} fps{says}. Micro-expressions last 1/25 to 1/2 s: below "
+                f"{{}} gives {fps:.3g} fps{declares}. Micro-expressions last 1/25 to 1/2 s: below "
                 f"{LEAST_FPS} fps many are missed; {remedy}",
             )
         elif wrong and fps >= _SLOW_FPS[0]:
-            self._tell("rate", f"{{}} gives {fps:.3g} fps{says}: what is measured is used")
+            self._note_once(
+                "rate", f"{{}} gives {fps:.3g} fps{declares}: the measured rate is used"
+            )
 
-    def _tell(self, what: str, text: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _note_once(self, kind: str, text: str) -> None:
+        if kind not in self._noted:
+            self._noted.add(kind)
             self._note(text.format(self._name))
 
 
@@ -338,6 +340,6 @@ _FASTER = (
 )
 _LIGHT_NOTES = {
     "black picture": "{} shows a black picture: open its cover or privacy switch",
-    "too dark": "{} shows a dark picture: cameras then expose longer and add noise, and short "
-    "motion is lost in both; put a light in front of the face",
+    "too dark": "{} shows a dark picture: cameras then expose longer and add noise, and both hide "
+    "short motion; put a light in front of the face",
 }

@@ -15,8 +15,8 @@ _OPAQUE_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9._~+/=-]{16,}")
 def redacted(source: str) -> str:
     """Returns the source as it may be shown, logged and put into messages.
 
-    Of an address, `user:password@` and the values of token-like query parameters are replaced.
-    Characters that a terminal would obey are escaped in any source.
+    In an address, `user:password@` and the values of token-like query parameters are replaced. In
+    any source, control characters that a terminal would execute are escaped.
 
     Example:
         >>> redacted("rtsp://admin:1234@10.0.0.2/live?token=abc&profile=1")
@@ -34,8 +34,8 @@ def _without_credentials(url: str) -> str:
     scheme, rest = url.split("://", 1)
     head = re.split(r"[?#]", rest, maxsplit=1)[0]
     host_and_port = head.split("/", 1)[0]
-    # Passwords are not always percent-encoded as they should be. A port that is no number is a
-    # piece of one that holds "/", "?" or "#": then everything up to the last "@" is in doubt.
+    # Passwords are not always percent-encoded as they should be. If the port is no number, it is
+    # the start of a password with a "/", "?" or "#": redact everything up to the last "@".
     if "@" not in host_and_port and re.search(r":(?!\d*$|[0-9a-f:]*\]:?\d*$)", host_and_port):
         head = rest
     userinfo, at, _ = head.rpartition("@")

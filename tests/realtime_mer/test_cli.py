@@ -94,7 +94,7 @@ def test_help_names_every_option(capsys):
         (["--no-such-option"], ["--no-such-option", "--help"]),
         (["0", "one too many"], ["one too many", "--help"]),
         (["--log"], ["--log", "--help"]),
-        (["0", "--fps", "30", "--headless"], ["--fps is for recordings", "0 is live"]),
+        (["0", "--fps", "30", "--headless"], ["frame rate (fps) is for recordings", "0 is live"]),
         (["--demo", "clip.mp4"], ["--demo", "'clip.mp4'", "leave out"]),
         (["--demo", "--fps", "25"], ["--demo", "--fps", "leave out"]),
     ],

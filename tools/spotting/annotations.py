@@ -53,7 +53,7 @@ from pathlib import Path
 
 from realtime_mer.errors import InputError
 from realtime_mer.results import Interval
-from realtime_mer.source.reader import IMAGE_SUFFIXES
+from realtime_mer.source.image_folder import IMAGE_SUFFIXES
 from tools.spotting.figures import TrueEvent
 
 # What else an emotion is called (others, confused, helpless, ...) is no label.

@@ -39,7 +39,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.writable import check_distinct, check_writable
 from realtime_mer.session.recognizer import Recognizer
-from realtime_mer.source.reader import quiet_opencv
+from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.spotting.spotter import SpotterModel
 from tools.spotting.annotations import Annotation, Recording, read_data_set, read_truth
 from tools.spotting.figures import Figures, Result, figures, match, megc_figures

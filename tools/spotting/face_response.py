@@ -1,7 +1,7 @@
 """What the runtime's flow finds of a motion on a given face.
 
-Flow shrinks and blurs a motion, differently where skin has texture and where it has none. How, is
-measured on the face itself, moved by the motion.
+Flow shrinks and blurs a motion, differently where skin has texture and where it has none. By how
+much is measured on a picture of the face itself, moved by the motion.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import numpy as np
 from realtime_mer.spotting.cell_flow import FACE_GRID, CellFlow
 from realtime_mer.spotting.motion import FACE_CELLS, RigidMotion, region_means, texture_trust
 
-# Displacement at which a response is measured; smaller and larger ones are taken in proportion.
+# Displacement at which a response is measured; smaller and larger ones are taken as proportional.
+# In the middle of what a micro-expression does, 0.8 to 4 px.
 _PEAK_PX = 2.0
+# An empty second map: `remap` also takes None, but its types do not say so.
+_NO_MAP = np.empty(0)
 
 
 class FaceResponse:
@@ -21,7 +24,7 @@ class FaceResponse:
 
     Args:
         face: (224, 224) uint8, a canonical face.
-        clean: Likewise, without sensor noise, which does not move with the skin.
+        clean: The same without sensor noise, which does not move with the skin.
         landmarks: (478, 3) of the canonical face.
     """
 
@@ -32,7 +35,7 @@ class FaceResponse:
         self._landmarks = landmarks
 
     def __call__(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is found of a field (224, 224, 2) whose largest displacement is about 1.
+        """The response to a field (224, 224, 2) whose largest displacement is about 1.
 
         Returns:
             Displacement of the regions (18, 2) and of the face's cells (FACE_CELLS, 2), float32.
@@ -45,13 +48,17 @@ class FaceResponse:
         return cv2.remap(
             self._clean,
             FACE_GRID - field.astype(np.float32),
-            None,
+            _NO_MAP,
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
 
     def of(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far regions and cells seem to have gone in a picture (224, 224) of the clean face."""
+        """The displacements that flow finds between the clean face and a picture (224, 224) of it.
+
+        Returns:
+            As of a call.
+        """
         flow, _ = self._rigid.remove(self._flow(picture) - self._start)
         regions, _ = region_means(self._landmarks, self._rigid.weights, flow)
         return regions, flow[FACE_CELLS].astype(np.float32)

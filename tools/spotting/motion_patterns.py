@@ -1,8 +1,9 @@
 """Patterns of motion that tell micro-expressions from what a face does by itself.
 
-Of all sums of the cells' displacements, those in which the responses to micro-expressions vary most
-for what natural motion varies: the generalised eigenvectors of the two covariances, a bank of
-matched filters. Half of them are the same on a mirrored face, half change their sign.
+A pattern is a weighted sum of the cells' displacements. The patterns chosen are those in which the
+responses to micro-expressions vary most relative to natural motion: the generalised eigenvectors of
+the two covariances, a bank of matched filters. On a mirrored face half of them keep their sign and
+half change it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from realtime_mer.spotting.signals import PATTERN_SHAPE, PATTERNS
 from tools.spotting.face_response import FaceResponse
 
 # What a pattern's coefficient is multiplied by on a mirrored face.
-PARITY = np.repeat(np.float32([1, -1]), PATTERNS // 2)
-# The time over which natural motion is looked at: a micro-expression's rise.
+PARITY = np.repeat(np.array([1, -1], np.float32), PATTERNS // 2)
+# Natural motion is taken over the rise of a micro-expression, at so many moments of each clip.
 _RISE_S = 0.2
 _MOMENTS = 120
-# The liveliest moments of each clip are blinks and speech, which no linear filter keeps out.
+# The liveliest 5 % of moments are blinks and speech, which no linear filter keeps out.
 _USUAL = 0.95
 _RESPONSES_A_FACE = 30
-# Part of the natural variance that is added to every cell's: what was never seen may happen.
+# Share of the mean natural variance that is added to every cell's: rare motions happen too.
 _RIDGE = 0.1
 _ROWS, _COLUMNS = np.divmod(FACE_CELLS, CELLS)
 _MIRROR = np.searchsorted(FACE_CELLS, _ROWS * CELLS + 30 - _COLUMNS)
@@ -34,11 +35,11 @@ _MIRROR = np.searchsorted(FACE_CELLS, _ROWS * CELLS + 30 - _COLUMNS)
 
 def mirrored_cells(cells: np.ndarray) -> np.ndarray:
     """Displacements (..., FACE_CELLS, 2) of the mirrored face."""
-    return cells[..., _MIRROR, :] * np.float32([-1, 1])
+    return cells[..., _MIRROR, :] * np.array([-1, 1], np.float32)
 
 
 def natural_motions(path: Path, rng: np.random.Generator) -> np.ndarray:
-    """(n, FACE_CELLS, 2) what cells of a face do by themselves within 0.2 s; n may be 0.
+    """(n, FACE_CELLS, 2) displacements of a face's cells within 0.2 s by itself; n may be 0.
 
     Args:
         path: Signals of `tools/spotting/synthesize.py` without motions in them.
@@ -46,10 +47,13 @@ def natural_motions(path: Path, rng: np.random.Generator) -> np.ndarray:
     """
     with np.load(path, allow_pickle=False) as signals:
         times, cells = signals["time_s"], signals["cells"]
+        stream = np.cumsum(signals["restarted"])
     starts = rng.uniform(times[0], times[-1] - _RISE_S, _MOMENTS)
     first = np.searchsorted(times, starts)
     last = np.searchsorted(times, starts + _RISE_S).clip(0, len(times) - 1)
-    moved = cells[last].astype(np.float32) - cells[first].astype(np.float32)
+    # Displacements count from where the face last started afresh.
+    together = stream[first] == stream[last]
+    moved = cells[last[together]].astype(np.float32) - cells[first[together]].astype(np.float32)
     moved = moved[np.isfinite(moved).all((1, 2))]
     size = np.linalg.norm(moved, axis=(1, 2))
     return moved[size <= np.quantile(size, _USUAL)] if len(moved) else moved
@@ -60,9 +64,9 @@ def patterns_between(natural: np.ndarray, responses: np.ndarray) -> np.ndarray:
 
     Args:
         natural: (n, FACE_CELLS, 2) natural motions.
-        responses: (m, FACE_CELLS, 2) what is found of micro-expressions.
+        responses: (m, FACE_CELLS, 2) responses to micro-expressions.
     """
-    kept = []
+    halves = []
     for sign in (1, -1):
 
         def covariance(moved: np.ndarray, sign: int = sign) -> np.ndarray:
@@ -73,11 +77,11 @@ def patterns_between(natural: np.ndarray, responses: np.ndarray) -> np.ndarray:
         noise += _RIDGE * np.trace(noise) / len(noise) * np.eye(len(noise))
         size = len(noise)
         first = size - PATTERNS // 2
-        found = eigh(signal, noise, subset_by_index=(first, size - 1))[1].T[::-1]
-        # Where responses span fewer directions, the rest is arbitrary, but not its parity.
-        found = found.reshape(-1, len(FACE_CELLS), 2)
-        kept.append((found + sign * mirrored_cells(found)).reshape(len(found), -1) / 2)
-    patterns = np.concatenate(kept).T.astype(np.float32)
+        vectors = eigh(signal, noise, subset_by_index=(first, size - 1))[1].T[::-1]
+        # If the responses span fewer directions, the other vectors are arbitrary: force the parity.
+        vectors = vectors.reshape(-1, len(FACE_CELLS), 2)
+        halves.append((vectors + sign * mirrored_cells(vectors)).reshape(len(vectors), -1) / 2)
+    patterns = np.concatenate(halves).T.astype(np.float32)
     assert patterns.shape == PATTERN_SHAPE
     return np.ascontiguousarray(patterns)
 
@@ -85,29 +89,29 @@ def patterns_between(natural: np.ndarray, responses: np.ndarray) -> np.ndarray:
 def find_patterns(
     files: list[Path], fields: list[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """`PATTERN_SHAPE` float32 patterns for micro-expressions on faces.
+    """`PATTERN_SHAPE` float32 patterns for micro-expressions on the faces of clips.
 
     Args:
         files: Signals of `tools/spotting/synthesize.py`.
-        fields: (224, 224, 2) each, motions of micro-expressions.
+        fields: (224, 224, 2) each, rises of micro-expressions.
         rng: Picks moments and motions.
 
     Raises:
-        InputError: No face moved by itself.
+        InputError: All clips have motions hidden in them.
     """
     natural, responses = [], []
     for file in files:
         with np.load(file, allow_pickle=False) as signals:
-            moves_by_itself = not len(signals["events"])
+            is_natural = not len(signals["events"])
             face = FaceResponse(signals["face"], signals["clean"], signals["landmarks"])
-        if moves_by_itself:
+        if is_natural:
             natural.append(natural_motions(file, rng))
         for i in rng.integers(len(fields), size=_RESPONSES_A_FACE):
             responses.append(face(fields[i])[1])
     moved = np.concatenate(natural) if natural else np.zeros((0, len(FACE_CELLS), 2))
     if not len(moved):
         raise InputError(
-            "in none of the signals a face moves by itself alone: "
-            "tools/spotting/synthesize.py makes such in even takes"
+            "all clips have motions hidden in them: add clips without, "
+            "which tools/spotting/synthesize.py makes in even takes"
         )
     return patterns_between(moved, np.array(responses))

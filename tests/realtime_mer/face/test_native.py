@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def run_child(code: str, redirect: str = "") -> subprocess.CompletedProcess:
-    script = "import os, sys, threading\nfrom realtime_mer.native import silenced_stderr\n" + code
+    script = (
+        "import os, sys, threading\nfrom realtime_mer.face.native import silenced_stderr\n" + code
+    )
     command = ["sh", "-c", f'exec "$0" "$@" {redirect}', sys.executable, "-c", script]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 

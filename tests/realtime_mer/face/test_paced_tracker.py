@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from realtime_mer.face.paced_tracker import PacedTracker, SourceRate, between
+from realtime_mer.face.paced_tracker import PacedTracker, SourceRate, interpolated
 from realtime_mer.face.tracker import TrackedFace
 from realtime_mer.source.frame import Frame
 
@@ -90,7 +90,7 @@ def test_the_last_frames_are_tracked_though_none_comes_after():
     ],
 )
 def test_only_a_face_that_is_on_both_sides_is_interpolated(before, after, known):
-    assert [face.identity for face in between(before, after, 0.5)] == known
+    assert [face.identity for face in interpolated(before, after, 0.5)] == known
 
 
 def test_lost_face_is_absent_until_it_is_seen():

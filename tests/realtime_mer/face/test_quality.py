@@ -9,7 +9,12 @@ from realtime_mer.face.quality import face_quality, turned_deg
 from realtime_mer.face.registration import CanonicalFace, Registration
 from realtime_mer.face.tracker import FaceTracker
 from realtime_mer.source.frame import Frame
-from realtime_mer.spotting.motion import RegionalMotion
+from realtime_mer.spotting.motion import EXPRESSIVE, RegionalMotion
+
+
+def trust_in(face: CanonicalFace, blink: float = 0.0, jaw_open: float = 0.0) -> float:
+    motion = RegionalMotion()(face, 0.0, blink, jaw_open)
+    return float(motion.trust[:EXPRESSIVE].mean())
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +23,9 @@ def quality_of(landmark_model):
         with FaceTracker(landmark_model) as tracker:
             (tracked,) = tracker.track(Frame(0, 0.0, np.ascontiguousarray(picture), 0.0))
         face = Registration()(picture, tracked.landmarks, 0.0)
-        motion = RegionalMotion()(face, 0.0, tracked.blink, tracked.jaw_open)
+        trust = trust_in(face, tracked.blink, tracked.jaw_open)
         size = picture.shape[1], picture.shape[0]
-        return face_quality(corners(tracked), size, face, motion)
+        return face_quality(corners(tracked.landmarks), size, face, trust)
 
     return quality
 
@@ -50,7 +55,7 @@ def test_what_spoils_a_face_lowers_it(quality_of, astronaut, spoil, lowest, high
 
 @pytest.mark.parametrize("axis", [1, 0], ids=["sideways", "nodding"])
 def test_turned_head_lowers_it(astronaut_face, astronaut_tracked, astronaut, axis):
-    motion = RegionalMotion()(astronaut_face, 0.0, 0.0, 0.0)
+    trust = trust_in(astronaut_face)
     size = astronaut.shape[1], astronaut.shape[0]
 
     def turned(degrees: float) -> CanonicalFace:
@@ -61,7 +66,7 @@ def test_turned_head_lowers_it(astronaut_face, astronaut_tracked, astronaut, axi
         return CanonicalFace(astronaut_face.grey, points, astronaut_face.matrix)
 
     def quality(degrees: float) -> float:
-        return face_quality(corners(astronaut_tracked), size, turned(degrees), motion)
+        return face_quality(corners(astronaut_tracked.landmarks), size, turned(degrees), trust)
 
     assert turned_deg(turned(0).landmarks) < 10
     assert quality(0) == 1

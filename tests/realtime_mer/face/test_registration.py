@@ -190,7 +190,7 @@ def test_what_lies_outside_the_picture_continues_its_border():
 
 
 def test_degenerate_landmarks_are_refused(astronaut):
-    with pytest.raises(ValueError, match="are one"):
+    with pytest.raises(ValueError, match="are the same"):
         Registration()(astronaut, np.full((478, 3), 50.0, np.float32), 0.0)
 
 

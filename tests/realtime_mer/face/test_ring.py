@@ -12,7 +12,7 @@ FPS = 30.0
 
 
 def numbered(number: int) -> CanonicalFace:
-    """A face that can be told from others everywhere in it."""
+    """A face that differs from all others, everywhere in it."""
     return CanonicalFace(
         np.full((224, 224), number % 256, np.uint8),
         np.full((478, 3), number, np.float32),
@@ -50,19 +50,22 @@ def test_the_last_moments_are_kept(count):
 def test_a_fast_source_does_not_shorten_the_time_that_is_kept(fps):
     ring = RingBuffer(1.5, 200)
     for i in range(3 * fps):
-        ring.append(
-            i / fps,
-            CanonicalFace(
-                np.full((224, 224), i % 256, np.uint8),
-                np.full((478, 3), i, np.float32),
-                np.full((2, 3), float(i)),
-            ),
-        )
+        ring.append(i / fps, numbered(i))
     newest_s = (3 * fps - 1) / fps
-    for ago_s in (0.0, 0.1, 0.5, 1.0, 1.45):
+    for ago_s in (0.1, 0.5, 1.0, 1.45, 1.5):
         at_s = float(ring.at(newest_s - ago_s).matrix[0, 0]) / fps
         # Half of the distance at which 200 faces a second lie, and a frame.
         assert at_s == pytest.approx(newest_s - ago_s, abs=0.0025 + 1 / fps)
+    assert ring.at(newest_s).matrix[0, 0] == 3 * fps - 1
+
+
+def test_of_frames_that_come_in_pairs_one_each_is_kept():
+    ring = RingBuffer(1.0, 30.0)
+    times = [k / 10 + late_s for k in range(10) for late_s in (0.0, 0.001)]
+    for i, time_s in enumerate(times):
+        ring.append(time_s, numbered(i))
+    assert [number_of(ring.at(k / 10)) // 2 for k in range(10)] == list(range(10))
+    assert number_of(ring.at(times[-1])) == len(times) - 1
 
 
 @pytest.mark.parametrize(

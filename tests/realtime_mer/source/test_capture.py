@@ -1,11 +1,7 @@
-"""Capture on real files, folders, sockets and threads."""
+"""Capture: what any source becomes, on readers made of arithmetic and over real sockets."""
 
-import contextlib
-import http.server
 import itertools
 import math
-import os
-import queue
 import socket
 import subprocess
 import sys
@@ -18,55 +14,21 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.source import capture as capture_module
-from realtime_mer.source.capture import Capture, State, _Clock
+from realtime_mer.source.capture import Capture, State
 from realtime_mer.source.health import Outage
-from realtime_mer.source.reader import Grab, reader_for
-from realtime_mer.source.redaction import redacted
-
-SIZE = (64, 48)
-
-
-def picture(level: int, channels: int = 3) -> np.ndarray:
-    shape = (SIZE[1], SIZE[0]) if channels == 1 else (SIZE[1], SIZE[0], channels)
-    return np.full(shape, level, np.uint8)
-
-
-def write_video(path, frames=20, fps=25.0, codec="MJPG"):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, SIZE)
-    assert writer.isOpened()
-    for k in range(frames):
-        writer.write(picture(10 * k % 256))
-    writer.release()
-    return path
-
-
-def write_image(path, image):
-    assert cv2.imwrite(str(path), image)
-    return path
-
-
-def level(frame) -> float:
-    return float(frame.image.mean())
-
-
-# Video files
-
-
-@pytest.mark.parametrize(("name", "codec"), [("clip.avi", "MJPG"), ("clip.mp4", "mp4v")])
-def test_every_frame_of_a_file_arrives_with_its_presentation_time(tmp_path, name, codec):
-    path = write_video(tmp_path / name, frames=20, fps=25.0, codec=codec)
-    with Capture(str(path)) as capture:
-        assert (capture.live, capture.size, capture.fps) == (False, SIZE, 25.0)
-        assert capture.frame_count == 20
-        frames = []
-        for frame in capture:
-            time.sleep(0.002)  # slower than decoding: nothing may be dropped
-            frames.append(frame)
-    assert [f.index for f in frames] == list(range(20))
-    assert [f.time_s for f in frames] == pytest.approx([k / 25 for k in range(20)], abs=1e-3)
-    assert [level(f) for f in frames] == pytest.approx([10 * k for k in range(20)], abs=6)
-    assert (capture.frames_read, capture.frames_dropped) == (20, 0)
-    assert (capture.state, capture.notes) == (State.ENDED, ())
+from realtime_mer.source.reader import Grab
+from tests.realtime_mer.source.sources import (
+    PacedReader,
+    ScriptedReader,
+    StreamServer,
+    give,
+    picture,
+    scripted,
+    take,
+    wait_for,
+    waiting,
+    write_video,
+)
 
 
 def test_frames_cannot_be_changed(tmp_path):
@@ -76,240 +38,6 @@ def test_frames_cannot_be_changed(tmp_path):
         frame.image[0, 0] = 0
     with pytest.raises(AttributeError):
         frame.index = 5
-
-
-def test_true_rate_replaces_the_times_of_a_file(tmp_path):
-    path = write_video(tmp_path / "slow_motion.avi", frames=5, fps=25.0)
-    with Capture(path, fps=200) as capture:
-        assert capture.fps == 200
-        assert [f.time_s for f in capture] == pytest.approx([k / 200 for k in range(5)])
-
-
-def test_truncated_video_gives_what_decodes_and_a_note(tmp_path):
-    whole = write_video(tmp_path / "whole.avi", frames=60).read_bytes()
-    path = tmp_path / "cut.avi"
-    path.write_bytes(whole[: len(whole) // 3])
-    with Capture(path) as capture:
-        count = sum(1 for _ in capture)
-        assert 1 <= count < 40
-        assert capture.state is State.ENDED
-        (note,) = capture.notes
-    assert "cut.avi" in note
-    assert f"{count} of 60" in note
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a%03d.avi", "-dash.avi", "http:__x.avi", "с пробелом ü.avi", "a;b|c`d`$e.avi", "file:x.avi"],
-)
-def test_odd_file_names_are_only_names(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    # cv2.VideoWriter would take "%03d" for a pattern, so the file is renamed.
-    write_video(tmp_path / "plain.avi", frames=3).rename(tmp_path / name)
-    with Capture(name) as capture:
-        assert sum(1 for _ in capture) == 3
-
-
-def make_bad(tmp_path, kind):
-    path = tmp_path / f"{kind}.mp4"
-    if kind == "text":
-        path.write_text("not a video\n" * 200)
-    elif kind == "empty":
-        path.touch()
-    elif kind == "no_index":
-        whole = write_video(tmp_path / "whole.mp4", codec="mp4v").read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-    elif kind == "no_frames":
-        write_video(path, frames=0, codec="mp4v")
-    elif kind == "folder_without_pictures":
-        path.mkdir()
-        (path / "notes.txt").write_text("none")
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "picture":
-        return write_image(tmp_path / "picture.png", picture(9))
-    return path
-
-
-BAD = ["missing", "text", "empty", "no_index", "no_frames", "folder_without_pictures", "picture"]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *BAD,
-        pytest.param("fifo", marks=pytest.mark.skipif(os.name == "nt", reason="no FIFOs")),
-    ],
-)
-def test_bad_files_are_named_with_a_remedy(tmp_path, kind):
-    path = make_bad(tmp_path, kind)
-    with pytest.raises(InputError) as raised, Capture(str(path)):
-        pass
-    message = str(raised.value)
-    assert path.name in message
-    assert len(message.split(". ")) >= 2, f"no remedy in: {message}"
-    assert "Traceback" not in message
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_files_print_nothing(tmp_path, kind):
-    path = make_bad(tmp_path, kind)
-    code = (
-        "import sys\n"
-        "from realtime_mer.capture import Capture\n"
-        "from realtime_mer.event import InputError\n"
-        "try:\n"
-        "    with Capture(sys.argv[1]): pass\n"
-        "except InputError: sys.exit(7)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
-
-
-def test_broken_frames_print_nothing(tmp_path):
-    whole = bytearray(write_video(tmp_path / "whole.avi", frames=30).read_bytes())
-    noise = np.random.default_rng(0)
-    first_half = len(whole) // 2  # headers and whole frames
-    for at in noise.integers(first_half, len(whole) - 800, 60):
-        whole[at] ^= 0xFF
-    (tmp_path / "noisy.avi").write_bytes(whole)
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    photo = noise.integers(0, 255, (48, 64, 3), np.uint8)
-    for suffix in (".jpg", ".png", ".webp", ".tif"):
-        data = write_image(folder / f"x{suffix}", photo).read_bytes()
-        (folder / f"x{suffix}").write_bytes(data[: len(data) // 2])
-    code = (
-        "import pathlib, sys\n"
-        "from realtime_mer.capture import Capture\n"
-        "from realtime_mer.reader import _decode\n"
-        "with Capture(sys.argv[1]) as capture: list(capture)\n"
-        "for path in pathlib.Path(sys.argv[2]).iterdir(): _decode(path)\n"
-    )
-    command = [sys.executable, "-c", code, tmp_path / "noisy.avi", folder]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-# Folders of frames
-
-
-def test_folder_is_read_in_natural_order_at_its_rate(tmp_path):
-    for k in (10, 9, 1, 2, 11):
-        write_image(tmp_path / f"img{k}.png", picture(k))
-    (tmp_path / "Thumbs.db").write_text("no picture")
-    write_image(tmp_path / ".hidden.png", picture(200))
-    with Capture(tmp_path, fps=200) as capture:
-        assert (capture.frame_count, capture.fps, capture.live) == (5, 200, False)
-        frames = list(capture)
-    assert [level(f) for f in frames] == [1, 2, 9, 10, 11]
-    assert [f.time_s for f in frames] == pytest.approx([k / 200 for k in range(5)])
-    assert capture.notes == ()
-
-
-def test_unknown_rate_of_a_folder_is_said(tmp_path):
-    write_image(tmp_path / "1.png", picture(1))
-    with Capture(tmp_path) as capture:
-        (note,) = capture.notes
-    assert "30 fps" in note
-    assert "--fps" in note
-
-
-@pytest.mark.parametrize(
-    "image",
-    [picture(77, 1), picture(77, 4), picture(77), np.full((48, 64), 77 * 256, np.uint16)],
-    ids=["grey", "four channels", "bgr", "16 bit"],
-)
-def test_all_pictures_become_bgr(tmp_path, image):
-    write_image(tmp_path / "1.png", image)
-    with Capture(tmp_path, fps=30) as capture:
-        frame = capture.read()
-    assert frame.image.shape == (48, 64, 3)
-    assert level(frame) == pytest.approx(77, abs=1)
-
-
-def test_unreadable_picture_is_named_after_the_good_ones(tmp_path):
-    write_image(tmp_path / "1.png", picture(1))
-    write_image(tmp_path / "2.png", picture(2))
-    (tmp_path / "3.png").write_text("no picture")
-    seen = []
-    with (
-        pytest.raises(InputError, match=r"3\.png"),
-        Capture(tmp_path, fps=30) as capture,
-    ):
-        seen.extend(iter(capture))
-    # The generator was drained frame by frame; both good ones came before the error.
-    assert capture.frames_read == 2
-    assert capture.state is State.FAILED
-
-
-def test_frames_of_another_size_are_refused_by_name(tmp_path):
-    write_image(tmp_path / "1.png", picture(1))
-    write_image(tmp_path / "2.png", np.zeros((20, 30, 3), np.uint8))
-    with (
-        pytest.raises(InputError, match=r"2\.png .* 30 x 20 pixels.* 64 x 48"),
-        Capture(tmp_path, fps=30) as capture,
-    ):
-        list(capture)
-
-
-@pytest.mark.parametrize("fps", [0, -1, math.nan, math.inf])
-def test_impossible_rates_are_refused(tmp_path, fps):
-    with pytest.raises(InputError, match="--fps"):
-        Capture(tmp_path, fps=fps)
-
-
-# Clock
-
-
-@pytest.mark.parametrize(
-    ("positions", "times"),
-    [
-        ([0.5, 0.54, 0.60], [0, 0.04, 0.10]),  # variable rate, and the first frame is the zero
-        ([0, 0, 0, 0], [0, 0.1, 0.2, 0.3]),  # a container without times
-        ([None, None, None], [0, 0.1, 0.2]),
-        ([0, math.nan, 0.25], [0, 0.1, 0.25]),
-        ([math.nan, 5.0, 5.2], [0, 0.1, 0.3]),
-        ([0, 0.1, 0.0, 0.1], [0, 0.1, 0.2, 0.3]),  # times begin anew in the middle
-    ],
-)
-def test_times_always_rise(positions, times):
-    clock = _Clock(fps=10)
-    assert [clock(p) for p in positions] == pytest.approx(times)
-
-
-# Live sources
-
-
-class PacedReader:
-    """A camera made of arithmetic: one frame every `period_s`, for ever or `count` times."""
-
-    name = "paced"
-    fps = 1000.0  # a lie that live times must not follow
-    frame_count = 0
-
-    def __init__(self, period_s=0.01, count=None, live=True):
-        self.period_s = period_s
-        self.live = live
-        self.left = itertools.count() if count is None else iter(range(count))
-        self.notes = []
-        self.closed = threading.Event()
-
-    def open(self):
-        pass
-
-    def read(self):
-        k = next(self.left, None)
-        if k is None:
-            return None
-        time.sleep(self.period_s)
-        return Grab(picture(k % 256), 0.0, time.monotonic())
-
-    def empty(self):
-        return InputError("empty. Mend it.")
-
-    def close(self):
-        self.closed.set()
 
 
 def test_slow_consumer_of_a_live_source_gets_the_newest_frame():
@@ -325,67 +53,6 @@ def test_slow_consumer_of_a_live_source_gets_the_newest_frame():
     assert age < 0.1
     assert capture.frames_dropped > 20
     assert capture.frames_read == 6 + capture.frames_dropped
-
-
-class ScriptedReader:
-    """A camera whose frames come when, and bear the times that, the test says."""
-
-    name = "scripted"
-    live = True
-    fps = 30.0
-    frame_count = 0
-
-    def __init__(self):
-        self.notes = []
-        self.script = queue.Queue()
-        self.zero = time.monotonic()
-
-    def give(self, time_s):
-        image = np.random.default_rng().integers(0, 255, (48, 64, 3), np.uint8)
-        self.script.put(Grab(image, None, self.zero + time_s))
-
-    def open(self):
-        pass
-
-    def read(self):
-        return self.script.get()
-
-    def empty(self):
-        return InputError("empty. Mend it.")
-
-    def close(self):
-        pass
-
-
-@contextlib.contextmanager
-def scripted():
-    reader = ScriptedReader()
-    reader.give(0)
-    with Capture(reader) as capture:
-        capture.read()
-        yield reader, capture
-        reader.script.put(None)
-
-
-def give(reader, capture, *times):
-    count = capture.frames_read + len(times)
-    for time_s in times:
-        reader.give(time_s)
-    wait_for(lambda: capture.frames_read >= count)
-
-
-def wait_for(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def waiting(capture):
-    indices = []
-    while (frame := capture.read(timeout_s=0)) is not None:
-        indices.append(frame.index)
-    return indices
 
 
 def test_hiccup_of_the_consumer_loses_no_frame():
@@ -433,7 +100,7 @@ def test_live_times_always_rise():
     assert times[-1] == pytest.approx(0.06)
 
 
-def test_what_is_wrong_with_a_source_is_told_while_it_holds(monkeypatch):
+def test_alerts_hold_as_long_as_what_is_wrong(monkeypatch):
     monkeypatch.setattr(capture_module, "_SILENT_S", 0.05)
     with scripted() as (reader, capture):
         still = np.full((48, 64, 3), 120, np.uint8)
@@ -571,75 +238,6 @@ def test_pictures_of_another_size_are_scaled_to_the_first():
     assert "64 x 48 to 64 x 49" in note
 
 
-# Streams over a real socket
-
-
-class StreamHandler(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG at 50 fps; the path says how it ends."""
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        if self.path.startswith("/file"):
-            data = self.server.file.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            for k in itertools.count():
-                if k == 15 and "finish" in self.path:
-                    return
-                if k == 15 and "stall" in self.path:
-                    self.server.over.wait(10)
-                    return
-                if self.server.over.is_set():
-                    return
-                data = cv2.imencode(".jpg", picture(k % 256))[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                self.wfile.write(head.encode() + data + b"\r\n")
-                time.sleep(0.02)
-
-
-class StreamServer(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, port=0, file=None):
-        super().__init__(("127.0.0.1", port), StreamHandler)
-        self.over = threading.Event()
-        self.file = file
-        self.url = f"http://admin:hunter2@127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
-
-    def stop(self):
-        self.over.set()
-        self.shutdown()
-        self.server_close()
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = StreamServer(file=tmp_path / "clip.avi")
-    yield server
-    server.stop()
-
-
-def test_stream_is_live_and_timed_by_its_frames(server):
-    with Capture(f"{server.url}/live?token=abc") as capture:
-        assert capture.live
-        assert (capture.size, capture.frame_count) == (SIZE, 0)
-        assert capture.source == f"http://***@127.0.0.1:{server.server_port}/live?token=***"
-        times = [frame.time_s for frame in itertools.islice(capture, 30)]
-    # FFmpeg says 25 fps of such a stream; 50 are sent.
-    assert capture.fps == 0
-    assert np.median(np.diff(times)) == pytest.approx(1 / 50, rel=0.3)
-
-
 def test_stream_that_ends_ends(server):
     with Capture(f"{server.url}/finish", reconnect=False) as capture:
         assert len(list(capture)) >= 5
@@ -671,10 +269,6 @@ def test_silence_before_the_end_is_an_outage(server, monkeypatch):
     (outage,) = capture.take_outages()
     assert (outage.start_s, outage.reason) == (last.time_s, "no frames")
     assert 0.5 < outage.end_s - outage.start_s < 3
-
-
-def take(capture, count):
-    return [capture.read() for _ in range(count)]
 
 
 def test_stream_that_is_cut_goes_on_when_its_server_is_back(server):
@@ -751,7 +345,7 @@ def test_close_does_not_wait_for_a_server_that_accepts_and_is_silent(server):
             peer.close()
 
 
-def test_source_that_comes_and_goes_is_not_told_for_ever():
+def test_source_that_comes_and_goes_is_not_noted_for_ever():
     class Flapping(PacedReader):
         patience_s = math.inf
 
@@ -793,7 +387,7 @@ def test_reader_that_breaks_while_it_is_lost_is_opened_again():
 def test_reopening_prints_nothing(server):
     code = (
         "import sys\n"
-        "from realtime_mer.capture import Capture\n"
+        "from realtime_mer.source.capture import Capture\n"
         "with Capture(sys.argv[1]) as capture:\n"
         "    print('running', flush=True)\n"
         "    while not capture.take_outages(): capture.read(0.05)\n"
@@ -815,83 +409,10 @@ def test_reopening_prints_nothing(server):
         assert secret not in out
 
 
-def test_recording_behind_an_address_loses_no_frame(server):
-    write_video(server.file, frames=20)
-    with Capture(f"{server.url}/file.avi") as capture:
-        assert not capture.live
-        assert len(list(capture)) == 20
-
-
-def test_refused_address_is_named_without_its_credentials(server):
-    url = server.url
-    server.stop()
-    with pytest.raises(InputError) as raised, Capture(f"{url}/live?token=s3cr3t"):
-        pass
-    message = str(raised.value)
-    assert "127.0.0.1" in message
-    for secret in ("hunter2", "admin", "s3cr3t"):
-        assert secret not in message
-
-
-# Kinds of sources
-
-
-@pytest.mark.parametrize("source", ["7", 7, "/dev/video7"])
-def test_absent_camera_names_the_demo(source):
-    with pytest.raises(InputError, match="--demo") as raised, Capture(source):
-        pass
-    assert "7" in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "what"),
-    [("-1", "numbered from 0"), ("gopher://x/y", "not supported"), ("", "empty"), ("a\0b", "name")],
-)
-def test_sources_of_no_kind_are_refused(source, what):
-    with pytest.raises(InputError, match=what):
-        Capture(source)
-
-
-def test_rate_is_for_recordings():
-    with pytest.raises(InputError, match="--fps is for recordings"):
-        Capture("0", fps=30)
-
-
-def test_file_named_like_a_number_is_a_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "plain.avi").rename(tmp_path / "0")
-    assert not reader_for("./0").live
-    assert reader_for("0").live
-
-
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
-        ("clip.avi", "clip.avi"),
-        ("mail@home?token=1.avi", "mail@home?token=1.avi"),  # a file name is no address
-        ("http://host/x", "http://host/x"),
-        ("rtsp://u:p@host:554/x", "rtsp://***@host:554/x"),
-        ("rtsp://u:p@ss@host/x", "rtsp://***@host/x"),
-        ("rtsp://u:pa/ss@host/x", "rtsp://***@host/x"),
-        ("rtsp://u:pa?ss#w@host/x", "rtsp://***@host/x"),
-        ("http://[::1]:80/x", "http://[::1]:80/x"),
-        ("http://h/x?Token=1&profile=2", "http://h/x?Token=***&profile=2"),
-        ("http://h/x?a=1;PASSWORD=2", "http://h/x?a=1;PASSWORD=***"),
-        ("http://h/x?%74oken=1", "http://h/x?%74oken=***"),
-        ("http://h/x?q=eyJhbGciOiJIUzI1NiJ9", "http://h/x?q=***"),
-        ("http://h/x#access_token=1", "http://h/x#access_token=***"),
-        ("evil\x1b[2J\n.avi", "evil\\x1b[2J\\n.avi"),
-        ("bytes\udcff.avi", "bytes\\udcff.avi"),
-    ],
-)
-def test_what_is_shown_of_a_source(source, shown):
-    assert redacted(source) == shown
-
-
 def test_program_ends_at_once_and_cleanly_while_a_stream_stalls(server):
     code = (
         "import sys, time\n"
-        "from realtime_mer.capture import Capture\n"
+        "from realtime_mer.source.capture import Capture\n"
         "with Capture(sys.argv[1]) as capture:\n"
         "    for frame in capture:\n"
         "        if frame.index == 10: break\n"
@@ -901,3 +422,320 @@ def test_program_ends_at_once_and_cleanly_while_a_stream_stalls(server):
     command = [sys.executable, "-c", code, f"{server.url}/stall"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+# Losses and returns, on a reader whose calls take as long as the test says
+
+
+class Unsteady(PacedReader):
+    """A live source: each stay gives three frames and ends.
+
+    Each entry of `returns` says how long opening it again takes, and then its first read.
+    """
+
+    def __init__(self, *returns: tuple[float, float]) -> None:
+        super().__init__(period_s=0.005)
+        self.returns = iter(returns)
+        self.opened = 0
+        self.first_read_s = 0.0
+        self.never = threading.Event()
+
+    def open(self):
+        self.opened += 1
+        self.given = 0
+        if self.opened > 1:
+            open_s, self.first_read_s = next(self.returns, (math.inf, 0.0))
+            self.wait(open_s)
+
+    def read(self):
+        if self.given == 0:
+            self.wait(self.first_read_s)
+        self.given += 1
+        return super().read() if self.given <= 3 else None
+
+    def wait(self, seconds):
+        self.never.wait(None if seconds == math.inf else seconds)
+
+
+@pytest.fixture
+def in_a_hurry(monkeypatch):
+    """Short pauses and an opening timeout of 0.2 s, so that patience is not a matter of minutes."""
+    monkeypatch.setattr(capture_module, "_REOPEN_S", (0.01, 0.02))
+    monkeypatch.setattr(capture_module, "OPEN_TIMEOUT_S", 0.2)
+
+
+def status_names(capture):
+    return [change.status.value for change in capture.take_statuses()]
+
+
+@pytest.mark.parametrize(
+    ("open_s", "read_s"), [(1.8, 0.0), (0.0, 1.8), (1.0, 1.0)], ids=["open", "first read", "both"]
+)
+def test_source_that_takes_long_to_come_back_is_not_given_up(in_a_hurry, open_s, read_s):
+    # Longer than the timeouts of opening and reading together, far less than the patience.
+    reader = Unsteady((open_s, read_s))
+    with Capture(reader, stall_timeout_s=0.1, patience_s=60.0) as capture:
+        frames = list(itertools.islice(capture, 6))
+        reader.never.set()
+    assert [f.index for f in frames] == list(range(6))
+    assert frames[3].time_s - frames[2].time_s > 1.5
+    assert capture.notes[1].startswith("paced is back after ")
+
+
+@pytest.mark.parametrize("patience_s", [0.3, math.inf])
+def test_native_read_that_hangs_for_ever_is_given_up(in_a_hurry, patience_s):
+    class Hanging(Unsteady):
+        def read(self):
+            if self.given == 3:
+                self.never.wait()
+            return super().read()
+
+    reader = Hanging()
+    with Capture(reader, stall_timeout_s=0.1, patience_s=patience_s) as capture:
+        assert len(list(capture)) == 3
+        assert capture.state is State.STALLED
+        assert capture.over
+        reader.never.set()
+    assert reader.opened == 1
+    assert status_names(capture) == ["reconnecting", "lost"]
+
+
+def test_hung_read_takes_no_longer_than_the_patience_allows(monkeypatch):
+    class Hanging(Unsteady):
+        def read(self):
+            if self.given == 3:
+                self.never.wait()
+            return super().read()
+
+    # An opening timeout that would outlast the patience by far.
+    monkeypatch.setattr(capture_module, "OPEN_TIMEOUT_S", 20.0)
+    reader = Hanging()
+    with Capture(reader, stall_timeout_s=0.1, patience_s=0.2) as capture:
+        assert len(list(capture)) == 3
+        reader.never.set()
+    (outage,) = capture.take_outages()
+    assert 0.2 < outage.end_s - outage.start_s < 10
+
+
+@pytest.mark.parametrize("where", ["open", "first read"])
+def test_patience_ends_an_attempt_that_hangs(in_a_hurry, where):
+    reader = Unsteady((math.inf, 0.0) if where == "open" else (0.0, math.inf))
+    with Capture(reader, stall_timeout_s=0.1, patience_s=0.5) as capture:
+        frames = list(capture)
+        assert capture.over
+        reader.never.set()
+    assert len(frames) == 3
+    (outage,) = capture.take_outages()
+    assert 0.5 <= outage.end_s - outage.start_s < 10
+    assert "did not come back within" in capture.notes[-1]
+
+
+def test_hung_read_that_returns_goes_on():
+    reader = ScriptedReader()
+    reader.give(0)
+    with Capture(reader, stall_timeout_s=0.1, patience_s=60.0) as capture:
+        capture.read()
+        while capture.state is State.RUNNING:
+            capture.read(timeout_s=0.1)
+        assert capture.alerts == ("reconnecting",)
+        reader.give(2)
+        assert capture.read().time_s == pytest.approx(2)
+        assert capture.state is State.RUNNING
+        assert status_names(capture) == ["reconnecting", "recovered"]
+        (outage,) = capture.take_outages()
+        reader.script.put(None)
+    assert outage == Outage(0.0, pytest.approx(2), "source lost")
+
+
+def test_source_closed_while_it_is_lost_is_not_opened_again(monkeypatch):
+    monkeypatch.setattr(capture_module, "_REOPEN_S", (0.5, 0.5))
+    reader = Unsteady((0.0, 0.0))
+    with Capture(reader, patience_s=60.0) as capture:
+        wait_for(lambda: capture.state is State.RECONNECTING)
+        wait_for(reader.closed.is_set)
+        capture.close()
+        wait_for(lambda: not capture._thread.is_alive())
+    assert reader.opened == 1
+
+
+# Status
+
+
+def test_loss_and_return_are_status_changes_with_their_times(in_a_hurry):
+    reader = Unsteady((0.0, 0.0))
+    with Capture(reader, patience_s=60.0) as capture:
+        frames = list(itertools.islice(capture, 6))
+        wait_for(lambda: capture.state is State.RECONNECTING)
+        lost, back, lost_again = capture.take_statuses()
+        reader.never.set()
+    assert (lost.status.value, lost.time_s) == ("reconnecting", frames[2].time_s)
+    assert (back.status.value, back.time_s) == ("recovered", frames[3].time_s)
+    assert lost_again.time_s == frames[5].time_s
+
+
+def test_loss_for_good_has_the_time_of_giving_up(in_a_hurry):
+    with Capture(Unsteady(), stall_timeout_s=0.1, patience_s=0.3) as capture:
+        *_, last = capture
+        reconnecting, lost = capture.take_statuses()
+        assert capture.take_statuses() == ()
+        capture._reader.never.set()
+    assert (reconnecting.status.value, reconnecting.time_s) == ("reconnecting", last.time_s)
+    assert lost.status.value == "lost"
+    (outage,) = capture.take_outages()
+    assert lost.time_s == pytest.approx(outage.end_s, abs=0.1)
+
+
+def test_source_that_stalls_and_is_not_opened_again_is_lost():
+    class Silent(Unsteady):
+        def read(self):
+            if self.given == 3:
+                time.sleep(0.1)
+            return super().read()
+
+    with Capture(Silent(), stall_timeout_s=0.1, reconnect=False) as capture:
+        *_, last = capture
+        (lost,) = capture.take_statuses()
+    assert lost.status.value == "lost"
+    assert lost.time_s >= last.time_s + 0.09
+
+
+def still(reader, *times):
+    image = np.full((48, 64, 3), 120, np.uint8)
+    for time_s in times:
+        reader.script.put(Grab(image, None, reader.zero + time_s))
+
+
+def test_frozen_picture_and_its_end_are_status_changes():
+    with scripted() as (reader, capture):
+        still(reader, *(k / 10 for k in range(1, 15)))
+        wait_for(lambda: capture.frames_read == 15)
+        (frozen,) = capture.take_statuses()
+        give(reader, capture, 1.5, 1.6)
+        (recovered,) = capture.take_statuses()
+    assert frozen.status.value == "frozen"
+    assert frozen.time_s == pytest.approx(1.2)  # the first that is more than 1 s after 0.1
+    assert (recovered.status.value, recovered.time_s) == ("recovered", pytest.approx(1.5))
+
+
+def test_frozen_source_that_is_lost_recovers_once(in_a_hurry):
+    reader = ScriptedReader()
+    reader.give(0)
+    with Capture(reader, patience_s=60.0) as capture:
+        still(reader, *(k / 10 for k in range(1, 15)))
+        wait_for(lambda: capture.frames_read == 15)
+        reader.script.put(None)
+        wait_for(lambda: capture.state is State.RECONNECTING)
+        # It comes back as frozen as it went.
+        still(reader, *(2 + k / 10 for k in range(15)))
+        wait_for(lambda: capture.frames_read == 30)
+        assert status_names(capture) == ["frozen", "reconnecting", "recovered", "frozen"]
+        reader.script.put(None)
+
+
+def test_frozen_source_that_hangs_is_not_taken_for_recovered_twice():
+    reader = ScriptedReader()
+    reader.give(0)
+    with Capture(reader, stall_timeout_s=0.1, patience_s=60.0) as capture:
+        still(reader, *(k / 10 for k in range(1, 15)))
+        wait_for(lambda: capture.frames_read == 15)
+        while capture.state is State.RUNNING:
+            capture.read(timeout_s=0.1)
+        # The read that hung brings another picture.
+        reader.give(4)
+        wait_for(lambda: capture.frames_read == 16)
+        assert status_names(capture) == ["frozen", "reconnecting", "recovered"]
+        reader.script.put(None)
+
+
+def test_recordings_have_no_status():
+    class Still(PacedReader):
+        def read(self):
+            grab = super().read()
+            return grab and grab._replace(image=picture(9), position_s=None)
+
+    with Capture(Still(period_s=0, count=100, live=False)) as capture:
+        assert len(list(capture)) == 100
+        assert capture.take_statuses() == ()
+
+
+def test_changes_that_nobody_takes_do_not_grow_for_ever(monkeypatch):
+    monkeypatch.setattr(capture_module, "_REOPEN_S", (0.0, 0.0))
+    reader = Unsteady(*[(0.0, 0.0)] * 300)
+    reader.period_s = 0.0
+    with Capture(reader, patience_s=60.0) as capture:
+        wait_for(lambda: capture.frames_read == 3 * 301)
+        changes = capture.take_statuses()
+        reader.never.set()
+    assert len(changes) == 100
+    for before, after in itertools.pairwise(changes):
+        assert before.status is not after.status
+        assert before.time_s < after.time_s
+
+
+# The clock's origin
+
+
+@pytest.mark.parametrize("age_s", [0.0, 0.3])
+def test_origin_is_the_moment_at_which_frame_0_was_captured(age_s):
+    class Starting(ScriptedReader):
+        def open(self):
+            time.sleep(0.3)  # a camera takes a while; its clock does not run yet
+
+        def read(self):
+            time.sleep(0.02)
+            image = np.random.default_rng().integers(0, 255, (48, 64, 3), np.uint8)
+            return Grab(image, None, time.monotonic() - age_s)
+
+    capture = Capture(Starting())
+    assert capture.origin is None
+    with capture:
+        first, *_, sixth = itertools.islice(capture, 6)
+        origin = capture.origin
+    assert (first.index, first.time_s) == (0, 0.0)
+    assert origin.monotonic_s == first.captured_at
+    assert origin.monotonic(sixth.time_s) == pytest.approx(sixth.captured_at)
+    # Both clocks name one moment.
+    apart_s = time.time() - time.monotonic()
+    assert origin.unix_s - origin.monotonic_s == pytest.approx(apart_s, abs=0.1)
+    assert origin.wall_clock(0.0).timestamp() == pytest.approx(origin.unix_s, abs=1e-5)
+
+
+def test_origin_stays_when_a_recording_is_closed_before_it_is_read():
+    with Capture(PacedReader(period_s=0.3, live=False)) as capture:
+        origin = capture.origin
+        capture.close()  # inside the second read
+        wait_for(lambda: not capture._thread.is_alive())
+    assert capture.frames_read == 0
+    assert capture.origin is origin
+
+
+def test_origin_stays_when_a_source_comes_back(in_a_hurry):
+    reader = Unsteady((0.0, 0.0))
+    with Capture(reader, patience_s=60.0) as capture:
+        take(capture, 3)
+        origin = capture.origin
+        take(capture, 3)
+        assert capture.origin is origin
+        reader.never.set()
+
+
+# What a source may be
+
+
+@pytest.mark.parametrize("number", [np.int64(7), np.uint8(7), np.int32(7), np.array(7), "7", 7])
+def test_any_integer_is_a_camera_number(number):
+    capture = Capture(number)
+    assert capture.source == "camera 7"
+    assert capture.live
+
+
+def test_path_may_be_a_numpy_string(tmp_path):
+    path = write_video(tmp_path / "clip.avi", frames=3)
+    with Capture(np.str_(path)) as capture:
+        assert len(list(capture)) == 3
+
+
+@pytest.mark.parametrize("source", [None, 1.5, b"clip.avi", [0]])
+def test_other_things_are_refused_by_their_type(source):
+    with pytest.raises(TypeError, match=f"a camera number, a path.*{type(source).__name__}"):
+        Capture(source)

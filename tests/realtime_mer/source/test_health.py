@@ -32,7 +32,7 @@ class Watched:
         seen = []
         for _ in range(round(seconds * fps)):
             frame = image() if callable(image) else image
-            self.health.see(frame, self.time_s, self.declared_fps)
+            self.health.update(frame, self.time_s, self.declared_fps)
             self.time_s += 1 / fps
             seen += [a for a in self.health.alerts if a not in seen]
         return seen
@@ -92,10 +92,10 @@ def test_small_motion_in_a_still_picture_is_motion():
 def test_frozen_picture_is_recorded_when_the_source_is_lost_or_ends():
     source = Watched()
     source.show(2, picture())
-    source.health.lost()
+    source.health.restart()
     assert source.health.alerts == ()
     source.show(2, picture())
-    source.health.ended(30.0)
+    source.health.end(30.0)
     assert [o.reason for o in source.outages.take()] == ["picture frozen"] * 2
 
 
@@ -106,7 +106,7 @@ def test_outages_that_go_on_end_with_the_session_once_each():
     # The thread of the source may still be at work.
     source.show(2, picture())
     source.show(1)
-    source.health.ended(30.0)
+    source.health.end(30.0)
     source.outages.close(Outage(1.9, 6.0, "source lost"))
     frozen, lost = source.outages.take()
     assert frozen == Outage(0.0, pytest.approx(59 / 30), "picture frozen")
@@ -169,14 +169,14 @@ def test_alert_does_not_flicker_at_its_threshold(level, spread):
 # Rate
 
 
-def test_slow_source_is_told_once_and_alerted_while_it_is_slow():
+def test_slow_source_is_noted_once_and_alerted_while_it_is_slow():
     source = Watched()
     assert source.show(4, fps=18) == ["18 fps: below 25"]
     source.show(5, fps=30)
     assert source.health.alerts == ()
     source.show(4, fps=18)
     (note,) = source.notes
-    for word in ("gives 18 fps", "says 30", "1/25 to 1/2 s", "light", "MJPG"):
+    for word in ("gives 18 fps", "declares 30", "1/25 to 1/2 s", "light", "MJPG"):
         assert word in note
 
 
@@ -187,11 +187,11 @@ def test_usual_rates_are_no_trouble(fps):
     assert source.notes == []
 
 
-def test_wrong_rate_is_told():
+def test_wrong_rate_is_noted():
     source = Watched(declared_fps=60)
     assert source.show(6, fps=30) == []
     (note,) = source.notes
-    assert "gives 30 fps and says 60" in note
+    assert "gives 30 fps and declares 60" in note
 
 
 def test_unknown_rate_is_not_wrong():
@@ -205,7 +205,7 @@ def test_rate_is_robust_against_pairs_and_hiccups():
     for k in range(120):
         # Two frames at once every second period, and one hiccup of 0.3 s.
         time_s = (k // 2) * 2 / 30 + 0.001 * (k % 2) + 0.3 * (k > 80)
-        source.health.see(picture(), time_s, 30.0)
+        source.health.update(picture(), time_s, 30.0)
         if k > 20:
             assert source.health.fps == pytest.approx(30, rel=0.1)
     assert source.notes == []
@@ -223,7 +223,7 @@ def test_short_recording_is_judged_at_its_end():
     source = Watched(live=False, declared_fps=15)
     source.show(0.6, fps=15)
     assert source.notes == []
-    source.health.ended(15.0)
+    source.health.end(15.0)
     (note,) = source.notes
     assert "gives 15 fps" in note
 
@@ -231,7 +231,7 @@ def test_short_recording_is_judged_at_its_end():
 def test_lost_source_is_measured_afresh():
     source = Watched()
     source.show(3, fps=30)
-    source.health.lost()
+    source.health.restart()
     assert source.health.fps == 0
     source.time_s += 60
     source.show(3, fps=60)

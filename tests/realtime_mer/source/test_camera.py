@@ -1,4 +1,4 @@
-"""Cameras and stored streams, on a stand-in for OpenCV's capture that behaves as V4L2 does."""
+"""Cameras, on a stand-in for OpenCV's capture that behaves as V4L2 does."""
 
 import math
 import time
@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.errors import InputError
-from realtime_mer.source import reader as reader_module
+from realtime_mer.errors import CameraError, InputError
+from realtime_mer.source import camera as camera_module
+from realtime_mer.source.camera import CameraReader, CameraRequest
 from realtime_mer.source.capture import Capture, State
-from realtime_mer.source.reader import CameraReader, CameraRequest, StreamReader
+from tests.realtime_mer.source.sources import wait_for
 
 CONTROLS = {
     cv2.CAP_PROP_EXPOSURE: "exposure",
@@ -124,7 +125,7 @@ def device(tmp_path, monkeypatch):
     device = Device(tmp_path / "video0")
     monkeypatch.setattr(FakeV4L2, "device", device, raising=False)
     monkeypatch.setattr(cv2, "VideoCapture", FakeV4L2)
-    monkeypatch.setattr(reader_module, "_camera_backend", lambda: cv2.CAP_V4L2)
+    monkeypatch.setattr(camera_module, "_camera_backend", lambda: cv2.CAP_V4L2)
     return device
 
 
@@ -132,14 +133,7 @@ def camera(device: Device, request: CameraRequest | None = None) -> CameraReader
     return CameraReader(str(device.path), "camera 0", 5.0, request or CameraRequest())
 
 
-def wait_for(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-# What a camera is asked for
+# Requests
 
 
 def test_camera_is_asked_for_a_fast_large_format(device):
@@ -158,7 +152,7 @@ def test_camera_is_asked_for_a_fast_large_format(device):
     ]
 
 
-def test_what_a_camera_refuses_is_told(device):
+def test_what_a_camera_refuses_is_noted(device):
     device.modes = {"YUYV": {(640, 480): 30}}
     request = CameraRequest((1920, 1080), 60, "MJPG")
     with Capture(camera(device, request)) as capture:
@@ -169,7 +163,7 @@ def test_what_a_camera_refuses_is_told(device):
         )
 
 
-def test_note_tells_the_picture_and_not_what_the_driver_claims(device):
+def test_note_names_the_real_picture_and_not_what_the_driver_claims(device):
     device.delivers = (800, 600)
     with Capture(camera(device)) as capture:
         assert capture.size == (800, 600)
@@ -183,15 +177,15 @@ def test_camera_that_gives_nothing_as_asked_is_taken_as_it_comes(device):
         assert "YUYV (asked for MJPG)" in capture.notes[0]
 
 
-def test_nothing_is_asked_when_nothing_is_wanted(device):
+def test_empty_request_changes_no_setting(device):
     with Capture(camera(device, CameraRequest(None, None, None))) as capture:
         assert capture.notes == ("camera 0: 640 x 480, YUYV, 30 fps by its driver",)
     assert device.calls == []
 
 
-def test_silent_camera_is_an_input_error(device):
+def test_silent_camera_is_an_error(device):
     device.silent_formats = {"MJPG", "YUYV"}
-    with pytest.raises(InputError, match="gives no picture"), Capture(camera(device)):
+    with pytest.raises(CameraError, match="gives no picture"), Capture(camera(device)):
         pass
 
 
@@ -213,7 +207,7 @@ def test_impossible_requests_are_refused(asked, what):
 
 
 @pytest.mark.parametrize(
-    ("controls", "told"),
+    ("controls", "noted"),
     [
         ({"auto_exposure": 1, "exposure": 1000}, True),  # manual, 100 ms
         ({"auto_exposure": 1, "exposure": 300}, False),  # manual, 30 ms
@@ -224,18 +218,18 @@ def test_impossible_requests_are_refused(asked, what):
         ({"auto_exposure": 1, "exposure": 4e9}, False),
     ],
 )
-def test_long_exposure_is_told_where_it_is_known(device, controls, told):
+def test_long_exposure_is_noted_where_it_is_known(device, controls, noted):
     device.controls = controls
     with Capture(camera(device)) as capture:
         notes = capture.notes
-    assert any("100 ms" in note for note in notes) == told
-    assert len(notes) == 1 + told
+    assert any("100 ms" in note for note in notes) == noted
+    assert len(notes) == 1 + noted
 
 
 # Times
 
 
-def test_frames_bear_the_stamps_of_the_driver(device):
+def test_frames_have_the_timestamps_of_the_driver(device):
     device.stamp_age_s = 0.2
     with Capture(camera(device)) as capture:
         frame = capture.read()
@@ -243,7 +237,7 @@ def test_frames_bear_the_stamps_of_the_driver(device):
 
 
 @pytest.mark.parametrize("age_s", [-5.0, 1e6])
-def test_stamps_of_another_clock_are_not_believed(device, age_s):
+def test_timestamps_of_another_clock_are_ignored(device, age_s):
     device.stamp_age_s = age_s
     with Capture(camera(device)) as capture:
         frames = [capture.read() for _ in range(5)]
@@ -304,7 +298,7 @@ def test_camera_that_comes_back_smaller_is_scaled(device):
         assert any("camera 0: 640 x 480 (asked" in note for note in capture.notes)
 
 
-def test_unplugged_camera_ends_where_nobody_reconnects(device):
+def test_unplugged_camera_ends_without_reconnecting_if_so_wished(device):
     with Capture(camera(device), reconnect=False) as capture:
         capture.read()
         device.unplug()
@@ -312,47 +306,3 @@ def test_unplugged_camera_ends_where_nobody_reconnects(device):
             pass
         assert capture.state is State.ENDED
     assert device.opened == 1
-
-
-# Streams
-
-
-class StoredStream:
-    """FFmpeg with a stream: what came while it was examined is there at once, the rest is paced."""
-
-    stored = 20
-
-    def open(self, target, backend, parameters) -> bool:
-        self.parameters = dict(zip(parameters[::2], parameters[1::2], strict=True))
-        self.number = -1
-        return True
-
-    def get(self, name) -> float:
-        return 0.0
-
-    def grab(self) -> bool:
-        self.number += 1
-        if self.number >= self.stored:
-            time.sleep(0.03)
-        return True
-
-    def retrieve(self):
-        return True, np.full((48, 64, 3), self.number, np.uint8)
-
-    def release(self) -> None:
-        pass
-
-
-def test_pictures_stored_while_a_stream_was_examined_are_skipped(monkeypatch):
-    monkeypatch.setattr(cv2, "VideoCapture", StoredStream)
-    stream = StreamReader("rtsp://camera/live", "rtsp://camera/live", 5.0)
-    stream.open()
-    numbers = [int(stream.read().image[0, 0, 0]) for _ in range(3)]
-    assert numbers == [20, 21, 22]
-
-
-def test_decoder_of_a_stream_holds_no_pictures_back(monkeypatch):
-    monkeypatch.setattr(cv2, "VideoCapture", StoredStream)
-    stream = StreamReader("rtsp://camera/live", "rtsp://camera/live", 5.0)
-    stream.open()
-    assert stream._video.parameters[cv2.CAP_PROP_N_THREADS] == 1

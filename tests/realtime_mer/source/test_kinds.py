@@ -1,0 +1,72 @@
+"""Which kind of source a number, a path or an address names."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from realtime_mer.errors import CameraError, InputError
+from realtime_mer.source.camera import CameraReader
+from realtime_mer.source.capture import Capture
+from realtime_mer.source.image_folder import ImageFolderReader
+from realtime_mer.source.kinds import reader_for
+from realtime_mer.source.stream import StreamReader
+from realtime_mer.source.video_file import VideoFileReader
+from tests.realtime_mer.source.sources import write_video
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (0, CameraReader),
+        ("12", CameraReader),
+        ("/dev/video99", CameraReader),
+        ("/dev/null", CameraReader),  # a device, though no camera
+        ("http://host/stream", StreamReader),
+        ("HTTPS://host/stream", StreamReader),
+        ("rtsp://user:password@host:554/", StreamReader),
+        ("clip.avi", VideoFileReader),
+        (Path("clip.avi"), VideoFileReader),
+        (".", ImageFolderReader),
+        (Path("0"), ImageFolderReader),  # a path object is a path
+    ],
+)
+def test_kind_follows_from_number_path_or_address(tmp_path, monkeypatch, source, kind):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.avi")
+    (tmp_path / "0").mkdir()
+    assert type(reader_for(source)) is kind
+
+
+@pytest.mark.parametrize("fps", [0, -1, math.nan, math.inf])
+def test_impossible_rates_are_refused(tmp_path, fps):
+    with pytest.raises(InputError, match="no frame rate"):
+        Capture(tmp_path, fps=fps)
+
+
+@pytest.mark.parametrize("source", ["7", 7, "/dev/video7"])
+def test_absent_camera_is_named_with_a_remedy(source):
+    with pytest.raises(CameraError, match="name another source") as raised, Capture(source):
+        pass
+    assert "7" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("-1", "numbered from 0"), ("gopher://x/y", "not supported"), ("", "empty"), ("a\0b", "name")],
+)
+def test_sources_of_no_kind_are_refused(source, what):
+    with pytest.raises(InputError, match=what):
+        Capture(source)
+
+
+def test_rate_is_for_recordings():
+    with pytest.raises(InputError, match=r"frame rate \(fps\) is for recordings; camera 0 is live"):
+        Capture("0", fps=30)
+
+
+def test_file_named_like_a_number_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "plain.avi").rename(tmp_path / "0")
+    assert not reader_for("./0").live
+    assert reader_for("0").live
