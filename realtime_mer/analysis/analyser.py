@@ -102,6 +102,8 @@ class Analyser:
         self.source = source
         self.origin: ClockOrigin | None = None
         """Where the source's clock started, if it is live; its events carry it."""
+        self.steps: tuple[FaceStep, ...] = ()
+        """What the newest frame told about each of its faces: the answer of `follow`."""
         self.stats = stats or Stats()
         self.classifier = Classifier(Path(weights), providers, least_confidence)
         self._spotter = SpotterModel(Path(spotter))
@@ -232,7 +234,8 @@ class Analyser:
         """
         self._times.add(tracked.frame.time_s)
         before_s, bridge_s = self._times.before_s, self._times.bridge_s
-        return tuple(self._step(face, tracked, before_s, bridge_s) for face in tracked.faces)
+        self.steps = tuple(self._step(face, tracked, before_s, bridge_s) for face in tracked.faces)
+        return self.steps
 
     def pair(self, face: int, interval: Interval) -> FlowPair:
         """The flow pair of a moment of the last 1.5 s of a face that is followed.

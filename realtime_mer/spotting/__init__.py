@@ -1,1 +1,1 @@
-"""How a face moves, and where in time a micro-expression lies."""
+"""Spotting: the motion of a face, and the intervals of its micro-expressions."""

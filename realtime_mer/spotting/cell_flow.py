@@ -1,8 +1,9 @@
-"""How far each cell of a face has moved since an anchor, in two steps.
+"""Displacement of each cell of a face since an anchor face, measured in two steps.
 
-DIS flow on a quarter of the canonical face finds motions of any size, but on skin it invents what
-is smooth. One step of least squares (Lucas-Kanade; inverse compositional, so that all that depends
-on the anchor is worked out once) then fits each cell's own texture at full resolution.
+DIS flow on a quarter of the canonical face finds motions of any size, but fills skin without
+texture with smooth, invented motion. One least-squares step (Lucas-Kanade) then fits each cell's
+own texture at full resolution. It is inverse compositional: all that depends on the anchor alone
+is computed once.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import numpy as np
 
 from realtime_mer.face.registration import FACE_SIZE
 
-# Cells of 8 x 8 pixels: as fine as skin's texture can tell.
+# Cells a side, each of 8 x 8 pixels: skin has too little texture for finer ones.
 CELLS = 28
-# DIS flow is sought on faces of this size.
+# Width and height in pixels of the faces that DIS flow is computed on.
 _COARSE_SIZE = 56
-# What DIS flow invents between cells is smoothed away; standard deviations in cells.
+# Smooths the coarse flow, which DIS invents between textured cells; and the windows of the
+# least-squares step. Standard deviations in cells.
 _COARSE_BLUR = 1.5
 _WINDOW_BLUR = 0.7
-# Other changes of light are smoother than this.
+# Changes of light are smoother than this, motion is not; standard deviation in cells.
 _LIGHT_BLUR = 3.0
-# Keeps cells without texture where DIS flow put them: squared grey levels a pixel, of 0 to 1.
+# Keeps cells without texture where DIS flow put them; squared grey levels (0 to 1) a pixel.
 _RIDGE = 3e-5
-# One step of least squares reaches no farther, pixels of the canonical face.
-_REACH_PX = 2.0
-# (224, 224, 2), where each pixel of the canonical face lies.
+# Limit of the least-squares step, pixels of the canonical face.
+_MAX_STEP_PX = 2.0
+# (224, 224, 2) float32: the (x, y) of each pixel of the canonical face.
 FACE_GRID = np.dstack(np.meshgrid(*[np.arange(FACE_SIZE, dtype=np.float32)] * 2))
 FACE_GRID.setflags(write=False)
 
@@ -55,25 +57,26 @@ class CellFlow:
     """
 
     def __init__(self, grey: np.ndarray) -> None:
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._dis.setGradientDescentIterations(8)
         self._dis.setVariationalRefinementIterations(0)
         self._dis.setFinestScale(1)
-        self._small = _coarse(grey)
-        self._brightness = cv2.mean(self._small)[0]
+        self._coarse = _coarse(grey)
+        self._brightness = cv2.mean(self._coarse)[0]
         self._grey = grey.astype(np.float32) / 255
-        self._across = cv2.Sobel(self._grey, -1, 1, 0, ksize=3, scale=1 / 8)
-        self._down = cv2.Sobel(self._grey, -1, 0, 1, ksize=3, scale=1 / 8)
+        self._gradient_x = cv2.Sobel(self._grey, -1, 1, 0, ksize=3, scale=1 / 8)
+        self._gradient_y = cv2.Sobel(self._grey, -1, 0, 1, ksize=3, scale=1 / 8)
         xx, xy, yy = (
             _blurred(to_cells(product), _WINDOW_BLUR)
             for product in (
-                self._across * self._across,
-                self._across * self._down,
-                self._down * self._down,
+                self._gradient_x * self._gradient_x,
+                self._gradient_x * self._gradient_y,
+                self._gradient_y * self._gradient_y,
             )
         )
         xx, yy = xx + _RIDGE, yy + _RIDGE
         determinant = xx * yy - xy * xy
+        # The inverse of each cell's 2 x 2 structure tensor: its xx, xy and yy, (28, 28) each.
         self._inverse = yy / determinant, -xy / determinant, xx / determinant
 
     def __call__(self, grey: np.ndarray) -> np.ndarray:
@@ -82,28 +85,31 @@ class CellFlow:
         Args:
             grey: (224, 224) uint8, another canonical face.
         """
-        small = _coarse(grey)
-        # A camera that sets its exposure anew scales all that it sees.
-        gain = self._brightness / max(cv2.mean(small)[0], 1.0)
-        small = cv2.convertScaleAbs(small, alpha=gain)
-        coarse = to_cells(self._dis.calc(self._small, small, None))
+        coarse_grey = _coarse(grey)
+        # Undo automatic exposure, which scales the whole picture.
+        gain = self._brightness / max(cv2.mean(coarse_grey)[0], 1.0)
+        coarse_grey = cv2.convertScaleAbs(coarse_grey, alpha=gain)
+        dense = self._dis.calc(  # type: ignore[call-overload]  # the initial flow is optional
+            self._coarse, coarse_grey, None
+        )
+        coarse = to_cells(dense)
         coarse = _blurred(coarse, _COARSE_BLUR) * np.float32(FACE_SIZE / _COARSE_SIZE)
-        # In place where it can be: much of the time goes into memory.
-        came_from = _to_pixels(coarse)
-        came_from += FACE_GRID
-        changed = cv2.remap(
+        # Work in place where possible: memory traffic takes much of the time.
+        positions = _to_pixels(coarse)
+        positions += FACE_GRID
+        change = cv2.remap(  # type: ignore[call-overload]  # the second map is optional
             grey * np.float32(gain / 255),
-            came_from,
+            positions,
             None,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        changed -= self._grey
-        changed -= _to_pixels(_blurred(to_cells(changed), _LIGHT_BLUR))
+        change -= self._grey
+        change -= _to_pixels(_blurred(to_cells(change), _LIGHT_BLUR))
         x, y = (
-            _blurred(to_cells(gradient * changed), _WINDOW_BLUR)
-            for gradient in (self._across, self._down)
+            _blurred(to_cells(gradient * change), _WINDOW_BLUR)
+            for gradient in (self._gradient_x, self._gradient_y)
         )
         a, b, c = self._inverse
-        step = np.clip(np.dstack([a * x + b * y, b * x + c * y]), -_REACH_PX, _REACH_PX)
+        step = np.clip(np.dstack([a * x + b * y, b * x + c * y]), -_MAX_STEP_PX, _MAX_STEP_PX)
         return (coarse - step).reshape(-1, 2)

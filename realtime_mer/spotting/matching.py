@@ -1,4 +1,4 @@
-"""Which reported interval finds which true one: intersection over union, one to one."""
+"""Matching of reported intervals to true ones: intersection over union, one to one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from realtime_mer.results import Interval
 
 LEAST_OVERLAP = 0.5
-"""Intersection over union from which a report counts as found, as in the MEGC challenges."""
+"""A report counts as found from this intersection over union on, as in the MEGC challenges."""
 
 
 def overlap(first: Interval, second: Interval) -> float:
@@ -32,27 +32,29 @@ def best_matches(
     least: float = LEAST_OVERLAP,
     measure: Callable[[Interval, Interval], float] = overlap,
 ) -> list[tuple[int, int, float]]:
-    """Pairs true and reported intervals one to one, best overlaps first.
+    """Pairs true and reported intervals one to one, greedily, the largest overlap first.
+
+    Of equal overlaps the one with the lower index into `truth`, then into `found`, comes first.
 
     Args:
         truth: The true intervals.
         found: The reported ones.
-        least: Overlap below which two intervals are no pair.
+        least: Smallest overlap that makes a pair.
         measure: The overlap of two intervals, 0 to 1.
 
     Returns:
-        (index into `truth`, index into `found`, overlap) of each pair.
+        (index into `truth`, index into `found`, overlap) of each pair, the largest overlap first.
     """
     pairs = sorted(
         ((measure(t, f), i, j) for i, t in enumerate(truth) for j, f in enumerate(found)),
         key=lambda pair: -pair[0],
     )
-    taken_truth: set[int] = set()
-    taken_found: set[int] = set()
+    matched_truth: set[int] = set()
+    matched_found: set[int] = set()
     matches = []
     for share, i, j in pairs:
-        if share >= least and i not in taken_truth and j not in taken_found:
-            taken_truth.add(i)
-            taken_found.add(j)
+        if share >= least and i not in matched_truth and j not in matched_found:
+            matched_truth.add(i)
+            matched_found.add(j)
             matches.append((i, j, share))
     return matches

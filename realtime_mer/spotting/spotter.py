@@ -1,20 +1,20 @@
-"""The spotter: proposes where micro-expressions lie, while the video runs.
+"""The spotter: proposes the intervals of micro-expressions while the video runs.
 
-A causal network reads the last seconds of a face's signals at 30 steps a second. It says
-whether a micro-expression has ended a moment ago, and where its offset, onset and apex lie, finer
-than a frame. An interval is proposed at the peak of the first, once. It also says whether a
-macro-expression was under way half a second ago; what lasts too long for a micro-expression is told
-when it is over.
+A causal network reads the last seconds of a face's signals at 30 steps a second. It gives the
+probability that a micro-expression has just ended, and its offset, onset and apex with a precision
+finer than a frame. At the peak of that probability, the spotter proposes the interval, once. The
+network also gives the probability that a macro-expression was under way half a second ago; the
+spotter reports macro-expressions when they are over.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,56 +26,57 @@ from realtime_mer.spotting.signals import (
     CHANNELS,
     PATTERN_SHAPE,
     STEP_S,
-    EvenClock,
+    Resampler,
     RunningFeatures,
 )
 
 _OUTPUTS = 6
-# Before this a stream has no baseline.
+# Steps before a stream has a baseline: 1 s. Chosen by judgement.
 _WARM_UP_STEPS = 30
-# The lengths of a micro-expression in seconds: 1/25 to 1/2, and the spotter's own error on top.
+# Length of a micro-expression in seconds: 1/25 to 1/2, and a tolerance for the spotter's own error.
 LENGTH_S = (0.04, 0.55)
-# Less far than this from where it was at the onset the skin only seems to go: the network is taught
-# from 0.8 px on, two thirds of which the flow of cells finds. Pixels of the canonical face, 99th
-# percentile over the cells.
-LEAST_PX = 0.4
-# Farther than this the skin goes from onset to apex in a blink, in speech, in a macro-expression,
-# or seems to go as a head turns, not in a micro-expression: the network is taught up to 4 px. Of a
-# face that came as far right before, that tells nothing: it speaks, and a micro-expression may lie
-# on top.
-MOST_PX = 2.7
-# Right after a motion four times as large a face is not at rest: it speaks, or sinks back from an
-# expression. The network is not taught what is less than half of what the face does by itself in
-# that moment (tools/spotting/windows.py).
-LEAST_SHARE = 0.25
-# How long before the onset such a motion counts, and the one that `MOST_PX` speaks of.
+# Limits of the displacement, 99th percentile over the cells, in pixels of the canonical face.
+# Below the first it is noise: the training starts at 0.8 px, of which the flow of cells finds two
+# thirds. Above the second from onset to apex, it is a blink, speech, a macro-expression or a turn
+# of the head: the training ends at 4 px. On clips of held-out faces, 99 of 100 true ones stayed
+# below 2.4 px; blinks, speech and macro-expressions started at 2.8 px.
+MIN_AMPLITUDE_PX = 0.4
+MAX_AMPLITUDE_PX = 2.7
+# Limit of the displacement from onset to apex, relative to that just before the onset. Below, the
+# face is speaking or settling after an expression. The training ignores what is below half of the
+# face's own motion at that moment (tools/spotting/windows.py).
+MIN_SHARE_OF_BEFORE = 0.25
+# "Just before" is this long. Chosen by judgement.
 _BEFORE_S = 0.3
-# Above this, what has seemed to end a step ago is still under way: an apex is often taken for an
-# offset at first.
+# If the network says "inside" with more than this probability right after the peak of "end", the
+# motion is still under way: an apex often looks like an offset at first.
 STILL_UNDER_WAY = 0.5
-# Motions are remembered for as long as a proposal reaches back.
+# Keep cells for as long as a proposal reaches back: `_BEFORE_S`, the longest micro-expression, and
+# the delay until it is proposed.
 _MEMORY_S = 1.2
-# Of a macro-expression: a shorter one is none, a longer one is a mood or a new posture.
+# Length of a macro-expression: at least 0.5 s by definition; a longer motion is a mood or a new
+# posture.
 MACRO_LENGTH_S = (0.5, 4.5)
-# The network tells of macro-expressions this late, by its training: at its beginning, nothing
-# tells one from a micro-expression.
+# The network is trained to report macro-expressions with this delay: at its beginning, one looks
+# like a micro-expression.
 MACRO_DELAY_S = 0.5
-# Probability at which one begins, and below which it is over.
+# Probabilities at which a macro-expression begins and ends, apart to avoid flicker. Chosen by
+# judgement.
 _MACRO = (0.6, 0.4)
-# A curve may end at none at all, of which there is no logarithm: one in 16 hours.
-_LEAST_FALSE_PER_MINUTE = 1e-3
+# The rate of false reports can be 0: clamp before the log. One in 16 hours.
+_MIN_FALSE_PER_MINUTE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Spotting:
-    """What the spotter says after one frame.
+    """The spotter's answer to one frame.
 
     Attributes:
-        score: How sure it is that a micro-expression is under way or has just ended; 1 is the
-            threshold. NaN during warm-up.
+        score: Probability, relative to the threshold, that a micro-expression is under way or has
+            just ended: at 1 it is the threshold. NaN during warm-up.
         found: Intervals proposed at this frame.
-        window: The motion that is thought to be under way or just over, if any.
-        macros: (onset, offset) in seconds of macro-expressions that are over.
+        window: The likely interval of a motion that is under way or has just ended, if any.
+        macros: (onset, offset) in seconds of macro-expressions that have ended.
     """
 
     score: float
@@ -85,7 +86,7 @@ class Spotting:
 
 
 def _operating_curve(card: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Thresholds, rising, and logarithms of their false reports a minute; None without a curve."""
+    """Thresholds, rising, and the logarithms of their false reports a minute; None if not given."""
     points = card.get("operating_curve")
     if not points:
         return None
@@ -93,24 +94,24 @@ def _operating_curve(card: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] |
     false = np.array([float(p["false_per_minute"]) for p in points])
     if not ((np.diff(thresholds) > 0).all() and (np.diff(false) <= 0).all() and (false >= 0).all()):
         raise ValueError("an operating curve has rising thresholds and falling false reports")
-    return thresholds, np.log(np.maximum(false, _LEAST_FALSE_PER_MINUTE))
+    return thresholds, np.log(np.maximum(false, _MIN_FALSE_PER_MINUTE))
 
 
 class SpotterModel:
     """The network and its threshold; shared by all faces.
 
     Attributes:
-        name: Name of the weights, as their card gives it.
-        threshold: Probability above which an end is believed. It may be changed at any time, by
-            any thread, and holds from the next frame on.
-        patterns: `PATTERN_SHAPE` float32, through which the network sees the cells of a face.
+        name: Name of the weights, from their card.
+        threshold: Smallest probability of an end that leads to a proposal. Any thread may change it
+            at any time; the next frame uses it.
+        patterns: `PATTERN_SHAPE` float32, the patterns that a face's cells are projected onto.
     """
 
-    def __init__(self, weights: Path, threshold: float | None = None) -> None:
+    def __init__(self, weights: str | os.PathLike[str], threshold: float | None = None) -> None:
         """
         Args:
             weights: ONNX file with its card (.json) beside it.
-            threshold: Probability above which an end is believed; None for the card's.
+            threshold: As the attribute; None for the card's.
 
         Raises:
             InputError: The weights are missing, damaged or not a spotter's.
@@ -122,47 +123,48 @@ class SpotterModel:
             self._curve = _operating_curve(loaded.card)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{weights.with_suffix('.json')} is not the card of a spotter: "
+                f"{loaded.path.with_suffix('.json')} is not the card of a spotter: "
                 "restore it, or train with tools/spotting/train.py"
             ) from error
         self._session = open_session(loaded, ["CPUExecutionProvider"])
-        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
-        shapes = [tuple(end.shape) for end in ends]
+        # signals and state; outputs, next state and patterns
+        ports = [*self._session.get_inputs(), *self._session.get_outputs()]
+        shapes = [tuple(port.shape) for port in ports]
         state = shapes[1] if len(shapes) == 5 else ()
         if shapes != [(1, CHANNELS), state, (1, _OUTPUTS), state, PATTERN_SHAPE]:
             raise InputError(
-                f"weights {weights} are not a spotter's: give what tools/spotting/train.py made"
+                f"weights {weights} are not a spotter's: give weights of tools/spotting/train.py"
             )
-        self._names = [end.name for end in ends]
+        self._names = [port.name for port in ports]
         self._start = np.zeros(state, np.float32)
-        # They do not depend on what goes in.
-        signals, state, *_, patterns = self._names
-        nothing = {signals: np.zeros((1, CHANNELS), np.float32), state: self._start}
-        self.patterns = self._session.run([patterns], nothing)[0]
+        # The patterns are constant: any input gives them.
+        signals_name, state_name, *_, patterns_name = self._names
+        zeros = {signals_name: np.zeros((1, CHANNELS), np.float32), state_name: self._start}
+        self.patterns: np.ndarray = self._session.run([patterns_name], zeros)[0]
         for array in (self._start, self.patterns):
             array.setflags(write=False)
 
     @property
     def has_curve(self) -> bool:
-        """The card tells how often a threshold reports falsely."""
+        """Whether the card has an operating curve: the false reports a minute of each threshold."""
         return self._curve is not None
 
     def threshold_at(self, false_per_minute: float) -> float:
-        """The threshold that reports falsely so often a minute, within the card's curve.
+        """The threshold with this rate of false reports, limited to the ends of the card's curve.
 
         Raises:
-            ValueError: The number is not above 0, or the card tells no curve.
+            ValueError: The rate is not above 0, or the card has no curve.
         """
         if not (math.isfinite(false_per_minute) and false_per_minute > 0):
-            raise ValueError(f"false reports a minute are more than 0, got {false_per_minute}")
+            raise ValueError(f"false reports a minute must be above 0, got {false_per_minute}")
         thresholds, logs = self._known_curve()
         return float(np.interp(math.log(false_per_minute), logs[::-1], thresholds[::-1]))
 
     def expected_false_per_minute(self, threshold: float) -> float:
-        """False reports a minute of a threshold, on the windows that the card's curve tells of.
+        """False reports a minute at a threshold, as measured for the card's curve.
 
         Raises:
-            ValueError: The card tells no curve.
+            ValueError: The card has no curve.
         """
         thresholds, logs = self._known_curve()
         return float(np.exp(np.interp(threshold, thresholds, logs)))
@@ -170,7 +172,7 @@ class SpotterModel:
     def _known_curve(self) -> tuple[np.ndarray, np.ndarray]:
         if self._curve is None:
             raise ValueError(
-                f"the card of {self.name} tells no operating curve: its threshold is fixed"
+                f"the card of {self.name} has no operating curve: its threshold is fixed"
             )
         return self._curve
 
@@ -183,108 +185,125 @@ class SpotterModel:
 
         Args:
             signals: (CHANNELS,) float32.
-            state: What the step before gave, or `start`.
+            state: As the step before returned it; at first `start()`.
 
         Returns:
-            (OUTPUTS,): probability of an end and of inside, since, length, apex, probability of a
-            macro-expression; and the state for the next step.
+            The outputs (6,): probability that a micro-expression ended just now; probability that
+            one is under way; its offset, in seconds before this step; its length in seconds; its
+            apex, 0 at the onset to 1 at the offset; probability that a macro-expression was under
+            way `MACRO_DELAY_S` ago. And the state for the next step.
         """
-        *inputs, told, after, _ = self._names
-        given = dict(zip(inputs, (signals[None], state), strict=True))
-        outputs, state = self._session.run([told, after], given)
+        *input_names, outputs_name, state_name, _ = self._names
+        inputs = dict(zip(input_names, (signals[None], state), strict=True))
+        outputs, state = self._session.run([outputs_name, state_name], inputs)
         return outputs[0], state
+
+
+class Network(Protocol):
+    """What a spotter needs of its network; a `SpotterModel` is one. See there."""
+
+    threshold: float
+    patterns: np.ndarray
+
+    def start(self) -> np.ndarray: ...
+
+    def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class Spotter:
     """Follows one face. A new one starts after a gap."""
 
-    def __init__(self, model: SpotterModel) -> None:
+    def __init__(self, model: Network) -> None:
         self._model = model
-        self._clock = EvenClock(model.patterns)
+        self._resampler = Resampler(model.patterns)
         self._features = RunningFeatures()
         self._state = model.start()
-        # The time of each motion of late, and where its cells were.
+        # Time and cells of the last motions.
         self._cells: deque[tuple[float, np.ndarray]] = deque(maxlen=256)
         self._steps = 0
-        self._ends: deque[tuple[float, float, Interval]] = deque(maxlen=3)
+        # Of the last steps: the probability of an end, and the interval.
+        self._ends: deque[tuple[float, Interval]] = deque(maxlen=3)
         self._reported_until = -np.inf
         self._score = np.nan
         self._window: Interval | None = None
         self._macro_since: float | None = None
 
     def __call__(self, motion: Motion) -> Spotting:
-        """What is known with the motion of the newest frame."""
+        """Takes the motion of the next frame; one that is not later than the last is ignored."""
         self._cells.append((motion.time_s, motion.cells))
         while self._cells[0][0] < motion.time_s - _MEMORY_S:
             self._cells.popleft()
         found: list[Interval] = []
         macros: list[tuple[float, float]] = []
-        for time_s, row in self._clock(motion):
-            told, self._state = self._model(self._features(row), self._state)
+        for time_s, row in self._resampler(motion):
+            outputs, self._state = self._model(self._features(row), self._state)
             self._steps += 1
             if self._steps < _WARM_UP_STEPS:
                 continue
-            *micro, macro = map(float, told)
+            *micro, macro = map(float, outputs)
             found += self._micro(time_s, micro)
             macros += self._macro(time_s - MACRO_DELAY_S, macro)
         return Spotting(self._score, tuple(found), self._window, tuple(macros))
 
     def _macro(self, time_s: float, probability: float) -> list[tuple[float, float]]:
-        """The macro-expression that was over at a time, if one was."""
-        begins, ends = _MACRO
+        """The macro-expression that ended at a time, if one did."""
+        begin, end = _MACRO
         if self._macro_since is None:
-            if probability >= begins:
+            if probability >= begin:
                 self._macro_since = time_s
             return []
-        if probability >= ends:
+        if probability >= end:
             return []
         onset_s, self._macro_since = self._macro_since, None
-        least, most = MACRO_LENGTH_S
-        return [(onset_s, time_s)] if least <= time_s - onset_s <= most else []
+        shortest, longest = MACRO_LENGTH_S
+        return [(onset_s, time_s)] if shortest <= time_s - onset_s <= longest else []
 
     def _micro(self, time_s: float, outputs: list[float]) -> list[Interval]:
-        """The micro-expression that was over at a time, if one was."""
-        # It may be changed by another thread: one step goes by one threshold.
+        """The micro-expression that ended just before a time, if one did."""
+        # Read once: another thread may change it.
         threshold = self._model.threshold
         end, inside, since, length, apex = outputs
-        # Nothing is reported before it is over.
+        # An offset in the future is taken as now.
         offset_s = time_s - max(since, 0.0)
         onset_s = offset_s - max(length, LENGTH_S[0])
         interval = Interval(onset_s, onset_s + apex * (offset_s - onset_s), offset_s)
         self._score = max(end, min(inside, 0.99 * threshold)) / threshold
         self._window = interval if max(end, inside) > 0.5 * threshold else None
-        self._ends.append((time_s, end, interval))
+        self._ends.append((end, interval))
         if len(self._ends) < 2:
             return []
-        # The peak of the end probability has passed: the step before this one was it.
-        before, (_, last, interval) = self._ends[0], self._ends[-2]
-        is_peak = last >= threshold and end < last and last >= before[1]
+        # Propose the interval of the last step if the probability of an end peaked there.
+        (earlier, _), (last, interval) = self._ends[0], self._ends[-2]
+        is_peak = last >= threshold and end < last and last >= earlier
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         is_new = interval.onset_s > self._reported_until - STEP_S
         if not (is_peak and fits and is_new and inside < STILL_UNDER_WAY):
             return []
-        if not self._is_of_the_size(interval):
+        if not self._has_plausible_amplitude(interval):
             return []
         self._reported_until = interval.offset_s
         return [interval]
 
-    def _is_of_the_size(self, interval: Interval) -> bool:
-        """The skin went as far as in a micro-expression, and as what it did before lets one see.
+    def _has_plausible_amplitude(self, interval: Interval) -> bool:
+        """Whether the skin moved as far as in a micro-expression, also compared with just before.
 
-        Neither less far than `LEAST_PX` nor, unless it had come as far, farther than `MOST_PX`, and
-        not less far than `LEAST_SHARE` of the way it had come.
+        Its displacement from the onset is at least `MIN_AMPLITUDE_PX` at its largest. At the apex
+        it is at most `MAX_AMPLITUDE_PX`, and at least `MIN_SHARE_OF_BEFORE` of the largest one in
+        the `_BEFORE_S` before the onset. If the face moved by more than the upper limit just
+        before, it is probably speaking, and a micro-expression may lie on top: skip that limit.
         """
         times = (interval.onset_s, interval.apex_s, interval.offset_s)
         before, onset, apex, offset = (
             min(range(len(self._cells)), key=lambda i: abs(self._cells[i][0] - time_s))
             for time_s in (interval.onset_s - _BEFORE_S, *times)
         )
-        cells = np.array([self._cells[i][1] for i in range(before, offset + 1)])
-        away = np.linalg.norm(cells - cells[onset - before], axis=2)
-        far = np.percentile(away, 99, axis=1)
-        came, went = far[: onset - before + 1].max(), far[apex - before]
+        cells = np.array([self._cells[i][1] for i in range(before, offset + 1)])  # (time, cell, 2)
+        from_onset = np.linalg.norm(cells - cells[onset - before], axis=2)
+        displacement = np.percentile(from_onset, 99, axis=1)  # (time,)
+        largest_before = displacement[: onset - before + 1].max()
+        at_apex = displacement[apex - before]
         return bool(
-            far[onset - before :].max() >= LEAST_PX
-            and (went <= MOST_PX or came >= MOST_PX)
-            and went >= LEAST_SHARE * came
+            displacement[onset - before :].max() >= MIN_AMPLITUDE_PX
+            and (at_apex <= MAX_AMPLITUDE_PX or largest_before >= MAX_AMPLITUDE_PX)
+            and at_apex >= MIN_SHARE_OF_BEFORE * largest_before
         )

@@ -1,19 +1,19 @@
 """Annotations: what people marked in videos, and where the videos are.
 
-Two forms are read. A truth is a CSV for one video: a row a micro-expression, with the columns
-onset, apex, offset in frames from 0 and, if known, label. A data set is a CSV for many, as those of
-the MEGC challenges, with a row an expression and these columns; capitals, spaces and underscores
-make no difference, and others may be there:
+There are two forms. A truth is a CSV for one video: a row a micro-expression, with the columns
+onset, apex, offset in frames from 0 and, if known, label. A data set is a CSV for many videos, like
+those of the MEGC challenges: a row an expression, with these columns. Capitals, spaces and
+underscores in their names make no difference, and other columns are ignored:
 
     subject         or subject code, participant, sub; may be empty or missing
     video           or video code, video name, filename, seq
-    onset, offset   or onset frame, offset frame; an offset of 0 or none is the apex
-    apex            or apex frame; 0, none or one that lies outside is the middle
+    onset, offset   or onset frame, offset frame; without an offset, or at 0, the apex is taken
+    apex            or apex frame; without one, at 0 or outside of both, the middle is taken
     type            or expression type: micro..., ME, macro... or MaE
     emotion         or estimated emotion, label; may be missing. Named as in `EMOTIONS`
 
-The three data sets come as tables for Excel, to be saved as CSV with a header like this. What is
-in them, going by public code that reads them:
+Three data sets come as Excel tables: save them as CSV with such a header. Their contents, according
+to public code that reads them:
 
 - CAS(ME)^2: code_final.xlsx has no header. Its columns are subject, video (as in anger1_1), onset,
   apex, offset, AUs, emotion, type ("micro-expression"), self-report; its second and third sheet
@@ -29,15 +29,16 @@ in them, going by public code that reads them:
   (github.com/genbing99/SFAMNet, load_data.py; github.com/tvaranka/meb,
   tools/extract_casme3_part_a.py, also for the folders, spNO.1/a/color/123.jpg).
 
-A video is a file, or a folder of frames, anywhere under the data set's folder. It belongs to a row
+A video is a file or a folder of frames, anywhere under the data set's folder. It belongs to a row
 if a folder above it, or a part of its name before the last underscore, ends in the subject's
-number, and it is named as the row says: 006_1 or 006_1_2 for 006_1, 15_0101disgustingteeth for 0101
-of subject 15; zeros before a number and capitals make no difference. Frames may lie in a folder
-`color` of their own; folders named `depth` are passed over. A video without rows counts as well: it
-shows no expression.
+number, and its name matches the row's: the row's 006_1 and 006_1_2 both mean the video 006_1, and
+0101 of subject 15 means 15_0101disgustingteeth. Leading zeros and capitals make no difference.
+Frames may lie in a folder of their own named `color`; folders named `depth` are ignored. A video
+without rows counts too: it shows no expression.
 
-Frames of a folder are numbered by their names, as all three data sets do, and a number that has no
-picture is the next that has one. Frames of a file are numbered from 1, or as one says.
+The numbers in the names of a folder's frames are the frame numbers, as in all three data sets; for
+a number without a picture the next one with a picture is taken. The frames of a file are numbered
+from 1, or from what the caller says.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from realtime_mer.results import Interval
 from realtime_mer.source.image_folder import IMAGE_SUFFIXES
 from tools.spotting.figures import TrueEvent
 
-# What else an emotion is called (others, confused, helpless, ...) is no label.
+# Emotion to label; all others (others, confused, helpless, ...) have no label.
 EMOTIONS = {
     "positive": "positive",
     "happiness": "positive",
@@ -89,7 +90,7 @@ _COLOUR, _DEPTH = "color", "depth"
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An expression in frames from 0 of its video; the label may be unknown."""
+    """An expression, in frames of its video from 0; the label may be unknown."""
 
     onset: float
     apex: float
@@ -101,17 +102,19 @@ class Annotation:
             raise ValueError(f"0 <= onset <= apex <= offset is broken by {self}")
 
     def at(self, fps: float) -> TrueEvent:
-        """The same in seconds, at so many frames a second."""
-        times = (frame / fps for frame in (self.onset, self.apex, self.offset))
-        return TrueEvent(Interval(*times), self.label)
+        """The same in seconds, at `fps` frames a second."""
+        interval = Interval(self.onset / fps, self.apex / fps, self.offset / fps)
+        return TrueEvent(interval, self.label)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A video and what is known to be in it.
+    """A video and the expressions in it.
 
     Attributes:
-        fps: Frame rate of a folder of frames; None for a file, which tells its own.
+        name: For people.
+        path: The file or the folder of frames.
+        fps: Frame rate of a folder of frames; None for a file, which states its own.
         micros: Its micro-expressions.
         macros: Its longer expressions.
     """
@@ -125,7 +128,12 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of a table, by our names of the columns, and where to find it."""
+    """A row of a table.
+
+    Attributes:
+        place: Where the row is, for messages.
+        cells: Column, by our names, to text.
+    """
 
     place: str
     cells: dict[str, str]
@@ -138,7 +146,7 @@ class _Video:
     Attributes:
         name: Its path from there.
         tokens: Words and numbers of its own name.
-        owners: Words and numbers that a subject could be called by.
+        owners: Words and numbers that may be the subject's.
     """
 
     name: str
@@ -156,8 +164,8 @@ def read_truth(path: Path) -> tuple[Annotation, ...]:
     events = []
     for row in _table(path, ("onset", "apex", "offset")):
         try:
-            frames = (float(row.cells[key]) for key in ("onset", "apex", "offset"))
-            events.append(Annotation(*frames, row.cells.get("emotion") or None))
+            onset, apex, offset = (float(row.cells[key]) for key in ("onset", "apex", "offset"))
+            events.append(Annotation(onset, apex, offset, row.cells.get("emotion") or None))
         except ValueError as error:
             raise InputError(f"{row.place} is no interval: {error}") from None
     return tuple(events)
@@ -166,13 +174,13 @@ def read_truth(path: Path) -> tuple[Annotation, ...]:
 def read_data_set(
     table: Path, folder: Path, fps: float | None = None, first_frame: int = 1
 ) -> list[Recording]:
-    """All videos of a data set, in the order of their names, with what is marked in them.
+    """All videos of a data set, in the order of their names, with the expressions in them.
 
     Args:
         table: The CSV.
         folder: Where the videos are.
         fps: Frame rate of folders of frames.
-        first_frame: The number that the table gives the first frame of a file.
+        first_frame: The number of a file's first frame in the table.
 
     Raises:
         InputError: The table or the folder cannot be read, a row makes no sense or has no video,
@@ -180,7 +188,7 @@ def read_data_set(
     """
     videos = list(_videos(folder))
     if not videos:
-        raise InputError(f"{folder} has no video and no folder of frames in it")
+        raise InputError(f"{folder} contains no video and no folder of frames")
     rows: dict[Path, list[_Row]] = defaultdict(list)
     for row in _table(table, ("video", "onset", "apex", "offset", "type")):
         rows[_video_of(row, videos, folder).path].append(row)
@@ -192,9 +200,10 @@ def _recording(
 ) -> Recording:
     is_folder = video.path.is_dir()
     if is_folder and fps is None:
-        raise InputError(f"{video.path} is a folder of frames: say --fps N, their frame rate")
+        raise InputError(f"{video.path} is a folder of frames: give their frame rate (--fps N)")
     numbers = _frame_numbers(video.path) if is_folder and rows else None
-    micros, macros = [], []
+    micros: list[Annotation] = []
+    macros: list[Annotation] = []
     for row in rows:
         (micros if _is_micro(row) else macros).append(_annotation(row, numbers, first_frame))
     rate = fps if is_folder else None
@@ -205,7 +214,11 @@ def _recording(
 
 
 def _table(path: Path, needed: Iterable[str]) -> list[_Row]:
-    """The rows of a CSV that are not empty, by our names of its columns."""
+    """The rows of a CSV that are not empty.
+
+    Raises:
+        InputError: It cannot be read or lacks a column of `needed`.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -243,13 +256,20 @@ def _is_micro(row: _Row) -> bool:
         return True
     if kind.startswith("macro") or kind == "mae":
         return False
-    raise InputError(
-        f"{row.place} has the type {row.cells['type']!r}: is it a micro or a macro-expression?"
-    )
+    raise InputError(f"{row.place} has the type {row.cells['type']!r}: write micro or macro")
 
 
 def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> Annotation:
-    """What a row marks, in frames from 0."""
+    """The expression of a row.
+
+    Args:
+        row: The row.
+        numbers: The frame numbers of a folder; None for a file.
+        first_frame: The number of a file's first frame.
+
+    Raises:
+        InputError: The row is no interval of frames.
+    """
     onset, apex, offset = (_number(row.cells[key]) for key in ("onset", "apex", "offset"))
     offset = offset or apex
     if onset is None or not offset:
@@ -258,23 +278,22 @@ def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> A
         apex = (onset + offset) // 2
     if numbers is not None and onset > numbers[-1]:
         raise InputError(f"{row.place} begins at frame {onset}; the last is {numbers[-1]}")
+
+    def index(number: int) -> int:
+        return number - first_frame if numbers is None else bisect.bisect_left(numbers, number)
+
+    label = EMOTIONS.get(row.cells.get("emotion", "").casefold())
     try:
-        return Annotation(
-            *(
-                number - first_frame if numbers is None else bisect.bisect_left(numbers, number)
-                for number in (onset, apex, offset)
-            ),
-            EMOTIONS.get(row.cells.get("emotion", "").casefold()),
-        )
+        return Annotation(index(onset), index(apex), index(offset), label)
     except ValueError as error:
         raise InputError(
-            f"{row.place} is no interval: {error}. The number of the first frame is "
-            f"{first_frame if numbers is None else numbers[0]} (of files, see --first-frame)"
+            f"{row.place} is no interval: {error}. The first frame has the number "
+            f"{first_frame if numbers is None else numbers[0]} (for files, see --first-frame)"
         ) from None
 
 
 def _number(text: str) -> int | None:
-    """A frame's number, which spreadsheets like to write as 12.0; None for anything else."""
+    """A frame's number, which spreadsheets may write as 12.0; None for anything else."""
     return int(float(text)) if re.fullmatch(r"[0-9]+(\.0*)?", text) else None
 
 
@@ -282,7 +301,7 @@ def _number(text: str) -> int | None:
 
 
 def _videos(folder: Path) -> Iterator[_Video]:
-    """Everything under a folder that is a video, in the order of names."""
+    """All videos under a folder, in the order of names."""
 
     def fail(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -323,22 +342,22 @@ def _video_of(row: _Row, videos: Sequence[_Video], folder: Path) -> _Video:
     wanted, owner = _tokens(name), _tokens(subject)[-1:]
     near = [video for video in videos if not owner or owner[0] in video.owners]
     whole = wanted if wanted[:1] == owner else (*owner, *wanted)
-    ways = (
+    rules = (
         lambda tokens: tokens == wanted,
-        # The number of the expression within the video stands behind its name.
+        # The video's name is followed by the number of the expression in it.
         lambda tokens: tokens == wanted[:-1] and wanted[-1].isdigit(),
-        # The subject stands before it, and what is shown to them behind it.
+        # The video's name is preceded by the subject and followed by what the subject watched.
         lambda tokens: bool(owner) and tokens[: len(whole)] == whole,
     )
-    choices = ([video for video in near if is_it(video.tokens)] for is_it in ways)
+    choices = ([video for video in near if fits(video.tokens)] for fits in rules)
     found = next(filter(None, choices), []) if wanted else []
-    called = f"video {name!r}" + (f" of subject {subject!r}" if subject else "")
+    title = f"video {name!r}" + (f" of subject {subject!r}" if subject else "")
     if not found:
-        raise InputError(f"{row.place}: {called} is not in {folder}")
+        raise InputError(f"{row.place}: {title} is not in {folder}")
     if len(found) > 1:
         raise InputError(
-            f"{row.place}: {called} may be {found[0].name} or {found[1].name} in {folder}: "
-            "say which by the subject, or leave one out of the folder"
+            f"{row.place}: {title} may be {found[0].name} or {found[1].name} in {folder}: "
+            "name the subject, or take one out of the folder"
         )
     return found[0]
 
@@ -347,7 +366,7 @@ def _frame_numbers(folder: Path) -> list[int]:
     """The numbers of a folder's frames, rising.
 
     Raises:
-        InputError: A frame has none, or another one's.
+        InputError: A frame has no number, or two have the same.
     """
     frames = [
         p
@@ -356,5 +375,5 @@ def _frame_numbers(folder: Path) -> list[int]:
     ]
     numbers = sorted(int(found[-1]) for p in frames if (found := re.findall("[0-9]+", p.stem)))
     if len(set(numbers)) < len(frames):
-        raise InputError(f"{folder}: frames need names that end in a number, each another one")
+        raise InputError(f"{folder}: frames need names that end in a number, each in its own")
     return numbers

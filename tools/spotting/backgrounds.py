@@ -141,7 +141,7 @@ def _rows(signals: Mapping[str, np.ndarray], patterns: np.ndarray) -> np.ndarray
         dtype=np.float32,
     )
     # Where the face jumped, the motion starts anew from one frame to the next: no window spans it.
-    seen: np.ndarray = np.isfinite(rows).all(axis=1)
+    seen = np.isfinite(rows[:, BLINK])
     rows[1:][signals["restarted"][1:] & seen[:-1]] = np.nan
     return rows
 

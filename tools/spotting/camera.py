@@ -39,8 +39,6 @@ _WIDTHS = ((70, 130), (100, 220), (140, 300))
 _MOST_ENLARGED = 1.3
 # Share of cheap cameras; the others are good ones.
 _CHEAP = 0.5
-# An empty second map: `remap` also takes None, but its types do not say so.
-_NO_MAP = np.empty(0)
 
 
 def media_files(folder: Path) -> list[Path]:
@@ -204,14 +202,18 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator, fps: float) -
         # When a head turns, its nearer parts move farther; a sum of two sines turns unevenly.
         turned = turning * np.sin(2 * np.pi * pace * time_s + start).mean(1)
         where = grid @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
-        parallax = cv2.remap(depth, where, _NO_MAP, cv2.INTER_LINEAR)
+        parallax = cv2.remap(  # type: ignore[call-overload]  # the second map is optional
+            depth, where, None, cv2.INTER_LINEAR
+        )
         where += parallax[..., None] * turned.astype(np.float32)
         yield Frame(index, time_s, _moved(scene, where, cv2.BORDER_REFLECT), 0.0)
 
 
 def _moved(image: np.ndarray, where: np.ndarray, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
     """The image whose pixels lie at `where` (height, width, 2) in another."""
-    return cv2.remap(image, where, _NO_MAP, cv2.INTER_CUBIC, borderMode=border)
+    return cv2.remap(  # type: ignore[call-overload]  # the second map is optional
+        image, where, None, cv2.INTER_CUBIC, borderMode=border
+    )
 
 
 def seen_by_a_camera(

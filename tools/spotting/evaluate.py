@@ -4,23 +4,22 @@
     python tools/spotting/evaluate.py VIDEO=TRUTH.csv [VIDEO=TRUTH.csv ...]
     python tools/spotting/evaluate.py --annotations FILE.csv --videos DIR [--fps N]
 
-A demo clip is what `run.py --demo` makes, with another seed each: 20 s of a face under a swaying
+A demo clip is what `run.py --demo` makes, each with another seed: 20 s of a face under a swaying
 camera with sensor noise, four micro-expressions and three blinks. TRUTH.csv has a row an event and
-the columns onset, apex and offset, in frames from 0, and may have label; a video without events has
-a file with the header alone. FILE.csv is the table of a data set of long videos, such as CAS(ME)^2,
-SAMM Long Videos and CAS(ME)^3, which tools/spotting/annotations.py describes; its macro-expressions are no
-events, and reports in them are false.
+the columns onset, apex and offset, in frames from 0, and may have label; for a video without events
+it has the header alone. FILE.csv is the table of a data set of long videos, such as CAS(ME)^2, SAMM
+Long Videos and CAS(ME)^3, which tools/spotting/annotations.py describes; its macro-expressions are
+no events, and reports in them are false.
 
-What counts as found is told in tools/spotting/figures.py, by our rule and by that of MEGC.
+tools/spotting/figures.py says what counts as found, by our rule and by that of MEGC.
 
-With --curve or --plot the same videos also tell what other thresholds of the spotter would find and
-how often they would be wrong; tracking and motion are not done again for them.
+With --curve or --plot the same videos also show what other thresholds of the spotter would find and
+how often they would be wrong; tracking and motion are not repeated for that.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -33,25 +32,32 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from realtime_mer.cli import frame_rate
+from realtime_mer.analysis.analyser import Analyser
+from realtime_mer.command.options import frame_rate
 from realtime_mer.demo.clip import make_demo_clip
 from realtime_mer.errors import InputError
+from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.writable import check_distinct, check_writable
-from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.results import MicroExpression
+from realtime_mer.source.capture import Capture
 from realtime_mer.source.opencv import quiet_opencv
+from realtime_mer.source.reader import DEFAULT_FPS
 from realtime_mer.spotting.spotter import SpotterModel
+from tools.command import command_parser
 from tools.spotting.annotations import Annotation, Recording, read_data_set, read_truth
 from tools.spotting.figures import Figures, Result, figures, match, megc_figures
 from tools.spotting.operating_curve import (
+    MotionStreams,
     OperatingPoints,
     curve,
     curve_table,
-    eager_spotters,
     plot_curve,
     proposed,
     write_curve,
 )
+
+_PROG = Path(__file__).name
 
 
 class Watcher:
@@ -70,60 +76,72 @@ class Watcher:
         self._thresholds = self.points.thresholds if with_curve else ()
 
     def __call__(self, recording: Recording) -> Result:
-        """What is there and what the chain reports."""
-        eager = eager_spotters() if self._thresholds else contextlib.nullcontext([])
+        """What is there and what the chain reports.
+
+        Raises:
+            InputError: The recording cannot be read.
+        """
+        found: list[MicroExpression] = []
+        motions = MotionStreams()
+        last_s = 0.0
         with (
-            eager as motions,
-            Recognizer(
-                recording.path, weights=self._weights, spotter=self._spotter, fps=recording.fps
-            ) as recognizer,
+            Analyser(weights=self._weights, spotter=self._spotter) as analyser,
+            Capture(recording.path, recording.fps) as capture,
         ):
-            found = tuple(recognizer)
-            fps = recognizer.session.fps or 30.0
-            seconds = recognizer.summary("").duration_s + 1 / fps
-        found_at = {}
-        if self._thresholds:
-            found_at = proposed(motions, self._model, self._thresholds)
-            reported = set(found_at[self.points.delivered])
-            found = tuple(event for event in found if event.interval in reported)
+            for tracked in PacedTracker(analyser.tracker).follow(capture):
+                found += analyser.analyse(tracked).events
+                if self._thresholds:
+                    motions.add(analyser.steps)
+                last_s = tracked.frame.time_s
+            fps = capture.fps or DEFAULT_FPS
         return Result(
             recording.name,
             tuple(event.at(fps) for event in recording.micros),
-            found,
+            tuple(found),
             fps,
-            seconds,
+            last_s + 1 / fps,
             tuple(event.at(fps).interval for event in recording.macros),
-            found_at,
+            proposed(motions.streams, self._model, self._thresholds),
         )
 
 
 def demo_recordings(count: int, first_seed: int) -> Iterator[Recording]:
-    """Demo clips of these seeds, each of which is there until the next is asked for."""
+    """Demo clips of consecutive seeds; each is deleted when the next is made."""
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as folder:
         clip = Path(folder) / "demo.avi"
         for seed in range(first_seed, first_seed + count):
             hidden = make_demo_clip(clip, seed)
-            events = (
-                ((e.interval.onset_s, e.interval.apex_s, e.interval.offset_s), e.label)
-                for e in hidden.events
-            )
             micros = tuple(
-                Annotation(*(t * hidden.fps for t in times), label) for times, label in events
+                Annotation(
+                    event.interval.onset_s * hidden.fps,
+                    event.interval.apex_s * hidden.fps,
+                    event.interval.offset_s * hidden.fps,
+                    event.label,
+                )
+                for event in hidden.events
             )
             yield Recording(f"demo clip {seed}", clip, micros=micros)
 
 
 def with_truth(item: str, fps: float | None) -> Recording:
-    """The recording of VIDEO=TRUTH.csv."""
+    """The recording of VIDEO=TRUTH.csv.
+
+    Args:
+        item: The video and its truth.
+        fps: Frame rate of a folder of frames.
+
+    Raises:
+        InputError: There is no `=`, or the truth cannot be read.
+    """
     video, equals, truth = item.rpartition("=")
     if not equals:
-        raise InputError(f"{item!r} names no truth: write VIDEO=TRUTH.csv")
+        raise InputError(f"{item!r} does not name a truth: write VIDEO=TRUTH.csv")
     path = Path(video)
     return Recording(path.name, path, fps if path.is_dir() else None, read_truth(Path(truth)))
 
 
 def recordings(options: argparse.Namespace) -> Iterator[Recording]:
-    """All that is to be watched. What is wrong with annotations is told before the first."""
+    """All recordings. Errors in annotations are raised before the first."""
     given = [with_truth(item, options.fps) for item in options.pairs]
     if options.annotations:
         given += read_data_set(
@@ -140,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
     stopped = ""
     try:
-        with_curve = _check_outputs(options)
+        with_curve = _is_curve_wanted(options)
         watch = Watcher(options.weights, options.spotter, with_curve)
         for recording in recordings(options):
             results.append(watch(recording))
@@ -150,17 +168,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         stopped = "stopped by user"
     if stopped:
-        print(f"evaluate_spotting: {stopped}", file=sys.stderr)
-    # Hours may have gone into what was watched before.
+        print(f"{_PROG}: {stopped}", file=sys.stderr)
+    # Hours may have gone into the videos before.
     if results:
-        _tell(results, watch.points, options, console, stopped)
+        _report(results, watch.points, options, console, stopped)
     return 2 if stopped else 0
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("pairs", nargs="*", metavar="VIDEO=TRUTH.csv")
     parser.add_argument("--demo-clips", type=int, default=0, metavar="N")
     parser.add_argument(
@@ -189,8 +205,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _check_outputs(options: argparse.Namespace) -> bool:
-    """Whether a curve is asked for; what cannot be written is told before all else."""
+def _is_curve_wanted(options: argparse.Namespace) -> bool:
+    """Whether a curve is to be measured.
+
+    Raises:
+        InputError: One of its files cannot be written.
+    """
     outputs = [path for path in (options.curve, options.plot) if path is not None]
     for path in outputs:
         check_writable(path)
@@ -208,7 +228,7 @@ def _line(result: Result) -> str:
     )
 
 
-def _tell(
+def _report(
     results: Sequence[Result],
     at: OperatingPoints,
     options: argparse.Namespace,
@@ -223,10 +243,12 @@ def _tell(
     if options.plot:
         plot_curve(points, results, at, options.plot)
     if options.json:
-        told = {**ours, "megc": megc}
-        told |= {"curve": points} if points else {}
-        told |= {"stopped": stopped} if stopped else {}
-        print(json.dumps(told))
+        report: dict[str, object] = {**ours, "megc": megc}
+        if points:
+            report["curve"] = points
+        if stopped:
+            report["stopped"] = stopped
+        print(json.dumps(report))
         return
     tables = [_figures_table(ours, megc)] + ([curve_table(points, at)] if points else [])
     console.print(Columns(tables, padding=(1, 4)))

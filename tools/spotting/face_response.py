@@ -15,8 +15,6 @@ from realtime_mer.spotting.motion import FACE_CELLS, RigidMotion, region_means, 
 # Displacement at which a response is measured; smaller and larger ones are taken as proportional.
 # In the middle of what a micro-expression does, 0.8 to 4 px.
 _PEAK_PX = 2.0
-# An empty second map: `remap` also takes None, but its types do not say so.
-_NO_MAP = np.empty(0)
 
 
 class FaceResponse:
@@ -45,10 +43,10 @@ class FaceResponse:
 
     def moved(self, field: np.ndarray) -> np.ndarray:
         """The clean face (224, 224) with its skin moved by a field (224, 224, 2) in pixels."""
-        return cv2.remap(
+        return cv2.remap(  # type: ignore[call-overload]  # the second map is optional
             self._clean,
             FACE_GRID - field.astype(np.float32),
-            _NO_MAP,
+            None,
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )

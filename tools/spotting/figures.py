@@ -1,21 +1,21 @@
 """The figures of spotting and naming, by our rule and by the one of the MEGC challenges.
 
-In both, a report finds a true micro-expression where their intervals overlap by at least half:
+By both rules a report finds a true micro-expression if their intervals overlap by at least half:
 intersection over union of frames, both ends included. Events and reports are pooled over the
-videos, and what is named is judged on the pairs: F1 of the analysis is that of precision and recall
-averaged over the classes, and STRS is F1 of spotting times F1 of the analysis.
+videos. Labels are judged on the pairs of event and report: the F1 of the analysis is that of mean
+precision and mean recall over the classes, and STRS is the F1 of spotting times that.
 
-Ours: one to one, best overlap first. Every video counts, also those without an event, where all
-reports are false. The classes are those among the pairs.
+Ours: one to one, best overlap first. Every video counts; in one without an event all reports are
+false. The classes are those among the pairs.
 
-MEGC (spot-then-recognize, 2023 and later): only videos that have a micro-expression count. Reports
-are taken in their order, and each takes every event it overlaps that no other has taken. The
+MEGC (spot-then-recognize, 2023 and later): only videos with a micro-expression count. Reports are
+taken in their order, and each takes every event that it overlaps and that no other has taken. The
 classes are those of all true events.
 
 Sources: Liong, See, Chan, "Spot-then-recognize: a micro-expression analysis network for seamless
 evaluation of long videos", Signal Processing: Image Communication 110 (2023) 116875; its authors'
-github.com/genbing99/STRS-Metric, strs_metric.py. That script drops subjects of whom nothing at all
-is reported; here their events are missed like any other.
+github.com/genbing99/STRS-Metric, strs_metric.py. That script drops subjects for whom nothing is
+reported; here their events count as missed, like any other.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from realtime_mer.results import Interval, MicroExpression
-
-LEAST_OVERLAP = 0.5
+from realtime_mer.spotting.matching import LEAST_OVERLAP, best_matches, frame_overlap
 
 Figures = dict[str, float | int | None]
 Pair = tuple["TrueEvent", MicroExpression]
@@ -35,7 +34,7 @@ Pair = tuple["TrueEvent", MicroExpression]
 
 @dataclass(frozen=True, slots=True)
 class TrueEvent:
-    """A micro-expression that is known to be there; the label may be unknown."""
+    """A known micro-expression; its label may be unknown."""
 
     interval: Interval
     label: str | None
@@ -43,13 +42,15 @@ class TrueEvent:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One video: what was there, what was reported, and for how long one looked.
+    """One video: what is there, what was reported, and how long the video is.
 
     Attributes:
+        truth: Its micro-expressions.
+        found: The reports.
         fps: Frames a second, by which overlaps are counted.
         seconds: Length of the video.
         macros: Longer expressions, which are no events: a report in one is false.
-        found_at: What other thresholds of the spotter would have reported.
+        found_at: What the spotter would have reported at other thresholds.
     """
 
     name: str
@@ -61,40 +62,23 @@ class Result:
     found_at: Mapping[float, tuple[Interval, ...]] = field(default_factory=dict)
 
 
-def overlap(first: Interval, second: Interval, fps: float) -> float:
-    """Intersection over union of two intervals in frames, both ends included, 0 to 1."""
-    a, b, c, d = (
-        round(t * fps) for t in (first.onset_s, first.offset_s, second.onset_s, second.offset_s)
-    )
-    shared = max(0, min(b, d) - max(a, c) + 1)
-    return shared / (max(b, d) - min(a, c) + 1) if shared else 0.0
-
-
-def best_matches(
+def matches(
     truth: Sequence[Interval], found: Sequence[Interval], fps: float
 ) -> list[tuple[int, int]]:
-    """Numbers of what overlaps by half, one to one, best overlap first."""
-    pairs = sorted(
-        ((overlap(t, f, fps), i, j) for i, t in enumerate(truth) for j, f in enumerate(found)),
-        reverse=True,
-    )
-    taken_truth: set[int] = set()
-    taken_found: set[int] = set()
-    out = []
-    for share, i, j in pairs:
-        if share >= LEAST_OVERLAP and i not in taken_truth and j not in taken_found:
-            taken_truth.add(i)
-            taken_found.add(j)
-            out.append((i, j))
-    return out
+    """Pairs (index into `truth`, index into `found`) by our rule."""
+
+    def in_frames(first: Interval, second: Interval) -> float:
+        return frame_overlap(first, second, fps)
+
+    return [(i, j) for i, j, _ in best_matches(truth, found, LEAST_OVERLAP, in_frames)]
 
 
 def match(result: Result) -> list[Pair]:
     """Pairs of truth and report by our rule."""
-    numbers = best_matches(
+    pairs = matches(
         [t.interval for t in result.truth], [f.interval for f in result.found], result.fps
     )
-    return [(result.truth[i], result.found[j]) for i, j in numbers]
+    return [(result.truth[i], result.found[j]) for i, j in pairs]
 
 
 def megc_match(result: Result) -> list[Pair]:
@@ -103,14 +87,14 @@ def megc_match(result: Result) -> list[Pair]:
     pairs = []
     for report in result.found:
         for event in tuple(free):
-            if overlap(event.interval, report.interval, result.fps) >= LEAST_OVERLAP:
+            if frame_overlap(event.interval, report.interval, result.fps) >= LEAST_OVERLAP:
                 free.remove(event)
                 pairs.append((event, report))
     return pairs
 
 
 def rates(events: int, matched: int, false: int) -> Figures:
-    """F1, recall and precision of counts; those that nothing speaks for are None."""
+    """F1, recall and precision from counts; None where they are undefined."""
     return {
         "F1": _ratio(2 * matched, events + matched + false),
         "recall": _ratio(matched, events),
@@ -119,27 +103,30 @@ def rates(events: int, matched: int, false: int) -> Figures:
 
 
 def figures(results: Sequence[Result]) -> Figures:
-    """The figures of all results together; those that nothing speaks for are None."""
+    """The figures of all results together; None where they are undefined."""
     matched = [match(result) for result in results]
-    pairs = [pair for some in matched for pair in some]
-    there, reported = (sum(len(getattr(r, k)) for r in results) for k in ("truth", "found"))
-    false = reported - len(pairs)
+    pairs = [pair for of_video in matched for pair in of_video]
+    events = sum(len(r.truth) for r in results)
+    reports = sum(len(r.found) for r in results)
+    false = reports - len(pairs)
     minutes = sum(r.seconds for r in results) / 60
     labelled = [(t, f) for t, f in pairs if t.label is not None]
     delays = [f.reported_s - t.interval.offset_s for t, f in pairs]
-    spotting = rates(there, len(pairs), false)
-    named = any(t.label is not None for r in results for t in r.truth)
+    spotting = rates(events, len(pairs), false)
+    has_labels = any(t.label is not None for r in results for t in r.truth)
     return {
         "videos": len(results),
         "minutes": round(minutes, 2),
-        "events": there,
-        "reports": reported,
+        "events": events,
+        "reports": reports,
         "matched": len(pairs),
         **spotting,
         "false_per_minute": round(false / minutes, 3) if minutes else None,
         "false_in_macro": sum(map(_false_in_macro, results, matched)),
         "labels_right": _ratio(sum(t.label == f.label for t, f in labelled), len(labelled)),
-        **_analysis(labelled, {str(t.label) for t, _ in labelled} if named else None, spotting),
+        **_analysis(
+            labelled, {str(t.label) for t, _ in labelled} if has_labels else None, spotting
+        ),
         "onset_error_s": _median([abs(t.interval.onset_s - f.interval.onset_s) for t, f in pairs]),
         "offset_error_s": _median(
             [abs(t.interval.offset_s - f.interval.offset_s) for t, f in pairs]
@@ -150,23 +137,23 @@ def figures(results: Sequence[Result]) -> Figures:
 
 
 def megc_figures(results: Sequence[Result]) -> Figures:
-    """Those of the figures that MEGC knows, by its rule."""
+    """The figures that MEGC defines, by its rule."""
     counted = [result for result in results if result.truth]
     matched = [megc_match(result) for result in counted]
-    pairs = [pair for some in matched for pair in some]
-    # A report that takes two events is no false one, and is counted twice.
+    pairs = [pair for of_video in matched for pair in of_video]
+    # A report that takes two events makes two pairs but is one report.
     false = sum(
-        len(r.found) - len({id(f) for _, f in some})
-        for r, some in zip(counted, matched, strict=True)
+        len(r.found) - len({id(f) for _, f in of_video})
+        for r, of_video in zip(counted, matched, strict=True)
     )
-    there = sum(len(r.truth) for r in counted)
-    spotting = rates(there, len(pairs), false)
+    events = sum(len(r.truth) for r in counted)
+    spotting = rates(events, len(pairs), false)
     labels = {t.label for r in counted for t in r.truth if t.label is not None}
     labelled = [(t, f) for t, f in pairs if t.label is not None]
     return {
         "videos": len(counted),
         "minutes": round(sum(r.seconds for r in counted) / 60, 2),
-        "events": there,
+        "events": events,
         "reports": sum(len(r.found) for r in counted),
         "matched": len(pairs),
         **spotting,
@@ -175,12 +162,12 @@ def megc_figures(results: Sequence[Result]) -> Figures:
 
 
 def _analysis(pairs: Sequence[Pair], classes: set[str] | None, spotting: Figures) -> Figures:
-    """F1 of the names of pairs, from mean precision and mean recall, and STRS.
+    """F1 of the labels of pairs, from mean precision and mean recall, and STRS.
 
     Args:
-        pairs: Those whose true label is known.
-        classes: To average over; None where no true event has a label.
-        spotting: F1 of the spotting is in it.
+        pairs: Pairs whose true label is known.
+        classes: To average over; None if no true event has a label.
+        spotting: Holds the F1 of the spotting.
     """
     if classes is None:
         return {"analysis_F1": None, "STRS": None}

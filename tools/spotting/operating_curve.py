@@ -1,15 +1,13 @@
 """The operating curve: what the spotter finds and how often it is wrong, threshold by threshold.
 
-Tracking and motion take nearly all the time and know nothing of the threshold. So they are done
-once, with a spotter that proposes all it can. The motions that reach it are kept, and new spotters
-look at them at other thresholds.
+Tracking and motion take nearly all the time and do not depend on the threshold. So they are done
+once, and new spotters with other thresholds look at the motions again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.table import Table
 
-from realtime_mer.analysis import face_chain
+from realtime_mer.analysis.face_chain import FaceStep
 from realtime_mer.results import Interval
 from realtime_mer.spotting.motion import Motion
-from realtime_mer.spotting.spotter import Spotter, SpotterModel, Spotting
-from tools.spotting.figures import Figures, Result, best_matches, rates
+from realtime_mer.spotting.spotter import Spotter, SpotterModel
+from tools.spotting.figures import Figures, Result, matches, rates
 
-# What --sensitivity may be set to, false reports a minute to be expected: strict, usual, eager.
+# Examples of --sensitivity, in expected false reports a minute: strict, medium, lenient.
 SENSITIVITIES = (0.2, 1.0, 3.0)
 _THRESHOLDS = tuple(np.linspace(0.02, 0.98, 49).round(2).tolist())
 _COLOURS = {"recall": "#0b6e99", "F1": "#c8553d"}
@@ -32,10 +30,15 @@ _GREY = "#5f6368"
 
 
 class OperatingPoints:
-    """The thresholds of the curve, and those of them that the command line can be set to.
+    """The thresholds of the curve, and those that belong to `SENSITIVITIES`.
 
     Args:
-        model: The spotter in question, at the threshold of its card.
+        model: The spotter, at the threshold of its card.
+
+    Attributes:
+        delivered: The threshold of the card.
+        of_sensitivity: Sensitivity to threshold; empty if the card has no curve.
+        thresholds: All of them and more, rising.
     """
 
     def __init__(self, model: SpotterModel) -> None:
@@ -47,53 +50,30 @@ class OperatingPoints:
         self.thresholds = tuple(sorted({*_THRESHOLDS, *marked}))
 
 
-class _Eager:
-    """A spotter's network that proposes at every peak.
+class MotionStreams:
+    """Collects the motions that the spotters of a clip see.
 
-    Args:
-        model: The network.
+    Attributes:
+        streams: A list of motions for each time that a face started afresh, with a new spotter.
     """
 
-    threshold = 1e-6
+    def __init__(self) -> None:
+        self.streams: list[list[Motion]] = []
+        self._newest: dict[int, list[Motion]] = {}
 
-    def __init__(self, model: SpotterModel) -> None:
-        self.start, self.patterns = model.start, model.patterns
-        self._model = model
-
-    def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._model(signals, state)
-
-
-@contextlib.contextmanager
-def eager_spotters() -> Iterator[list[list[Motion]]]:
-    """Has a recognizer that runs meanwhile report whatever any threshold could.
-
-    Yields:
-        The motions that the spotters see: a list for each spotter that is started.
-    """
-    kept: list[list[Motion]] = []
-
-    class Keeper(Spotter):
-        def __init__(self, model: SpotterModel) -> None:
-            super().__init__(_Eager(model))
-            self._motions: list[Motion] = []
-            kept.append(self._motions)
-
-        def __call__(self, motion: Motion) -> Spotting:
-            self._motions.append(motion)
-            # At another threshold what overlaps with this may not have been proposed.
-            self._reported_until = -np.inf
-            return super().__call__(motion)
-
-    face_chain.Spotter, before = Keeper, face_chain.Spotter
-    try:
-        yield kept
-    finally:
-        face_chain.Spotter = before
+    def add(self, steps: Iterable[FaceStep]) -> None:
+        """Takes what the next frame told about its faces."""
+        for step in steps:
+            face = step.state.face
+            if face not in self._newest or step.gap is not None:
+                self._newest[face] = []
+                self.streams.append(self._newest[face])
+            if step.motion is not None:
+                self._newest[face].append(step.motion)
 
 
 class _Answers:
-    """A spotter's network at any threshold. It answers each step once: the threshold comes after.
+    """A spotter's network that remembers its answers, since they do not depend on the threshold.
 
     Args:
         model: The network.
@@ -107,7 +87,7 @@ class _Answers:
         self._step = 0
 
     def at(self, threshold: float) -> _Answers:
-        """The same from the first step on, at another threshold."""
+        """Itself, back at the first step, with another threshold."""
         self.threshold, self._step = threshold, 0
         return self
 
@@ -115,7 +95,7 @@ class _Answers:
         if self._step == len(self._answers):
             answer, state = self._model(signals, state)
             self._answers.append(answer)
-        # Where all is answered, the state serves nobody.
+        # A remembered answer needs no state: the one that came in goes out.
         self._step += 1
         return self._answers[self._step - 1], state
 
@@ -123,7 +103,13 @@ class _Answers:
 def proposed(
     streams: Sequence[Sequence[Motion]], model: SpotterModel, thresholds: Sequence[float]
 ) -> dict[float, tuple[Interval, ...]]:
-    """The intervals that a spotter proposes on kept motions, by threshold."""
+    """The intervals that the runtime's spotter proposes on kept motions, by threshold.
+
+    Args:
+        streams: Motions; each stream has a spotter of its own.
+        model: The spotter's network.
+        thresholds: In place of the model's own, which stays as it is.
+    """
     found: dict[float, list[Interval]] = {threshold: [] for threshold in thresholds}
     for motions in streams:
         answers = _Answers(model)
@@ -135,23 +121,23 @@ def proposed(
 
 
 def curve(results: Sequence[Result], thresholds: Sequence[float]) -> list[Figures]:
-    """A point a threshold: what `Result.found_at` comes to over all videos, by our rule."""
-    there = sum(len(r.truth) for r in results)
+    """The figures of `Result.found_at` over all videos, by our rule, one point a threshold."""
+    events = sum(len(r.truth) for r in results)
     minutes = sum(r.seconds for r in results) / 60
     points = []
     for threshold in thresholds:
         matched = sum(
-            len(best_matches([t.interval for t in r.truth], r.found_at[threshold], r.fps))
+            len(matches([t.interval for t in r.truth], r.found_at[threshold], r.fps))
             for r in results
         )
-        reported = sum(len(r.found_at[threshold]) for r in results)
-        false = reported - matched
+        reports = sum(len(r.found_at[threshold]) for r in results)
+        false = reports - matched
         points.append(
             {
                 "threshold": round(threshold, 4),
-                **rates(there, matched, false),
+                **rates(events, matched, false),
                 "false_per_minute": round(false / minutes, 4) if minutes else None,
-                "reports": reported,
+                "reports": reports,
                 "matched": matched,
             }
         )
@@ -167,7 +153,7 @@ def write_curve(points: Sequence[Figures], path: Path) -> None:
 
 
 def curve_table(points: Sequence[Figures], at: OperatingPoints) -> Table:
-    """The points that the command line can be set to."""
+    """The points of `SENSITIVITIES`, and the one of the card."""
     table = Table(title="At other sensitivities")
     names = ("threshold", "recall", "precision", "F1", "false_per_minute")
     table.add_column("--sensitivity")
@@ -213,13 +199,13 @@ def plot_curve(
 
 
 def _line(points: Sequence[Figures], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Figures over false reports a minute; NaN where nothing speaks for them."""
+    """Figures over false reports a minute; NaN where they are undefined."""
     x, y = (np.array([p[key] for p in points], float) for key in ("false_per_minute", name))
     return x, y
 
 
 def _scale(axes: Axes, points: Sequence[Figures], minutes: float) -> None:
-    """Logarithmic from one false report in all the time on, with room for none at all below."""
+    """A logarithmic axis from one false report in all videos on, with room for none below."""
     least = 1 / minutes
     most = max(least, *(float(p["false_per_minute"] or 0) for p in points))
     axes.set_xscale("symlog", linthresh=least, linscale=0.4)
@@ -232,7 +218,7 @@ def _scale(axes: Axes, points: Sequence[Figures], minutes: float) -> None:
 
 
 def _label_marks(axes: Axes, marked: dict[float, Figures]) -> None:
-    """A line down from each sensitivity's marks; several may come to the same."""
+    """Draws a line down from each sensitivity's marks; several may share one."""
     names: dict[float, list[str]] = {}
     for sensitivity, point in marked.items():
         names.setdefault(float(point["false_per_minute"] or 0), []).append(f"{sensitivity:g}")

@@ -36,6 +36,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.source.capture import Capture
 from realtime_mer.source.frame import Frame
+from tools.command import command_parser, exit_status, make_folder
 from tools.spotting.camera import is_photo, media_files, read_photo, seen_by_a_camera, stretch, sway
 from tools.spotting.clip_signals import follow
 from tools.spotting.hidden_motion import Hidden, plan, with_motions
@@ -116,9 +117,7 @@ def _run(job: _Job) -> tuple[_Job, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument(
         "--media", type=Path, required=True, help="folder of face videos and photos"
     )
@@ -132,16 +131,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="clips at a time")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        files = media_files(options.media)
-        find_landmark_model()
-        clips = read_release(options.data).without(options.exclude_subjects)
-        if options.subjects:
-            clips = clips.only(options.subjects)
-    except (OSError, InputError) as error:
-        print(f"synthesize: {error}", file=sys.stderr)
-        return 2
-    options.out.mkdir(parents=True, exist_ok=True)
+    return exit_status(parser.prog, lambda: _synthesize(options), resumable=True)
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    """All that the command does.
+
+    Raises:
+        InputError: A folder cannot be used.
+    """
+    files = media_files(options.media)
+    find_landmark_model()
+    clips = read_release(options.data).without(options.exclude_subjects)
+    if options.subjects:
+        clips = clips.only(options.subjects)
+    make_folder(options.out, "--out")
     cv2.setNumThreads(1)
     rng = np.random.default_rng(options.seed)
     _motions[:] = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
@@ -161,7 +165,6 @@ def main(arguments: list[str] | None = None) -> int:
     with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
         for number, (job, outcome) in enumerate(pool.imap_unordered(_run, left), 1):
             print(f"{job.file.name}, take {job.take}: {outcome} ({number}/{len(left)})", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Regional motion: what the face does is seen, what the head or the camera does is not."""
+"""Regional motion: expressions are measured, motion of the head or the camera is removed."""
 
 import cv2
 import numpy as np
@@ -39,8 +39,8 @@ def warped(face: CanonicalFace, field: np.ndarray, noise: float = 0.0, seed: int
     return CanonicalFace(grey, face.landmarks, face.matrix)
 
 
-def moved(face: CanonicalFace, field: np.ndarray) -> dict[str, np.ndarray]:
-    """What each region is said to have moved when `field` moves the face."""
+def measured(face: CanonicalFace, field: np.ndarray) -> dict[str, np.ndarray]:
+    """The displacement that is measured in each region when `field` moves the face."""
     motion = RegionalMotion()
     start = motion(face, 0.0, 0.0, 0.0)
     end = motion(warped(face, field), 1 / 30, 0.0, 0.0)
@@ -49,7 +49,7 @@ def moved(face: CanonicalFace, field: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def depth(astronaut_face) -> np.ndarray:
-    """(224, 224) float32: the depth of the face mesh around each pixel, zero outside of it."""
+    """(224, 224) float32: the depth of the face mesh around each pixel, zero outside."""
     points = astronaut_face.landmarks[:468]
     pixels = np.dstack([COLUMNS, ROWS])[2::4, 2::4].reshape(-1, 1, 2)
     near = np.exp(-((pixels - points[:, :2]) ** 2).sum(-1) / (2 * 6.0**2))
@@ -86,7 +86,7 @@ def test_a_still_face_is_still_under_a_moving_camera(
     shifts = np.linalg.norm(regions[4:] - regions[:-4], axis=-1)
     assert np.percentile(shifts, 95) < typical
     assert shifts.max() < largest
-    # The camera's motion is not lost: it is told apart.
+    # The camera's motion is in the place.
     places = np.array([m.place for m in seen])
     assert np.ptp(places, axis=0).max() > 8
 
@@ -104,11 +104,11 @@ def test_a_still_face_is_still_under_a_moving_camera(
         (("AU9",), "nose wing left", (0.1, -1), "lip corner"),
     ],
 )
-def test_an_action_unit_is_seen_where_it_acts_and_the_way_it_acts(
+def test_an_action_unit_is_measured_in_its_place_and_direction(
     astronaut_face, names, region, direction, still
 ):
     parts = {"mouth": "lip", "brows": "outer brow", "lip corner": "lip corner"}
-    seen = moved(astronaut_face, expression(names, peak_px=2.5))
+    seen = measured(astronaut_face, expression(names, peak_px=2.5))
     size = np.linalg.norm(seen[region])
     assert size > 0.25
     assert seen[region] @ direction / size / np.linalg.norm(direction) > 0.85
@@ -130,22 +130,22 @@ def test_weak_motions_keep_their_direction_above_the_noise(astronaut_face):
 
 @pytest.mark.parametrize("turn_px", [-3.0, 3.0])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_the_parallax_of_a_turning_head_is_no_expression(astronaut_face, depth, turn_px, axis):
+def test_parallax_of_a_turning_head_is_removed(astronaut_face, depth, turn_px, axis):
     field = np.zeros((224, 224, 2), np.float32)
     inside = face_mask(astronaut_face.landmarks)
     field[..., axis] = turn_px * depth / np.ptp(depth[inside])
     rigid = RigidMotion(astronaut_face.landmarks, texture_trust(astronaut_face.grey))
-    rest, part = rigid.remove(to_cells(field).reshape(-1, 2))
-    left, _ = region_means(astronaut_face.landmarks, rigid.weights, rest)
-    assert np.linalg.norm(left, axis=1).max() < 0.12 * abs(turn_px)
-    # It is the depth that explains it.
-    assert np.sign(part[3, axis]) == np.sign(turn_px)
-    seen = moved(astronaut_face, field)
+    residual, coefficients = rigid.remove(to_cells(field).reshape(-1, 2))
+    regions, _ = region_means(astronaut_face.landmarks, rigid.weights, residual)
+    assert np.linalg.norm(regions, axis=1).max() < 0.12 * abs(turn_px)
+    # The depth explains it.
+    assert np.sign(coefficients[3, axis]) == np.sign(turn_px)
+    seen = measured(astronaut_face, field)
     assert max(np.linalg.norm(m) for m in seen.values()) < 0.2 * abs(turn_px)
 
 
 @pytest.mark.parametrize("length_s", [0.5, 2.5])
-def test_a_slow_motion_is_continuous_over_renewed_anchors(astronaut_face, length_s):
+def test_a_slow_motion_is_continuous_across_anchors(astronaut_face, length_s):
     raised = expression(("AU1", "AU2"), peak_px=4.0)
     brow = NAMES.index("inner brow right")
     motion, seen = RegionalMotion(), []
@@ -153,15 +153,15 @@ def test_a_slow_motion_is_continuous_over_renewed_anchors(astronaut_face, length
         share = min(time_s / length_s, 1.0)
         seen.append(motion(warped(astronaut_face, share * raised), time_s, 0.0, 0.0).regions[brow])
     y = np.array(seen)[:, 1]
-    direct = moved(astronaut_face, raised)["inner brow right"][1]
+    direct = measured(astronaut_face, raised)["inner brow right"][1]
     assert y[-1] == pytest.approx(direct, rel=0.25)
     steps = np.diff(y)
     per_step = direct / (15 * length_s)
-    assert steps.max() < 0.06  # it never turns back
-    assert steps.min() > 2.5 * per_step - 0.06  # and never jumps
+    assert steps.max() < 0.06  # never backwards
+    assert steps.min() > 2.5 * per_step - 0.06  # no jumps
 
 
-def test_a_face_that_was_still_reads_the_same_before_and_after_a_renewal(astronaut_face):
+def test_a_new_anchor_does_not_move_a_still_face(astronaut_face):
     motion = RegionalMotion()
     seen = [motion(astronaut_face, i / 10, 0.0, 0.0).regions for i in range(25)]
     assert np.abs(np.array(seen)).max() < 0.02
@@ -179,7 +179,7 @@ def test_a_face_that_was_still_reads_the_same_before_and_after_a_renewal(astrona
     ],
     ids=["shift", "turn", "zoom"],
 )
-def test_motion_of_the_whole_face_is_the_heads(astronaut_face, field, head):
+def test_motion_of_the_whole_face_counts_as_the_heads(astronaut_face, field, head):
     motion = RegionalMotion()
     start = motion(astronaut_face, 0.0, 0.0, 0.0)
     end = motion(warped(astronaut_face, field), 0.05, 0.0, 0.0)
@@ -188,7 +188,7 @@ def test_motion_of_the_whole_face_is_the_heads(astronaut_face, field, head):
 
 
 @pytest.mark.parametrize("part", ["shift", "zoom", "turn", "shear"])
-def test_rigid_motion_takes_the_heads_motion_and_leaves_the_expression(astronaut_face, part):
+def test_rigid_fit_removes_the_heads_motion_and_keeps_the_expression(astronaut_face, part):
     x, y = COLUMNS - 112, ROWS - 112
     none = np.zeros_like(x)
     affine = {
@@ -200,11 +200,11 @@ def test_rigid_motion_takes_the_heads_motion_and_leaves_the_expression(astronaut
     smile = expression(("AU12",), peak_px=2.0)
     head = RigidMotion(astronaut_face.landmarks, texture_trust(astronaut_face.grey))
     inside = face_mask(astronaut_face.landmarks)
-    rest = np.linalg.norm(head.remove_dense(affine), axis=-1)
+    residual = np.linalg.norm(head.remove_dense(affine), axis=-1)
     largest = np.linalg.norm(affine, axis=-1).max()
-    # Half a cell at the picture's border is filled from its neighbours.
-    assert rest[inside].max() < 0.035 * largest
-    assert rest[4:-4, 4:-4].max() < 0.001 * largest
+    # At the picture's border, half a cell is extrapolated.
+    assert residual[inside].max() < 0.035 * largest
+    assert residual[4:-4, 4:-4].max() < 0.001 * largest
     kept = head.remove_dense(affine + smile)[inside]
     alone = smile[inside]
     assert (kept * alone).sum() / np.linalg.norm(kept) / np.linalg.norm(alone) > 0.9
@@ -212,7 +212,7 @@ def test_rigid_motion_takes_the_heads_motion_and_leaves_the_expression(astronaut
     assert size == pytest.approx(np.percentile(np.linalg.norm(alone, axis=-1), 99), rel=0.2)
 
 
-def test_what_the_motion_is_told_of_a_frame_is_passed_on(astronaut_face):
+def test_time_blink_and_jaw_of_a_frame_are_passed_on(astronaut_face):
     seen = RegionalMotion()(astronaut_face, 4.25, 0.3, 0.6)
     assert isinstance(seen, Motion)
     assert (seen.time_s, seen.blink, seen.jaw_open) == (4.25, 0.3, 0.6)
@@ -228,13 +228,13 @@ def test_the_place_follows_the_face_through_the_frame(astronaut, astronaut_track
         return RegionalMotion()(face, 0.0, 0.0, 0.0).place
 
     here, there = place((0, 0), 1.0), place((40, -30), 1.0)
-    # In pixels of the canonical face, in which this one is about as large as in the frame.
+    # Pixels of the canonical face, and this face has nearly its size in the frame.
     np.testing.assert_allclose(there - here, (40, -30), rtol=0.05)
-    # Half the size and half the way is the same to it.
+    # Half the size and half the shift give the same place.
     np.testing.assert_allclose(place((20, -15), 0.5), there, atol=0.1)
 
 
-def test_skin_without_texture_is_not_trusted_and_does_not_move(astronaut_face):
+def test_skin_without_texture_is_not_trusted_and_stays_still(astronaut_face):
     flat = CanonicalFace(
         np.full((224, 224), 120, np.uint8), astronaut_face.landmarks, astronaut_face.matrix
     )

@@ -1,4 +1,4 @@
-"""Signals on an even clock: the same motion looks the same at any frame rate, and never early."""
+"""Signals at even steps: independent of the frame rate, causal, the same in training."""
 
 import dataclasses
 import tracemalloc
@@ -14,7 +14,7 @@ from realtime_mer.spotting.signals import (
     PATTERNS,
     ROW,
     STEP_S,
-    EvenClock,
+    Resampler,
     RunningFeatures,
     as_row,
     features,
@@ -32,15 +32,15 @@ _SIZE, _PACE_HZ, _PHASE = (
 
 _CELLS = _RNG.normal(size=len(FACE_CELLS))
 _PATTERNS = (0.05 * _RNG.normal(size=PATTERN_SHAPE)).astype(np.float32)
-# Where the parts of a row begin.
+# Where trust and head begin in a row.
 TRUST = 2 * COUNT + PATTERNS
 HEAD = TRUST + COUNT
-# How far groups of columns went within some lags: the last features.
+# The last features: displacements of groups of columns within several lags.
 GROUPS, LAGS = 9, 8
 
 
 def smooth(time_s: float) -> Motion:
-    """A motion known at every time; no part of it repeats faster than in 0.8 s."""
+    """A motion defined at every time; no part of it has a period below 0.8 s."""
     waves = np.sin(2 * np.pi * _PACE_HZ * time_s + _PHASE)
     return Motion(
         time_s,
@@ -65,10 +65,10 @@ def jittered_times(fps: float, length_s: float = 4.0) -> np.ndarray:
 
 
 def rows_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(times, rows) that a clock gives for `smooth` seen at `times`."""
-    clock = EvenClock(_PATTERNS)
-    given = [step for t in times for step in clock(smooth(float(t)))]
-    return np.array([t for t, _ in given]), np.array([row for _, row in given])
+    """(times, rows) of the steps for `smooth` seen at `times`."""
+    resampler = Resampler(_PATTERNS)
+    steps = [step for t in times for step in resampler(smooth(float(t)))]
+    return np.array([t for t, _ in steps]), np.array([row for _, row in steps])
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_rows_do_not_depend_on_the_frame_rate(times, error_px):
     apart = np.abs(rows[:count] - expected[:count])
     assert apart[:, : 2 * COUNT].max() < error_px
     assert apart[:, 2 * COUNT :].max() < max(error_px, 0.05)
-    # What the network sees: much alike, and alike for the same thing at another time.
-    seen, known = features(rows[:count]), features(expected[:count])
-    spread = known[30:].std()
-    assert np.abs(seen - known)[30:].mean() < 0.1 * spread
+    # The network's input, after the warm-up.
+    seen, wanted = features(rows[:count]), features(expected[:count])
+    spread = wanted[30:].std()
+    assert np.abs(seen - wanted)[30:].mean() < 0.1 * spread
 
 
 def test_a_row_is_the_mean_motion_of_its_step():
@@ -123,20 +123,19 @@ def test_a_row_is_the_mean_motion_of_its_step():
 
 @pytest.mark.parametrize("fps", [5, 15, 29.97, 30, 30.01, 60, 200])
 def test_every_step_comes_once_in_order_and_as_soon_as_it_is_known(fps):
-    clock, given = EvenClock(_PATTERNS), []
+    resampler, steps = Resampler(_PATTERNS), []
     for i in range(int(6 * fps)):
         time_s = 7.0 + i / fps
-        steps = [t for t, _ in clock(smooth(time_s))]
-        given += steps
+        steps += [t for t, _ in resampler(smooth(time_s))]
         # A step is known once its second half has been seen.
-        assert all(t + STEP_S / 2 <= time_s + 1e-6 for t in given)
-        assert not given or given[-1] + 1.5 * STEP_S > time_s - 1e-6
-    np.testing.assert_allclose(np.diff(given), STEP_S, atol=1e-9)
-    assert given[0] == pytest.approx(7.0 + STEP_S / 2)
-    assert len(given) == pytest.approx((6 - 1 / fps) / STEP_S, abs=1.01)
+        assert all(t + STEP_S / 2 <= time_s + 1e-6 for t in steps)
+        assert not steps or steps[-1] + 1.5 * STEP_S > time_s - 1e-6
+    np.testing.assert_allclose(np.diff(steps), STEP_S, atol=1e-9)
+    assert steps[0] == pytest.approx(7.0 + STEP_S / 2)
+    assert len(steps) == pytest.approx((6 - 1 / fps) / STEP_S, abs=1.01)
 
 
-def test_what_was_given_is_not_changed_by_what_comes_later():
+def test_later_motions_do_not_change_earlier_steps():
     for cut in (10, 47, 90):
         start = even_times(30)[:cut]
         short, long = rows_of(start)[1], rows_of(np.r_[start, start[-1] + [0.2, 0.21, 0.5]])[1]
@@ -145,12 +144,12 @@ def test_what_was_given_is_not_changed_by_what_comes_later():
 
 @pytest.mark.parametrize("times", [[0.0] * 3, [1.0, 0.5, 0.2], [1.0, 1.1, 1.05, 1.1, 1.2]])
 def test_a_clock_that_stands_or_steps_back_gives_no_step_twice(times):
-    clock = EvenClock(_PATTERNS)
-    given = [step for t in times for step in clock(smooth(t))]
-    grid = [t for t, _ in given]
+    resampler = Resampler(_PATTERNS)
+    steps = [step for t in times for step in resampler(smooth(t))]
+    grid = [t for t, _ in steps]
     assert grid == sorted(set(grid))
     assert len(grid) == int((max(times) - times[0]) / STEP_S + 1e-6)
-    for time_s, row in given:
+    for time_s, row in steps:
         np.testing.assert_allclose(
             row[: 2 * COUNT], as_row(smooth(time_s), _PATTERNS)[: 2 * COUNT], atol=0.3
         )
@@ -158,12 +157,12 @@ def test_a_clock_that_stands_or_steps_back_gives_no_step_twice(times):
 
 @pytest.mark.parametrize("step_s", [1 / 200, 1 / 30, 1 / 7, 0.0], ids=["200", "30", "7", "stuck"])
 def test_memory_is_bounded(step_s):
-    clock = EvenClock(_PATTERNS)
+    resampler = Resampler(_PATTERNS)
     motion = smooth(0.0)
 
     def run(first: int, last: int) -> None:
         for i in range(first, last):
-            clock(dataclasses.replace(motion, time_s=i * step_s))
+            resampler(dataclasses.replace(motion, time_s=i * step_s))
 
     run(0, 500)
     tracemalloc.start()
@@ -175,13 +174,13 @@ def test_memory_is_bounded(step_s):
     assert held < 100_000  # a leak of the rows would be above 800 000
 
 
-def test_a_million_seconds_later_the_steps_are_as_even():
-    clock = EvenClock(_PATTERNS)
-    given = [t for i in range(90) for t, _ in clock(smooth(1e6 + i / 30))]
-    np.testing.assert_allclose(np.diff(given), STEP_S, atol=1e-6)
+def test_steps_are_even_after_a_million_seconds():
+    resampler = Resampler(_PATTERNS)
+    steps = [t for i in range(90) for t, _ in resampler(smooth(1e6 + i / 30))]
+    np.testing.assert_allclose(np.diff(steps), STEP_S, atol=1e-6)
 
 
-def test_a_row_holds_the_motion_in_the_order_that_is_promised():
+def test_a_row_has_regions_patterns_trust_head_place_blink_and_jaw():
     motion = smooth(1.0)
     row = as_row(motion, _PATTERNS)
     assert row.shape == (ROW,)
@@ -195,7 +194,7 @@ def test_a_row_holds_the_motion_in_the_order_that_is_promised():
     np.testing.assert_allclose(row[-2:], [motion.blink, motion.jaw_open])
 
 
-def test_resampling_holds_the_ends():
+def test_resampling_holds_the_first_and_last_row_beyond_the_ends():
     times = np.array([0.0, 1.0])
     rows = np.array([[0.0], [1.0]])
     grid = np.array([-5.0, 0.5, 9.0])
@@ -211,7 +210,7 @@ def random_rows(count: int, seed: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("cut", [5, 30, 100, 159])
-def test_features_know_nothing_of_the_future(cut):
+def test_features_are_causal(cut):
     rows = random_rows(160)
     other = rows.copy()
     other[cut:] += 50 * random_rows(160 - cut, seed=4)
@@ -236,7 +235,7 @@ def test_features_of_training_are_those_of_the_runtime():
     np.testing.assert_allclose(seen.numpy(), features(rows), rtol=1e-4, atol=1e-5)
 
 
-def test_features_do_not_see_where_a_motion_started():
+def test_features_do_not_depend_on_where_displacements_start():
     rows = random_rows(60)
     moved = rows.copy()
     moved[:, :TRUST] += 17
@@ -255,26 +254,26 @@ def test_features_are_finite_and_of_moderate_size(scale):
 def test_a_still_face_has_quiet_features():
     rows = np.repeat(random_rows(1), 90, 0)
     seen = features(rows)
-    quiet = 2 * TRUST  # then come the baselines and the trust
+    quiet = 2 * TRUST  # the baselines and the trust follow
     head = quiet + 2 * COUNT + PATTERNS
     lids = head + 10
     motion = np.r_[0:quiet, head:lids, lids + 4 : CHANNELS]
     assert not seen[:, motion].any()
 
 
-def test_features_tell_how_far_a_face_went_together():
+def test_features_contain_the_displacement_of_groups():
     rows = np.zeros((90, ROW), np.float32)
-    # Ten steps there, in all skin alike, and ten back.
-    there = np.clip(np.minimum(np.arange(90) - 40, 60 - np.arange(90)), 0, 10) / 10
-    rows[:, :TRUST] = there[:, None]
-    far = features(rows)[:, -GROUPS * (LAGS + 1) : -GROUPS].reshape(90, LAGS, GROUPS)
-    assert not far[:40].any()
+    # All skin moves away in ten steps, and back in ten.
+    away = np.clip(np.minimum(np.arange(90) - 40, 60 - np.arange(90)), 0, 10) / 10
+    rows[:, :TRUST] = away[:, None]
+    displacement = features(rows)[:, -GROUPS * (LAGS + 1) : -GROUPS].reshape(90, LAGS, GROUPS)
+    assert not displacement[:40].any()
     brows, head = 0, 7
-    within_eight, within_fifteen = far[:, 5], far[:, 7]
+    within_eight, within_fifteen = displacement[:, 5], displacement[:, 7]
     assert within_eight[49, brows] > within_eight[43, brows] > 0
-    # 15 steps around the apex lead back to nearly where it began; the head was never moved.
+    # 15 steps around the apex end near where they began. The head never moved.
     assert within_fifteen[57, brows] < 0.6 * within_eight[49, brows]
-    assert not far[..., head:].any()
+    assert not displacement[..., head:].any()
 
 
 def test_running_features_are_those_of_all_rows():

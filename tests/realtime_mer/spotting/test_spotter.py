@@ -1,10 +1,11 @@
-"""The spotter: its decisions with a scripted network, and the delivered network on clean motion."""
+"""The spotter: its decisions with a scripted network, and the delivered one on made motion."""
 
 import dataclasses
 import json
 import math
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,9 +47,9 @@ def strength(time_s: float, event: Interval) -> float:
 
 
 def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps: float = 30):
-    """A calm face whose brows rise at the events: what a camera of `fps` would have measured.
+    """A calm face whose brows rise at the events, as measured by a camera of `fps`.
 
-    The jitter is the one of 30 frames a second, so that the same signal is seen at any rate.
+    The noise is defined at 30 frames a second, so that every rate samples the same signal.
     """
     rng = np.random.default_rng(5)
     times = np.arange(0, length_s, 1 / 30)
@@ -56,7 +57,7 @@ def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps
     cells = rng.normal(0, 0.03, (len(times), len(FACE_CELLS), 2))
     for k, time_s in enumerate(times):
         for event in events:
-            # Flow finds about half of a motion.
+            # Flow measures about half of a motion.
             regions[k, BROWS, 1] -= 0.5 * raise_px * strength(time_s, event)
             cells[k] += 0.5 * raise_px * strength(time_s, event) * RAISED
     head = rng.normal(0, 0.01, (len(times), 3))
@@ -92,9 +93,9 @@ def test_brow_raise_is_proposed_once_soon_after_its_end(model):
     spotter, proposals = Spotter(model), []
     for motion in motions(HIDDEN):
         proposals += [(motion.time_s, interval) for interval in spotter(motion).found]
-    ((told_s, interval),) = proposals
+    ((proposed_s, interval),) = proposals
     assert overlap(interval, HIDDEN) >= 0.5
-    assert 0 < told_s - HIDDEN.offset_s < 0.35
+    assert 0 < proposed_s - HIDDEN.offset_s < 0.35
     assert interval.onset_s < interval.apex_s < interval.offset_s
 
 
@@ -106,19 +107,19 @@ def test_calm_face_is_left_alone(model):
     assert all(s.window is None for s in spottings)
 
 
-def test_slow_motion_of_the_brows_is_no_micro_expression(model):
+def test_slow_motion_of_the_brows_is_not_proposed(model):
     assert found_in(Spotter(model), motions(Interval(2.0, 3.0, 4.5))) == []
 
 
 @pytest.mark.parametrize("fps", [60, 120])
-def test_frame_rate_changes_nothing(model, fps):
+def test_proposals_do_not_depend_on_the_frame_rate(model, fps):
     (at_30,) = found_in(Spotter(model), motions(HIDDEN))
     (other,) = found_in(Spotter(model), motions(HIDDEN, fps=fps))
     for a, b in zip(dataclasses.astuple(at_30), dataclasses.astuple(other), strict=True):
         assert a == pytest.approx(b, abs=0.02)
 
 
-def test_nothing_is_known_in_the_first_second(model):
+def test_score_is_unknown_in_the_first_second(model):
     spotter = Spotter(model)
     early = Interval(0.4, 0.55, 0.75)
     for motion in motions(early, length_s=2.5):
@@ -137,15 +138,14 @@ def test_window_of_a_motion_under_way_is_shown(model):
     assert all(w is None for t, w in windows.items() if t < HIDDEN.onset_s)
 
 
-def test_clock_that_stands_still_or_steps_back_does_no_harm(model):
-    """A frame that comes twice, or from before, is passed over."""
+def test_repeated_and_late_frames_are_ignored(model):
     steady = list(motions(HIDDEN))
     shaken = [m for motion in steady for m in (motion, motion)]
     shaken[60:60] = steady[10:20]
     assert found_in(Spotter(model), shaken) == found_in(Spotter(model), steady)
 
 
-def test_faces_share_a_network_and_nothing_else(model):
+def test_spotters_of_two_faces_do_not_affect_each_other(model):
     one, other = Spotter(model), Spotter(model)
     found = []
     for active, calm in zip(motions(HIDDEN), motions(), strict=True):
@@ -154,7 +154,7 @@ def test_faces_share_a_network_and_nothing_else(model):
     assert found == found_in(Spotter(model), motions(HIDDEN))
 
 
-# Decisions, with a network that says what it is told
+# Decisions, with a scripted network
 
 
 class Script:
@@ -172,18 +172,18 @@ class Script:
         return 0
 
     def __call__(self, signals: np.ndarray, state: int) -> tuple[np.ndarray, int]:
-        # The state is what was handed back with the step before.
+        # The state is the one returned by the step before.
         assert state == self.steps + _WARM_UP_STEPS - 1
         end, inside, macro = (
-            told[self.steps] if 0 <= self.steps < len(told) else 0.0
-            for told in (self.ends, self.insides, self.macros)
+            values[self.steps] if 0 <= self.steps < len(values) else 0.0
+            for values in (self.ends, self.insides, self.macros)
         )
         self.steps += 1
         return np.array([end, inside, *self.rest, macro], np.float32), state + 1
 
 
 def restless(length_s: float):
-    """A face whose skin never rests: at any moment something may just have ended."""
+    """A face whose skin always moves: an interval at any time has a plausible amplitude."""
     ends = np.arange(0, length_s, 0.2)
     return motions(*(Interval(t, t + 0.1, t + 0.2) for t in ends), raise_px=5, length_s=length_s)
 
@@ -197,11 +197,11 @@ def decide(script: Script) -> list[Interval]:
     [
         ([0.1, 0.9, 0.1], 1),
         ([0.1, 0.49, 0.1], 0),  # below the threshold
-        ([0.1, 0.5, 0.1], 1),  # on it
+        ([0.1, 0.5, 0.1], 1),  # at the threshold
         ([0.1, 0.6, 0.9, 0.9, 0.9, 0.6, 0.1], 1),  # a plateau is one peak
         ([0.1, 0.9, 0.6, 0.9, 0.6, 0.1], 1),  # two peaks of one motion
         ([0.1, 0.9, 0.1, *[0.0] * 12, 0.1, 0.9, 0.1], 2),  # two motions
-        ([0.9, 0.1], 1),  # the first step that is known
+        ([0.9, 0.1], 1),  # the first step after the warm-up
         ([0.1, 0.2, 0.6, 0.8], 1),  # then 0
         ([], 0),
     ],
@@ -210,7 +210,7 @@ def test_peak_of_the_end_probability_is_proposed_once(ends, proposals):
     assert len(decide(Script(ends))) == proposals
 
 
-def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
+def test_the_interval_at_the_peak_is_proposed_one_step_later():
     script = Script([0.1, 0.6, 0.7, 0.9, 0.8, 0.1])
     spotter = Spotter(script)
     for motion in restless(3.0):
@@ -219,7 +219,7 @@ def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
             break
     assert script.steps == 5  # the step after the peak, the fourth
     (interval,) = found
-    # Grid times lie half a step after the frames: the fourth step has since = 0.03.
+    # Steps lie half a step after the frames; at the fourth, since = 0.03.
     assert interval.offset_s == pytest.approx((30 - 1 + 3 + 0.5) / 30 - 0.03, abs=1e-3)
 
 
@@ -227,18 +227,18 @@ def test_proposal_waits_for_the_peak_and_is_the_one_of_the_peak():
     ("insides", "ended"),
     [
         ([0.9, 0.9, 0.1], [2]),
-        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1], [6]),  # at first an apex seemed to be the end
+        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1], [6]),  # the first peak is an apex
         ([0.9] * 9, []),
     ],
 )
-def test_what_is_still_under_way_has_not_ended(insides, ended):
+def test_a_motion_still_under_way_is_not_proposed(insides, ended):
     ends = [0.0, 0.9, 0.1, 0.0, 0.0, 0.9, 0.1, 0.0]
     script = Script(ends, insides=insides)
-    spotter, told_at = Spotter(script), []
+    spotter, proposed_at = Spotter(script), []
     for motion in restless(3.0):
         found = spotter(motion).found
-        told_at += [script.steps - 1] * len(found)
-    assert told_at == ended
+        proposed_at += [script.steps - 1] * len(found)
+    assert proposed_at == ended
 
 
 def test_proposals_do_not_overlap():
@@ -250,20 +250,20 @@ def test_proposals_do_not_overlap():
 @pytest.mark.parametrize(
     ("length", "proposals"), [(LENGTH_S[1] + 0.02, 0), (LENGTH_S[1] - 0.02, 1), (0.05, 1)]
 )
-def test_longer_motions_are_no_micro_expressions(length, proposals):
+def test_motions_longer_than_a_micro_expression_are_not_proposed(length, proposals):
     assert len(decide(Script([0.1, 0.9, 0.1], length=length))) == proposals
 
 
 @pytest.mark.parametrize("length", [-0.3, 0.0, 0.3])
 @pytest.mark.parametrize("apex", [0.0, 0.3, 1.0])
-def test_onset_apex_and_offset_are_in_order_whatever_the_network_says(length, apex):
+def test_onset_apex_and_offset_are_in_order_for_any_outputs(length, apex):
     for interval in decide(Script([0.1, 0.9, 0.1], length=length, apex=apex)):
         assert interval.onset_s <= interval.apex_s <= interval.offset_s
 
 
 @pytest.mark.parametrize(("raise_px", "proposals"), [(0.5, 0), (1.0, 1), (2.5, 1), (16.0, 0)])
-def test_what_hardly_moves_or_moves_too_far_is_no_micro_expression(raise_px, proposals):
-    # The script tells of an offset 0.1 s before the 61st step, where the brows are back again.
+def test_too_small_or_too_large_motions_are_not_proposed(raise_px, proposals):
+    # The script gives an offset 0.1 s before the 61st step: the brows are back by then.
     event = Interval(1.65, 1.8, 1.95)
     script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
     assert len(found_in(Spotter(script), motions(event, raise_px=raise_px))) == proposals
@@ -272,13 +272,13 @@ def test_what_hardly_moves_or_moves_too_far_is_no_micro_expression(raise_px, pro
 @pytest.mark.parametrize(
     ("before_px", "ended_s", "proposals"),
     [
-        (6.0, 1.55, 1),  # larger, but not by so much
+        (6.0, 1.55, 1),  # larger, but within the limit
         (14.0, 1.55, 0),
         (14.0, 1.2, 1),  # the face has come to rest since
     ],
 )
-def test_what_follows_a_far_larger_motion_is_no_micro_expression(before_px, ended_s, proposals):
-    """As when the mouth shuts and settles between two words."""
+def test_a_motion_after_a_much_larger_one_is_not_proposed(before_px, ended_s, proposals):
+    """As when the mouth closes and settles between two words."""
     small = motions(Interval(1.58, 1.73, 1.88), raise_px=2.5)
     large = motions(Interval(ended_s - 0.3, ended_s - 0.2, ended_s), raise_px=before_px)
     both = [
@@ -290,7 +290,7 @@ def test_what_follows_a_far_larger_motion_is_no_micro_expression(before_px, ende
 
 
 @pytest.mark.parametrize(("before_px", "proposals"), [(0.0, 0), (5.0, 0), (18.0, 1)])
-def test_of_a_face_that_came_as_far_the_size_tells_nothing(before_px, proposals):
+def test_the_upper_limit_does_not_apply_to_a_face_in_motion(before_px, proposals):
     """A micro-expression may lie on top of speech."""
     large = motions(Interval(1.65, 1.8, 1.95), raise_px=16.0)
     before = motions(Interval(1.3, 1.45, 1.6), raise_px=before_px)
@@ -316,7 +316,7 @@ def macros_in(macros) -> list[tuple[float, float]]:
     return [ends for motion in series for ends in spotter(motion).macros]
 
 
-def test_macro_expression_is_told_once_when_it_is_over():
+def test_macro_expression_is_reported_once_when_it_is_over():
     ((onset_s, offset_s),) = macros_in([0.1] * 20 + [0.7] * 60 + [0.1])
     # 30 steps of warm-up and half a step, as for micro-expressions; half a second of delay.
     assert onset_s == pytest.approx((30 - 1 + 20 + 0.5) / 30 - MACRO_DELAY_S, abs=1e-3)
@@ -329,18 +329,18 @@ def test_macro_expression_is_told_once_when_it_is_over():
         ([0.7] * 14 + [0.1], 0),  # shorter than half a second
         ([0.7] * 16 + [0.1], 1),
         ([0.7] * 140 + [0.1], 0),  # a mood
-        ([0.55] * 60, 0),  # never sure
-        ([0.7] * 20 + [0.5] * 3 + [0.7] * 20 + [0.1], 1),  # a moment of doubt
+        ([0.55] * 60, 0),  # below the upper probability
+        ([0.7] * 20 + [0.5] * 3 + [0.7] * 20 + [0.1], 1),  # a dip above the lower one
         ([0.7] * 20 + [0.1] * 9 + [0.7] * 20 + [0.1], 2),
-        ([0.7] * 300, 0),  # not over
+        ([0.7] * 300, 0),  # still under way
     ],
 )
-def test_what_lasts_as_long_as_a_macro_expression_is_one(macros, count):
+def test_macro_expressions_have_a_length_and_a_beginning_and_an_end(macros, count):
     assert len(macros_in(macros)) == count
 
 
-def test_delivered_network_tells_macro_from_micro_expression(model):
-    def told(event: Interval, raise_px: float) -> tuple[int, int]:
+def test_delivered_network_distinguishes_macro_from_micro_expressions(model):
+    def counts(event: Interval, raise_px: float) -> tuple[int, int]:
         spotter, found, macros = Spotter(model), 0, 0
         for motion in motions(event, raise_px=raise_px, length_s=9.0):
             spotting = spotter(motion)
@@ -348,25 +348,30 @@ def test_delivered_network_tells_macro_from_micro_expression(model):
             macros += len(spotting.macros)
         return found, macros
 
-    assert told(Interval(3.0, 3.9, 5.0), 6.0) == (0, 1)
-    # As far as the network is taught; what goes farther is none, however short.
-    assert told(Interval(4.0, 4.2, 4.4), 4.0) == (1, 0)
-    assert told(Interval(4.0, 4.2, 4.4), 6.0) == (0, 0)
+    assert counts(Interval(3.0, 3.9, 5.0), 6.0) == (0, 1)
+    # The training ends at 4 px; a larger motion is not proposed, however short.
+    assert counts(Interval(4.0, 4.2, 4.4), 4.0) == (1, 0)
+    assert counts(Interval(4.0, 4.2, 4.4), 6.0) == (0, 0)
 
 
 # Weights
 
 
-def test_threshold_of_the_card_is_taken_unless_another_is_given():
+def test_threshold_is_the_cards_unless_another_is_given():
     card = json.loads(SPOTTER.with_suffix(".json").read_text())
     assert SpotterModel(SPOTTER).threshold == card["threshold"]
     assert SpotterModel(SPOTTER, threshold=0.25).threshold == 0.25
     assert SpotterModel(SPOTTER).name == card["name"]
 
 
-def test_card_of_a_classifier_is_refused():
+def test_weights_may_be_given_as_text():
+    assert SpotterModel(str(SPOTTER)).name == SpotterModel(SPOTTER).name
+
+
+@pytest.mark.parametrize("path_type", [str, Path])
+def test_card_of_a_classifier_is_refused(path_type):
     with pytest.raises(InputError, match=r"causalnet\.json is not the card of a spotter: restore"):
-        SpotterModel(CLASSIFIER)
+        SpotterModel(path_type(CLASSIFIER))
 
 
 @pytest.mark.parametrize("threshold", ["high", None, [0.5]])
@@ -382,7 +387,7 @@ def test_card_without_a_number_for_a_threshold_is_refused(tmp_path, threshold):
 
 
 def model_with(tmp_path, **changes) -> SpotterModel:
-    """The delivered network with changes on its card; None takes an entry away."""
+    """The delivered network with changes to its card; None removes an entry."""
     path = tmp_path / "spotter.onnx"
     shutil.copy(SPOTTER, path)
     card = json.loads(SPOTTER.with_suffix(".json").read_text()) | changes
@@ -405,7 +410,7 @@ CURVE = [
         (1.0, 0.5),
         (2.0, 0.4),  # half way in the logarithm
         (0.1, 0.7),
-        (60.0, 0.3),  # beyond the curve: its end
+        (60.0, 0.3),  # beyond the end of the curve
         (1e-9, 0.9),
     ],
 )
@@ -417,15 +422,15 @@ def test_threshold_follows_the_curve(tmp_path, false_per_minute, threshold):
     assert model.expected_false_per_minute(threshold) == pytest.approx(expected)
 
 
-def test_curve_may_end_without_any_false_report(tmp_path):
+def test_curve_may_end_at_no_false_reports(tmp_path):
     curve = [*CURVE, {"threshold": 0.95, "false_per_minute": 0.0}]
     model = model_with(tmp_path, operating_curve=curve)
     assert model.threshold_at(1e-6) == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize("false_per_minute", [0.0, -1.0, math.nan, math.inf])
-def test_number_of_false_reports_must_be_one(model, false_per_minute):
-    with pytest.raises(ValueError, match="more than 0"):
+def test_rate_of_false_reports_must_be_a_positive_number(model, false_per_minute):
+    with pytest.raises(ValueError, match="must be above 0"):
         model.threshold_at(false_per_minute)
 
 
@@ -454,11 +459,11 @@ def test_card_with_a_broken_curve_is_refused(tmp_path, curve):
         model_with(tmp_path, operating_curve=curve)
 
 
-def test_changed_threshold_holds_from_the_next_frame_on(tmp_path):
+def test_changed_threshold_applies_from_the_next_frame_on(tmp_path):
     model = model_with(tmp_path)
     spotter, scores = Spotter(model), []
     for motion in motions(HIDDEN):
-        # More lenient as soon as the motion is over: the score is relative to the threshold.
+        # A lower threshold once the motion is over: the score is relative to it.
         model.threshold = 0.95 if motion.time_s < 4.3 else 0.25
         scores.append((motion.time_s, spotter(motion).score))
     strict = max(score for time_s, score in scores if 1.1 < time_s < 4.3)

@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
-from tests.tiny_release import flow_image
-from tools.recognition.rendered_pairs import KINDS, Renderer, rendered_pairs, window_off_by
-from tools.spotting.windows import measured_motions
+from models.data import read_release
+from tests.tiny_release import flow_image, write_release
+from tools.recognition.rendered_pairs import KINDS, Renderer, rendered_pairs, wrong_window
+from tools.spotting.motions import measured_motions
 
 
-def test_a_window_that_is_off_keeps_its_order_and_length():
-    assert window_off_by("apex", 0) == window_off_by("window", 0) == (0, 10, 20)
-    assert window_off_by("apex", 6) == (0, 16, 20)
-    assert window_off_by("window", -4) == (-4, 6, 16)
+def test_a_wrong_window_keeps_its_order_and_length():
+    assert wrong_window("apex", 0) == wrong_window("window", 0) == (0, 10, 20)
+    assert wrong_window("apex", 6) == (0, 16, 20)
+    assert wrong_window("window", -4) == (-4, 6, 16)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,12 @@ def test_without_an_error_both_kinds_are_the_same_window(pairs):
     assert (pairs[0, 0] != pairs[0, 1]).any()
 
 
-def test_what_was_rendered_is_kept(tmp_path, monkeypatch):
-    class Nothing:
-        def __len__(self):
-            return 0
-
-        pairs = np.zeros((0, 2, 28, 28, 3), np.uint8)
-
-    first = rendered_pairs(Nothing(), tmp_path / "kept.npy")
+def test_rendered_pairs_are_kept_for_a_later_call(tmp_path, monkeypatch):
+    (tmp_path / "release").mkdir()
+    clip = read_release(write_release(tmp_path / "release", subjects=1, clips=1))
+    steps = []
+    first = rendered_pairs(clip, tmp_path / "kept.npy", lambda: steps.append(1))
+    assert first.shape == (1, len(KINDS), 13, 2, 28, 28, 3)
+    assert len(steps) == 1
     monkeypatch.setattr("tools.recognition.rendered_pairs.Renderer", None)
-    assert (rendered_pairs(Nothing(), tmp_path / "kept.npy") == first).all()
+    assert (rendered_pairs(clip, tmp_path / "kept.npy") == first).all()

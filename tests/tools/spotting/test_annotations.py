@@ -128,7 +128,7 @@ def test_videos_of_ones_own_need_no_subject(tmp_path, table):
         ("1,a,x,2,3,micro", "no onset"),
         ("1,a,1,0,,micro", "neither offset nor apex"),
         ("1,a,5,2,3,micro", "is no interval"),
-        ("1,a,0,2,3,micro", "first frame is 1"),
+        ("1,a,0,2,3,micro", "first frame has the number 1"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_named(tmp_path, table, line, words):
@@ -166,7 +166,7 @@ def test_a_folder_of_frames_needs_a_rate_and_numbers(tmp_path, table):
 def test_a_folder_without_videos_is_named(tmp_path, table):
     rows = table("subject,video,onset,apex,offset,type")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="has no video"):
+    with pytest.raises(InputError, match="contains no video"):
         read_data_set(rows, tmp_path / "empty")
     with pytest.raises(InputError, match="cannot be read"):
         read_data_set(rows, tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""The command on real clips, and what it says of what it cannot use."""
+"""The command on real clips, and its messages about inputs that it cannot use."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.spotting.spotter import SpotterModel
-from tools.spotting import evaluate as evaluate_spotting
+from tools.spotting import evaluate
 from tools.spotting.evaluate import main
 
 
@@ -50,7 +50,7 @@ def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsy
     videos = tmp_path / "videos"
     (videos / "s1").mkdir(parents=True)
     (videos / "s1" / "1_0101demo.avi").symlink_to(clip)
-    # Nobody is in it, and nothing is marked: it counts for us, and not for MEGC.
+    # A video of nobody, without annotations: it counts by our rule and not by that of MEGC.
     (videos / "s2" / "2_0102grey").mkdir(parents=True)
     for number in range(1, 31):
         name = videos / "s2" / "2_0102grey" / f"img{number}.png"
@@ -65,37 +65,38 @@ def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsy
     curve, plot = tmp_path / "curve.csv", tmp_path / "curve.png"
     arguments = ["--annotations", str(table), "--videos", str(videos), "--fps", "30", "--json"]
     assert main([*arguments, "--curve", str(curve), "--plot", str(plot)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["videos"], told["events"], told["matched"]) == (2, 1, 1)
-    assert told["minutes"] == pytest.approx(7 / 60, abs=0.006)
-    assert (told["megc"]["videos"], told["megc"]["F1"]) == (1, 1.0)
+    report = json.loads(capsys.readouterr().out)
+    assert (report["videos"], report["events"], report["matched"]) == (2, 1, 1)
+    assert report["minutes"] == pytest.approx(7 / 60, abs=0.006)
+    assert (report["megc"]["videos"], report["megc"]["F1"]) == (1, 1.0)
     with curve.open(newline="") as file:
         points = {float(row["threshold"]): row for row in csv.DictReader(file)}
-    assert len(points) == len(told["curve"]) > 40
+    assert len(points) == len(report["curve"]) > 40
     in_use = points[round(SpotterModel(SPOTTER).threshold, 4)]
-    assert [int(in_use[key]) for key in ("reports", "matched")] == [told["reports"], 1]
+    assert [int(in_use[key]) for key in ("reports", "matched")] == [report["reports"], 1]
     assert cv2.imread(str(plot)) is not None
 
 
-def test_what_was_watched_is_told_when_a_later_video_cannot_be_read(grey_clip, tmp_path, capsys):
+def test_results_so_far_are_printed_when_a_later_video_cannot_be_read(grey_clip, tmp_path, capsys):
     truth = write(tmp_path / "truth.csv", "onset,apex,offset")
     broken = write(tmp_path / "broken.avi", "no video")
     assert main([f"{grey_clip}={truth}", f"{broken}={truth}", "--json"]) == 2
     printed = capsys.readouterr()
+    assert printed.err.count("evaluate.py: ") == 1
     assert "broken.avi" in printed.err
-    told = json.loads(printed.out)
-    assert told["videos"] == 1
-    assert "broken.avi" in told["stopped"]
+    report = json.loads(printed.out)
+    assert report["videos"] == 1
+    assert "broken.avi" in report["stopped"]
 
 
-def test_ctrl_c_keeps_what_was_watched(grey_clip, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_keeps_the_results_so_far(grey_clip, tmp_path, capsys, monkeypatch):
     truth = write(tmp_path / "truth.csv", "onset,apex,offset")
 
     def interrupted(options):
-        yield evaluate_spotting.with_truth(f"{grey_clip}={truth}", None)
+        yield evaluate.with_truth(f"{grey_clip}={truth}", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_spotting, "recordings", interrupted)
+    monkeypatch.setattr(evaluate, "recordings", interrupted)
     assert main([f"{grey_clip}={truth}", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["stopped"] == "stopped by user"
 

@@ -10,7 +10,6 @@ from tools.spotting.figures import (
     match,
     megc_figures,
     megc_match,
-    overlap,
 )
 
 
@@ -31,20 +30,6 @@ def found(onset_s, offset_s, label="negative", delay_s=0.2):
 
 def result(truth, reports, fps=10.0, seconds=60.0, macros=()):
     return Result("clip", tuple(truth), tuple(reports), fps, seconds, tuple(macros))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ((1.0, 1.9), (1.0, 1.9), 1.0),
-        ((1.0, 1.9), (1.5, 2.4), 5 / 15),  # ten frames each, five shared
-        ((1.0, 1.9), (2.0, 2.9), 0.0),  # neighbours share no frame
-        ((1.0, 1.9), (1.9, 2.8), 1 / 19),  # both ends are included
-    ],
-)
-def test_overlap_is_counted_in_frames_with_both_ends(first, second, expected):
-    a, b = (Interval(o, o, f) for o, f in (first, second))
-    assert overlap(a, b, 10.0) == pytest.approx(expected)
 
 
 def test_one_report_serves_one_event_and_the_better_overlap_wins():

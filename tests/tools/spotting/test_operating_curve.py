@@ -1,26 +1,26 @@
-"""The operating curve: the same spotter at other thresholds, on motions that were kept."""
+"""The operating curve: the runtime's spotter at other thresholds, on motions that were kept."""
 
 import csv
 import dataclasses
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.analysis import face_chain
-from realtime_mer.analysis.face_chain import FaceChain
+from realtime_mer.analysis.analyser import Analyser
+from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.results import Interval
-from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.source.capture import Capture
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
-from realtime_mer.stats import Stats
 from tools.spotting.figures import Result, TrueEvent
 from tools.spotting.operating_curve import (
     SENSITIVITIES,
+    MotionStreams,
     OperatingPoints,
     curve,
     curve_table,
-    eager_spotters,
     plot_curve,
     proposed,
     write_curve,
@@ -34,54 +34,64 @@ def model():
 
 @pytest.fixture(scope="module")
 def watched(short_demo_clip):
-    """What an eager recognizer reports on a clip, and the motions that its spotters saw."""
-    clip, _ = short_demo_clip
-    with eager_spotters() as motions, Recognizer(clip) as recognizer:
-        return tuple(event.interval for event in recognizer), motions
+    """The intervals that the analyser reports on a clip, and the motions in it."""
+    motions, reported = MotionStreams(), []
+    with Analyser() as analyser, Capture(short_demo_clip[0]) as capture:
+        for tracked in PacedTracker(analyser.tracker).follow(capture):
+            reported += [e.interval for e in analyser.analyse(tracked).events]
+            motions.add(analyser.steps)
+    return tuple(reported), motions.streams
 
 
-def test_at_the_threshold_in_use_it_proposes_what_is_reported(watched, model, short_demo_clip):
-    possible, motions = watched
-    reported = tuple(event.interval for event in Recognizer(short_demo_clip[0]))
+def test_at_the_threshold_in_use_it_proposes_what_is_reported(watched, model):
+    reported, streams = watched
     assert len(reported) >= 1
-    found = proposed(motions, model, [1e-6, model.threshold, 1.1])
+    found = proposed(streams, model, [1e-6, model.threshold, 1.1])
     assert found[model.threshold] == reported
-    assert set(reported) <= set(possible)
     assert found[1e-6]
     assert found[1.1] == ()
 
 
 def test_on_restless_skin_a_lower_threshold_proposes_more_and_earlier(watched, model):
-    _, motions = watched
+    _, streams = watched
     rng, away, restless = np.random.default_rng(0), 0.0, []
-    for motion in motions[0]:
+    for motion in streams[0]:
         away = 0.9 * away + rng.normal(0, 0.1)
         down = np.array([0, away], np.float32)
         restless.append(
             dataclasses.replace(motion, cells=motion.cells + down, regions=motion.regions + down)
         )
     found = proposed([restless], model, [1e-6, model.threshold])
-    # Any peak of what moves will do.
+    # At 1e-6 any peak is proposed.
     assert len(found[1e-6]) > len(found[model.threshold]) >= 1
     assert found[1e-6][0].offset_s < found[model.threshold][0].offset_s
 
 
 def test_other_thresholds_propose_what_a_spotter_of_that_threshold_does(watched):
-    _, motions = watched
+    _, streams = watched
     thresholds = (0.6, 1e-6, 0.2)
-    found = proposed(motions, SpotterModel(SPOTTER), thresholds)
+    found = proposed(streams, SpotterModel(SPOTTER), thresholds)
     for threshold in thresholds:
         alone = SpotterModel(SPOTTER, threshold)
-        spotters = [(Spotter(alone), stream) for stream in motions]
+        spotters = [(Spotter(alone), stream) for stream in streams]
         expected = [i for spotter, stream in spotters for m in stream for i in spotter(m).found]
         assert found[threshold] == tuple(expected)
 
 
-def test_a_face_that_starts_afresh_starts_a_new_stream(model):
-    with eager_spotters() as motions:
-        FaceChain(0, model, Stats()).restart()
-    assert motions == [[], []]
-    assert face_chain.Spotter is Spotter
+def step(face: int, motion: str | None, gap: str | None = None) -> SimpleNamespace:
+    """What a frame told about a face, with words in place of a motion and a gap."""
+    return SimpleNamespace(state=SimpleNamespace(face=face), motion=motion, gap=gap)
+
+
+def test_every_face_and_every_new_start_has_a_stream_of_its_own():
+    motions = MotionStreams()
+    motions.add([step(0, "a")])
+    motions.add([step(0, "b"), step(1, "x")])
+    motions.add([])  # lost for a moment: the motion continues
+    motions.add([step(1, "y"), step(0, None)])  # of a fast source, not every frame is measured
+    motions.add([step(0, "c", gap="face lost"), step(1, "z")])
+    motions.add([step(0, "d")])
+    assert motions.streams == [["a", "b"], ["x", "y", "z"], ["c", "d"]]
 
 
 @pytest.fixture

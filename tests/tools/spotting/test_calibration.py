@@ -1,0 +1,117 @@
+"""The curve on a card is that of the weights in the runtime, on clips they do not know."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from realtime_mer.errors import InputError
+from realtime_mer.model_file import SPOTTER
+from realtime_mer.results import Interval
+from realtime_mer.spotting.spotter import Spotter, SpotterModel
+from tests.signals import write_signals
+from tools.spotting import calibration
+from tools.spotting.calibration import calibrate, card_points, check_held_out
+from tools.spotting.clip_signals import motion_streams
+from tools.spotting.figures import Result, TrueEvent
+
+EVENTS = [(3.0, 3.17, 3.36, 0.0), (6.0, 6.2, 6.4, 0.0), (9.0, 9.15, 9.3, 0.0)]
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    """The delivered spotter, whose card may be rewritten."""
+    for suffix in (".onnx", ".json"):
+        shutil.copy(SPOTTER.with_suffix(suffix), tmp_path / f"net{suffix}")
+    return tmp_path / "net.onnx"
+
+
+def test_the_curve_threshold_and_clips_go_on_the_card(tmp_path, weights, astronaut_face):
+    before = json.loads(weights.with_suffix(".json").read_text())
+    held_out = [
+        write_signals(
+            tmp_path / "held" / f"someone.{take}.npz",
+            astronaut_face,
+            events=EVENTS,
+            noise_px=0.03,
+            seed=take,
+            raise_px=2.5,
+        )
+        for take in (0, 1)
+    ]
+    points = calibrate(weights, held_out, false_per_minute=1.0)
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert card["operating_curve"] == points
+    assert [p["threshold"] for p in points] == list(calibration.THRESHOLDS)
+    lenient = points[0]
+    assert (lenient["recall"], lenient["false_per_minute"], lenient["F1"]) == (1.0, 0.0, 1.0)
+    assert card["threshold"] == SpotterModel(weights).threshold == lenient["threshold"]
+    assert card["held_out"] == ["someone"]
+    assert "0.4 minutes of 2 held-out clips with 6 hidden" in card["operating_curve_of"]
+    kept = ("name", "sha256", "parameters", "trained_on", "excluded_subjects", "licence")
+    assert {key: card[key] for key in kept} == {key: before[key] for key in kept}
+
+
+def test_what_the_size_check_refuses_is_no_report(tmp_path, weights, astronaut_face):
+    """Brows that rise by 6 px in 0.4 s look like a micro-expression to the network alone."""
+    file = write_signals(
+        tmp_path / "large.0.npz",
+        astronaut_face,
+        events=[(onset, onset + 0.2, onset + 0.4, 1.0) for onset in (3.0, 6.0, 9.0)],
+        noise_px=0.03,
+        raise_px=6.0,
+    )
+    model = SpotterModel(weights, threshold=0.3)
+    (stream,) = motion_streams(file)
+    spotter = Spotter(model)
+    scores = [spotter(motion).score for motion in stream]
+    assert sum(a < 1 <= b for a, b in pairwise(scores)) >= 3  # the network is sure of each
+    assert calibration.clip_result(file, model, [0.3]).found_at[0.3] == ()
+
+
+def test_clips_that_the_weights_were_trained_on_are_refused(tmp_path, weights, astronaut_face):
+    before = weights.with_suffix(".json").read_bytes()
+    known = write_signals(tmp_path / "face_001.5.npz", astronaut_face)
+    with pytest.raises(InputError, match="held out and trained on alike: face_001"):
+        calibrate(weights, [known], 1.0)
+    assert weights.with_suffix(".json").read_bytes() == before
+
+
+def test_clips_without_a_face_are_refused(tmp_path, weights, astronaut_face):
+    file = write_signals(tmp_path / "nobody.0.npz", astronaut_face, absent=range(400))
+    with pytest.raises(InputError, match="no face is followed"):
+        calibrate(weights, [file], 1.0)
+
+
+def test_all_names_in_both_are_listed_and_others_may_share_a_beginning():
+    held_out = [Path(f"{name}.{take}.npz") for name in ("a.1", "b", "c") for take in (0, 1)]
+    check_held_out(held_out, ["a.2", "a", "d"])
+    with pytest.raises(InputError, match=r"alike: a\.1, c\. On"):
+        check_held_out(held_out, ["c", "a.1", "d"])
+
+
+def test_false_reports_fall_along_the_curve_even_where_the_counts_do_not():
+    one, two, three = (Interval(t, t, t + 0.4) for t in (1.0, 5.0, 9.0))
+    found_at = {0.2: (one, two), 0.4: (one,), 0.6: (one, two, three), 0.8: (one,)}
+    result = Result("clip", (TrueEvent(one, None),), (), 30.0, 60.0, (), found_at)
+    points = card_points([result], sorted(found_at))
+    assert [p["false_per_minute"] for p in points] == [2.0, 2.0, 2.0, 0.0]
+    assert [p["recall"] for p in points] == [1.0] * 4
+
+
+@pytest.mark.parametrize(("limit", "threshold"), [(5.0, 0.2), (2.5, 0.4), (1.0, 0.6), (0.1, 0.6)])
+def test_the_threshold_is_the_lowest_within_the_limit_or_the_strictest(
+    tmp_path, weights, astronaut_face, monkeypatch, limit, threshold
+):
+    rates = {0.2: 4.0, 0.4: 2.0, 0.6: 0.5}
+    monkeypatch.setattr(calibration, "THRESHOLDS", tuple(rates))
+    monkeypatch.setattr(
+        calibration,
+        "card_points",
+        lambda *_: [{"threshold": t, "false_per_minute": rate} for t, rate in rates.items()],
+    )
+    file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
+    calibrate(weights, [file], limit)
+    assert SpotterModel(weights).threshold == threshold
