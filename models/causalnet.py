@@ -1,16 +1,22 @@
-"""CausalNet (arXiv 2508.06640): micro-expressions from the cause and effect of two motions.
+"""CausalNet: micro-expressions from the cause and effect of two motions.
 
-Four 28 x 28 composites go in (see `realtime_mer.flow`): the flow images onset to apex and apex to
-offset, and the direction images of the two. Each shows four positions of the face. Top to bottom,
-in the order of the paper:
+Zhang, Tang, Chen, "Rethinking Key-frame-based Micro-expression Recognition: A Robust and Accurate
+Framework Against Key-frame Errors", ICCV 2025, arXiv 2508.06640.
 
-1. two encoders, one for the flow images and one for the direction images, give four tokens each;
-2. the Causal Motion Position Learning Module (CMPLM) lets the two direction images attend to each
-   other over the four positions, with the mask M and the penalty P, and adds what it found to the
-   flow features;
-3. the Causal Attention Block (CAB) attends in space, then in time, forward (onset to offset) and
-   backward, and Causal Relation Mining (CRM) compares the two ways;
-4. a head reads [long, forward, backward].
+The input is four 28 x 28 composites (see `realtime_mer.recognition.flow_pair`): the flow images
+onset to apex (rise) and apex to offset (fall), and the direction images of both. Each shows four
+positions of the face. In the order of the paper, and of this file:
+
+1. Two encoders, one for the flow images and one for the direction images, give four tokens each.
+2. In the Causal Motion Position Learning Module (CMPLM) the two direction images attend to each
+   other over the four positions, with the mask M and the penalty P. The result is added to the
+   flow tokens.
+3. The Causal Attention Block (CAB) attends in space, then in time, forward (rise to fall) and
+   backward, and Causal Relation Mining (CRM) compares the two ways.
+4. A head reads [relation, forward, backward].
+
+Shapes in comments: b clips, c channels, h x w pixels or patches, n = 4 positions, d channels of a
+token.
 
 >>> network = CausalNet.compact()
 >>> network(torch.zeros(2, 4, 3, 28, 28)).shape
@@ -24,6 +30,8 @@ from torch import Tensor, nn
 
 CLASSES = 3
 POSITIONS = 4
+GAMMA = 0.5
+"""Strength of the penalty P, as in the released training."""
 
 
 def position_mask() -> Tensor:
@@ -32,12 +40,13 @@ def position_mask() -> Tensor:
 
 
 def position_penalty(gamma: float) -> Tensor:
-    """P: -(j + 1) gamma where M is 0, else 0."""
+    """P: -(j + 1) gamma in column j where M is 0, else 0."""
     steps = torch.arange(1, POSITIONS + 1, dtype=torch.float32)
     return (1 - position_mask()) * -gamma * steps
 
 
 def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
+    """The perceptron after an attention, token by token."""
     return nn.Sequential(
         nn.Linear(dim, hidden),
         nn.GELU(),
@@ -47,11 +56,29 @@ def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
     )
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(b, n, d) to (b, heads, n, d / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (b, n, heads, d / heads), then swapped
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(b, heads, n, d / heads) to (b, n, d)."""
+    return x.transpose(1, 2).flatten(2)  # (b, n, heads, d / heads), then (b, n, d)
+
+
 # --- Encoders ------------------------------------------------------------------------------------
+#
+# The released encoders, like HTNet's, are nested transformers: Zhang, Zhang, Zhao, Chen, Arik,
+# Pfister, "Nested Hierarchical Transformer: Towards Accurate, Data-Efficient and Interpretable
+# Visual Understanding" (NesT), AAAI 2022, arXiv 2105.12723. Attention stays inside blocks of
+# patches; between the levels a convolution and a max pooling over the whole map merge 2 x 2 blocks
+# (NesT's block aggregation). The names of the parts are those of lucidrains' vit-pytorch
+# (nest.py), on which the released code builds: official checkpoints load by them. Hence lists
+# whose parts have numbers for names.
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of a map."""
+    """Layer norm over the channels of a map (b, c, h, w)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -64,6 +91,8 @@ class ChannelNorm(nn.Module):
 
 
 class PreNorm(nn.Module):
+    """A layer with a norm before it."""
+
     def __init__(self, dim: int, fn: nn.Module) -> None:
         super().__init__()
         self.norm = ChannelNorm(dim)
@@ -74,8 +103,11 @@ class PreNorm(nn.Module):
 
 
 class BlockFeedForward(nn.Module):
+    """The perceptron of a block, patch by patch."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
+        # The identities stand where the released code has a dropout of 0.
         self.net = nn.Sequential(
             nn.Conv2d(dim, 4 * dim, 1),
             nn.GELU(),
@@ -89,7 +121,7 @@ class BlockFeedForward(nn.Module):
 
 
 class BlockAttention(nn.Module):
-    """Attention inside a block of patches."""
+    """Attention between the patches of a block."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -99,32 +131,43 @@ class BlockAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(heads * self.width, dim, 1), nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, h, w = x.shape
+        b, _, h, w = x.shape
         if h * w == 1:
-            # A token that is alone attends to itself, whatever query and key say.
+            # A single patch attends to itself, whatever query and key are.
             return self.to_out(nn.functional.conv2d(x, self.to_qkv.weight.chunk(3)[2]))
-        q, k, v = self.to_qkv(x).reshape(n, 3, self.heads, self.width, h * w).unbind(1)
-        score = q.transpose(-1, -2) @ k * self.width**-0.5
-        out = v @ score.softmax(-1).transpose(-1, -2)
-        return self.to_out(out.reshape(n, -1, h, w))
+        qkv = self.to_qkv(x).reshape(b, 3, self.heads, self.width, h * w)
+        q, k, v = qkv.unbind(1)  # each (b, heads, width, h * w)
+        score = q.transpose(-1, -2) @ k * self.width**-0.5  # (b, heads, h * w, h * w)
+        out = v @ score.softmax(-1).transpose(-1, -2)  # (b, heads, width, h * w)
+        return self.to_out(out.reshape(b, -1, h, w))  # (b, heads * width, h, w)
 
 
-class BlockTransformer(nn.Module):
-    def __init__(self, dim: int, tokens: int, depth: int, heads: int) -> None:
-        super().__init__()
-        self.pos_emb = nn.Parameter(torch.randn(tokens))
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [PreNorm(dim, BlockAttention(dim, heads)), PreNorm(dim, BlockFeedForward(dim))]
-            )
-            for _ in range(depth)
+class BlockLayer(nn.ModuleList):
+    """A layer of a block's transformer: attention, then perceptron."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(
+            [PreNorm(dim, BlockAttention(dim, heads)), PreNorm(dim, BlockFeedForward(dim))]
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.pos_emb.reshape(1, 1, *x.shape[-2:])
-        for attention, forward in self.layers:
-            x = attention(x) + x
-            x = forward(x) + x
+        attention, perceptron = self
+        x = attention(x) + x
+        return perceptron(x) + x
+
+
+class BlockTransformer(nn.Module):
+    """The transformer of a level, which every block goes through: (blocks, c, h, w) to the same."""
+
+    def __init__(self, dim: int, tokens: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.pos_emb = nn.Parameter(torch.randn(tokens))  # a number a patch, for all channels
+        self.layers = nn.ModuleList(BlockLayer(dim, heads) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.pos_emb.reshape(1, 1, *x.shape[-2:])  # (1, 1, h, w)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
@@ -136,47 +179,78 @@ class PatchEmbedding(nn.Sequential):
         self.patch = patch
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
+        b, c, h, w = x.shape
         p = self.patch
-        x = x.reshape(n, c, h // p, p, w // p, p).permute(0, 3, 5, 1, 2, 4)
-        return self[1](x.reshape(n, p * p * c, h // p, w // p))
+        x = x.reshape(b, c, h // p, p, w // p, p)
+        x = x.permute(0, 3, 5, 1, 2, 4)  # (b, p, p, c, h / p, w / p)
+        return self[1](x.reshape(b, p * p * c, h // p, w // p))
+
+
+class NestedLevel(nn.ModuleList):
+    """A level of a nested transformer: attention in each block, then 2 x 2 blocks become one.
+
+    Args:
+        dim: Channels.
+        wider: Channels of the next level; None for the last, which merges nothing.
+        side: Blocks along each side of the map.
+        tokens: Patches of a block.
+        depth: Layers of the transformer.
+        heads: Heads of its attention.
+    """
+
+    def __init__(
+        self, dim: int, wider: int | None, side: int, tokens: int, depth: int, heads: int
+    ) -> None:
+        merge: nn.Module = nn.Identity()
+        if wider is not None:
+            merge = nn.Sequential(
+                nn.Conv2d(dim, wider, 3, padding=1), ChannelNorm(wider), nn.MaxPool2d(3, 2, 1)
+            )
+        super().__init__([BlockTransformer(dim, tokens, depth, heads), merge])
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        transformer, merge = self
+        b, c, h, w = x.shape
+        s = self.side
+        x = x.reshape(b, c, s, h // s, s, w // s)
+        x = x.permute(0, 2, 4, 1, 3, 5)  # (b, s, s, c, h / s, w / s)
+        x = transformer(x.reshape(b * s * s, c, h // s, w // s))  # each block alone
+        x = x.reshape(b, s, s, c, h // s, w // s)
+        x = x.permute(0, 3, 1, 4, 2, 5)  # (b, c, s, h / s, s, w / s)
+        return merge(x.reshape(b, c, h, w))  # (b, wider, h / 2, w / 2)
 
 
 def nested_levels(
     dims: tuple[int, ...], tokens: int, repeats: tuple[int, ...], heads: int
-) -> nn.ModuleList:
-    """Levels of a nested transformer: each merges 2 x 2 blocks of the level before."""
-    levels = nn.ModuleList()
-    for level, (dim, depth) in enumerate(zip(dims, repeats, strict=True)):
-        merge: nn.Module = nn.Identity()
-        if level + 1 < len(dims):
-            wider = dims[level + 1]
-            merge = nn.Sequential(
-                nn.Conv2d(dim, wider, 3, padding=1), ChannelNorm(wider), nn.MaxPool2d(3, 2, 1)
-            )
-        levels.append(nn.ModuleList([BlockTransformer(dim, tokens, depth, heads << level), merge]))
-    return levels
+) -> nn.Sequential:
+    """The levels of a nested transformer; from level to level the heads double.
+
+    Args:
+        dims: Channels of each level.
+        tokens: Patches of a block, the same on all levels.
+        repeats: Transformer layers of each level.
+        heads: Heads of the first level.
+    """
+    levels = []
+    for i, (dim, depth) in enumerate(zip(dims, repeats, strict=True)):
+        left = len(dims) - 1 - i  # levels after this one, each of which halves the map
+        wider = dims[i + 1] if left else None
+        levels.append(NestedLevel(dim, wider, 2**left, tokens, depth, heads << i))
+    return nn.Sequential(*levels)
 
 
-def run_levels(levels: nn.ModuleList, x: Tensor) -> Tensor:
-    for level, (transformer, merge) in enumerate(levels):
-        n, c, h, w = x.shape
-        b = 2 ** (len(levels) - 1 - level)  # blocks a side
-        x = x.reshape(n, c, b, h // b, b, w // b).permute(0, 2, 4, 1, 3, 5)
-        x = transformer(x.reshape(n * b * b, c, h // b, w // b))
-        x = x.reshape(n, b, b, c, h // b, w // b).permute(0, 3, 1, 4, 2, 5)
-        x = merge(x.reshape(n, c, h, w))
-    return x
+# --- CMPLM: attention over the four positions ----------------------------------------------------
 
 
-# --- Attention over the four positions -----------------------------------------------------------
+class MaskedAttention(nn.Module):
+    """Multi-head attention over the four positions, with the mask M and the penalty P."""
 
-
-class PositionAttention(nn.Module):
-    """Multi-head attention over the four positions: near ones by the mask M, far ones penalized."""
+    M_mask: Tensor
+    P_matrix: Tensor
 
     def __init__(
-        self, dim: int, heads: int, scale: float, gamma: float = 0.5, dropout: float = 0.0
+        self, dim: int, heads: int, scale: float, gamma: float = GAMMA, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -188,47 +262,65 @@ class PositionAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
 
     def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return split_heads(x, self.heads)
 
     def over_positions(self, x: Tensor, context: Tensor) -> Tensor:
-        q = self.split(self.to_q(x))
+        """The tokens x (b, n, d) attend to those of the context."""
+        q = self.split(self.to_q(x))  # (b, heads, n, d / heads)
         k, v = (self.split(t) for t in self.to_kv(context).chunk(2, dim=-1))
-        score = q @ k.transpose(-1, -2) * self.scale
+        score = q @ k.transpose(-1, -2) * self.scale  # (b, heads, n, n)
         weight = (score * self.M_mask + self.P_matrix).softmax(-1) * self.M_mask
-        return self.to_out((weight @ v).transpose(1, 2).flatten(2))
+        return self.to_out(join_heads(weight @ v))
+
+
+class PositionAttention(MaskedAttention):
+    """Attention of one image's tokens to another's."""
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         return self.over_positions(x, context)
 
 
+class MotionPositionLayer(nn.ModuleList):
+    """A layer of CMPLM; the fall attends to the rise that this layer has already changed."""
+
+    def __init__(self, dim: int, heads: int, expansion: int, dropout: float) -> None:
+        super().__init__(
+            [
+                nn.LayerNorm(dim),
+                PositionAttention(dim, heads, scale=dim**-0.5, dropout=dropout),
+                feed_forward(dim, expansion * dim, dropout),
+            ]
+        )
+
+    def forward(self, rise: Tensor, fall: Tensor) -> tuple[Tensor, Tensor]:
+        norm, attention, perceptron = self
+        normed = norm(fall)
+        rise = rise + attention(norm(rise), fall)
+        fall = fall + attention(normed, rise)
+        return rise + perceptron(rise), fall + perceptron(fall)
+
+
 class MotionPositionLearning(nn.Module):
-    """CMPLM: the direction images of rise and fall tell each other where muscles move."""
+    """CMPLM: from each other, the direction images of rise and fall learn where muscles move."""
 
     def __init__(self, dim: int, depth: int, heads: int, expansion: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    nn.LayerNorm(dim),
-                    PositionAttention(dim, heads, scale=dim**-0.5, dropout=dropout),
-                    feed_forward(dim, expansion * dim, dropout),
-                ]
-            )
-            for _ in range(depth)
+            MotionPositionLayer(dim, heads, expansion, dropout) for _ in range(depth)
         )
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        for norm, attention, forward in self.layers:
-            normed = norm(second)
-            first = first + attention(norm(first), second)
-            second = second + attention(normed, first)
-            first = first + forward(first)
-            second = second + forward(second)
-        return first, second
+    def forward(self, rise: Tensor, fall: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (b, n, d) of the two direction images to the same."""
+        for layer in self.layers:
+            rise, fall = layer(rise, fall)
+        return rise, fall
 
 
-class SpatialTemporalAttention(PositionAttention):
-    """Attention in space inside each motion, then of the second motion onto both, in time."""
+# --- CAB: attention in space and time, forward and backward --------------------------------------
+
+
+class SpatialTemporalAttention(MaskedAttention):
+    """Attention in space inside each motion, then of the second motion to both, in time."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__(dim, heads, scale=(dim // heads) ** -0.5, dropout=dropout)
@@ -238,13 +330,13 @@ class SpatialTemporalAttention(PositionAttention):
 
     def over_time(self, first: Tensor, second: Tensor) -> Tensor:
         """Position by position, the second motion attends to {first, second}."""
-        q = self.split(self.temp_to_q(second))
+        q = self.split(self.temp_to_q(second))  # (b, heads, n, d / heads)
         k1, v1 = (self.split(t) for t in self.temp_to_kv(first).chunk(2, dim=-1))
         k2, v2 = (self.split(t) for t in self.temp_to_kv(second).chunk(2, dim=-1))
         score = torch.stack([(q * k1).sum(-1), (q * k2).sum(-1)], dim=-1) * self.scale
-        weight = score.softmax(-1)
-        out = weight[..., :1] * v1 + weight[..., 1:] * v2
-        return self.temp_to_out(out.transpose(1, 2).flatten(2))
+        weight = score.softmax(-1)  # (b, heads, n, 2)
+        out = weight[..., :1] * v1 + weight[..., 1:] * v2  # (b, heads, n, d / heads)
+        return self.temp_to_out(join_heads(out))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         first = first + self.over_positions(first, first)
@@ -265,21 +357,18 @@ class CausalRelationMining(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
 
     def forward(self, forward: Tensor, backward: Tensor) -> Tensor:
-        both = forward + backward
-        q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for t in (self.to_q(forward), self.to_k(backward), self.to_v(both))
-        )
-        weight = (q @ k.transpose(-1, -2) * self.scale).softmax(-1)
-        return self.to_out((weight @ v).transpose(1, 2).flatten(2) + both)
+        both = forward + backward  # (b, n, d)
+        queries, keys, values = self.to_q(forward), self.to_k(backward), self.to_v(both)
+        q, k, v = (split_heads(t, self.heads) for t in (queries, keys, values))
+        weight = (q @ k.transpose(-1, -2) * self.scale).softmax(-1)  # (b, heads, n, n)
+        return self.to_out(join_heads(weight @ v) + both)
 
 
-class CausalAttentionBlock(nn.Module):
-    """CAB: rise then fall (forward), fall then rise (backward), and their relation (CRM)."""
+class CausalAttentionLayer(nn.ModuleList):
+    """Rise then fall (forward), fall then rise (backward), and their relation (CRM)."""
 
     def __init__(self, dim: int, heads: int, expansion: int, dropout: float) -> None:
-        super().__init__()
-        layer = nn.ModuleList(
+        super().__init__(
             [
                 nn.LayerNorm(dim),
                 SpatialTemporalAttention(dim, heads, dropout),
@@ -287,29 +376,46 @@ class CausalAttentionBlock(nn.Module):
                 CausalRelationMining(dim, heads, dropout),
             ]
         )
-        self.layers = nn.ModuleList([layer])
 
     def one_way(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        norm, attention, forward, _ = self.layers[0]
+        norm, attention, perceptron, _ = self
         first, second = attention(norm(first), norm(second))
-        return first + forward(first), second + forward(second)
+        return first + perceptron(first), second + perceptron(second)
 
     def forward(self, rise: Tensor, fall: Tensor) -> Tensor:
-        """(batch, 3 x positions, dim): long, first of forward, first of backward."""
         first, second = self.one_way(rise, fall)
         first_back, second_back = self.one_way(fall, rise)
-        relation = self.layers[0][3](second, second_back)
-        return torch.cat([relation, first, first_back], dim=1)
+        relation = self[3](second, second_back)
+        return torch.cat([relation, first, first_back], dim=1)  # (b, 3 n, d)
+
+
+class CausalAttentionBlock(nn.Module):
+    """CAB, with one layer as released."""
+
+    def __init__(self, dim: int, heads: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([CausalAttentionLayer(dim, heads, expansion, dropout)])
+
+    def forward(self, rise: Tensor, fall: Tensor) -> Tensor:
+        """Tokens (b, n, d) of both motions to (b, 3 n, d): relation, forward, backward.
+
+        Of forward and backward, the motion that comes first.
+        """
+        return self.layers[0](rise, fall)
 
 
 # --- The network ---------------------------------------------------------------------------------
 
 
 class CausalNet(nn.Module):
-    """What both configurations share: CMPLM, CAB and the head; `encode` is theirs."""
+    """What both configurations share: CMPLM, CAB and the head. Each has its own `encode`."""
+
+    CrossAttention: nn.Module
+    cab: nn.Module
+    mlp_head: nn.Module
 
     @staticmethod
-    def released(block_repeats: tuple[int, int, int] = (3, 3, 9)) -> ReleasedCausalNet:
+    def released(block_repeats: tuple[int, ...] = (3, 3, 9)) -> ReleasedCausalNet:
         """The released network (276.6 million parameters); official checkpoints load into it."""
         return ReleasedCausalNet(block_repeats)
 
@@ -319,22 +425,28 @@ class CausalNet(nn.Module):
         return CompactCausalNet()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens (batch, positions, dim) of both flow and both direction images."""
+        """Tokens (b, n, d) of rise and fall, then of their direction images."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, 3) of composites (batch, 4, 3, 28, 28), raw 0..255, BGR."""
+        """Logits (b, 3) of composites (b, 4, 3, 28, 28), raw 0..255, BGR."""
         rise, fall, rise_direction, fall_direction = self.encode(x)
         rise_found, fall_found = self.CrossAttention(rise_direction, fall_direction)
-        seen = self.cab(rise + rise_found, fall + fall_found)
-        return self.mlp_head(seen.flatten(1))
+        seen = self.cab(rise + rise_found, fall + fall_found)  # (b, 3 n, d)
+        return self.mlp_head(seen.flatten(1))  # of (b, 3 n d)
 
 
 class ReleasedCausalNet(CausalNet):
-    """As released: nested transformers over 7 x 7 patches, whose blocks hold one token each."""
+    """As released: nested transformers over 7 x 7 patches, with one patch in a block.
 
-    def __init__(self, block_repeats: tuple[int, int, int]) -> None:
+    Args:
+        block_repeats: Transformer layers of the encoders' three levels; CMPLM has as many as the
+            last.
+    """
+
+    def __init__(self, block_repeats: tuple[int, ...]) -> None:
         super().__init__()
+        self.block_repeats = block_repeats
         dim, heads, widths = 256, 3, (256, 512, 1024)
         self.to_patch_embedding = PatchEmbedding(7, dim)
         self.to_patch_embedding1 = PatchEmbedding(7, dim)
@@ -349,13 +461,19 @@ class ReleasedCausalNet(CausalNet):
         )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        flows = [run_levels(self.layers, self.to_patch_embedding(x[:, i])) for i in (0, 1)]
-        directions = [run_levels(self.layers1, self.to_patch_embedding1(x[:, i])) for i in (2, 3)]
-        # 1024 channels become 256 in four positions, the channels of a position four apart.
+        flows = [self.layers(self.to_patch_embedding(x[:, i])) for i in (0, 1)]
+        directions = [self.layers1(self.to_patch_embedding1(x[:, i])) for i in (2, 3)]
+        # (b, 1024, 1, 1) each. A position gets every fourth channel: (b, 256, 4), then (b, 4, 256).
         rise, fall, rise_direction, fall_direction = (
             t.reshape(x.shape[0], -1, POSITIONS).transpose(1, 2) for t in (*flows, *directions)
         )
         return rise, fall, rise_direction, fall_direction
+
+
+def cut_crops(image: Tensor) -> Tensor:
+    """The crops (b, 2, 2, c, 14, 14) of composites (b, c, 28, 28)."""
+    rows_and_columns = image.reshape(-1, image.shape[1], 2, 14, 2, 14)
+    return rows_and_columns.permute(0, 2, 4, 1, 3, 5)  # (b, 2, 2, c, 14, 14)
 
 
 class CropEncoder(nn.Module):
@@ -369,28 +487,29 @@ class CropEncoder(nn.Module):
             nn.BatchNorm2d(width),
             nn.GELU(),
         )
-        # Each position reads its own map: an eye corner isn't a mouth corner.
+        # A linear map for each position: the corner of an eye is not that of a mouth.
         inputs = width * 4 * 4
         self.weight = nn.Parameter(torch.empty(POSITIONS, inputs, dim))
         self.bias = nn.Parameter(torch.zeros(POSITIONS, 1, dim))
         nn.init.trunc_normal_(self.weight, std=inputs**-0.5)
-        self.dropout = nn.Dropout1d(dropout)  # of whole maps: their pixels know each other
+        self.dropout = nn.Dropout1d(dropout)  # drops whole maps: pixels of a map are alike
 
     def forward(self, image: Tensor) -> Tensor:
-        n, c = image.shape[:2]
-        crops = image.reshape(n, c, 2, 14, 2, 14).permute(0, 2, 4, 1, 3, 5)
-        maps = self.stem(crops.reshape(n * POSITIONS, c, 14, 14))
-        maps = self.dropout(maps.flatten(2)).reshape(n, POSITIONS, -1)
-        tokens = maps.transpose(0, 1) @ self.weight + self.bias
-        return tokens.transpose(0, 1)
+        """Composites (b, c, 28, 28) to tokens (b, n, d)."""
+        b, c = image.shape[:2]
+        crops = cut_crops(image).reshape(b * POSITIONS, c, 14, 14)
+        maps = self.stem(crops).flatten(2)  # (b n, width, 4 * 4)
+        maps = self.dropout(maps).reshape(b, POSITIONS, -1)  # (b, n, width * 4 * 4)
+        tokens = maps.transpose(0, 1) @ self.weight + self.bias  # (n, b, d)
+        return tokens.transpose(0, 1)  # (b, n, d)
 
 
 class CompactCausalNet(CausalNet):
-    """The paper's modules behind encoders that see more than one token and know zero motion.
+    """The paper's modules behind encoders that see the pixels of each crop.
 
-    The optical strain of the flow images is not looked at: it is the derivative of a motion of a
-    pixel or two, so noise, registration and the flow method change it most, and leaving it out
-    recognizes more (docs/recognition.md).
+    It leaves out the optical strain: the strain is the derivative of a motion of a pixel or two, so
+    noise, registration and the flow method change it most, and the network recognizes no less
+    without it (docs/recognition.md).
     """
 
     def __init__(
@@ -419,14 +538,14 @@ class CompactCausalNet(CausalNet):
 
     @staticmethod
     def centre(images: Tensor) -> Tensor:
-        """Flow images about zero motion, taken as the mean, in units of their spread."""
+        """Flow images with zero mean, which stands for zero motion, and about unit spread."""
         mean = images.mean((-2, -1), keepdim=True)
         spread = (images - mean).square().mean((-2, -1), keepdim=True)
         return (images - mean) / (spread + 1).sqrt()
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        motions = self.centre(x[:, :2, self.first_channel :])
-        flows = self.flow_encoder(motions.flatten(0, 1)).unflatten(0, (-1, 2))
-        directions = self.direction_encoder(x[:, 2:].flatten(0, 1) / 255 - 0.5)
-        directions = directions.unflatten(0, (-1, 2))
+        motions = self.centre(x[:, :2, self.first_channel :]).flatten(0, 1)  # (b 2, c, 28, 28)
+        flows = self.flow_encoder(motions).unflatten(0, (-1, 2))  # (b, 2, n, d)
+        directions = x[:, 2:].flatten(0, 1) / 255 - 0.5  # (b 2, 3, 28, 28)
+        directions = self.direction_encoder(directions).unflatten(0, (-1, 2))  # (b, 2, n, d)
         return flows[:, 0], flows[:, 1], directions[:, 0], directions[:, 1]

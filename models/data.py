@@ -1,7 +1,7 @@
 """The public flow release of CausalNet (442 clips of CASME II, SMIC and SAMM) as arrays.
 
-A clip is an onset-to-apex and an apex-to-offset flow image; the direction images are derived from
-them by `realtime_mer.flow`, as at run time, and are not read.
+A clip is two flow images, onset to apex and apex to offset. The release's direction images are not
+read: `realtime_mer.recognition.flow_pair` derives them, as at run time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SETS = ("casme2", "smic", "samm")
 INDEX = "combined_3_class2_for_optical_flow.csv"
 IMAGES = "STSNet_whole_norm_u_v_os"
 REMEDY = (
-    f"give --data a folder with {INDEX} and {IMAGES}/ in it, or a clone of the official CausalNet "
+    f"give a folder with {INDEX} and {IMAGES}/ in it, or a clone of the official CausalNet "
     "repository (which keeps the images under datasets/)"
 )
 
@@ -36,7 +36,7 @@ class Clips:
         sets: Data set of each clip, one of `SETS`.
         subjects: Subject of each clip; no two sets share a name.
         labels: (n,) int64, index into `LABELS`.
-        pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.flow`.
+        pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.recognition.flow_pair`.
     """
 
     names: np.ndarray
@@ -52,11 +52,19 @@ class Clips:
         return Clips(*(getattr(self, name)[keep] for name in self.__slots__))
 
     def without(self, subjects: Iterable[str]) -> Clips:
-        """The clips of all other subjects; a subject that is not there is an `InputError`."""
+        """The clips of all other subjects.
+
+        Raises:
+            InputError: The data has no clips of one of the subjects.
+        """
         return self[~self._are_of(subjects)]
 
     def only(self, subjects: Iterable[str]) -> Clips:
-        """The clips of these subjects; one that is not there is an `InputError`."""
+        """The clips of these subjects.
+
+        Raises:
+            InputError: The data has no clips of one of the subjects.
+        """
         return self[self._are_of(subjects)]
 
     def _are_of(self, subjects: Iterable[str]) -> np.ndarray:
@@ -86,7 +94,11 @@ def _read_flow_image(path: Path) -> np.ndarray:
 
 
 def read_release(directory: Path) -> Clips:
-    """Read all clips of a release folder or of a clone of the official repository."""
+    """Reads all clips of a release folder or of a clone of the official repository.
+
+    Raises:
+        InputError: The folder is missing, incomplete or damaged.
+    """
     if not directory.is_dir():
         raise InputError(f"there is no folder {directory}: {REMEDY}")
     index, images = _find(directory, INDEX), _find(directory, IMAGES)
@@ -113,7 +125,13 @@ def read_release(directory: Path) -> Clips:
 
 
 def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:
-    """(n,) fold of each clip: a subject lies in one fold, and every fold has of every set."""
+    """(n,) fold of each clip: a subject is in one fold, and every fold has subjects of every set.
+
+    Args:
+        clips: The clips.
+        folds: How many folds.
+        seed: Of the order in which subjects are dealt out.
+    """
     random = np.random.default_rng(seed)
     fold = np.zeros(len(clips), int)
     offset = 0

@@ -1,9 +1,12 @@
 """Compact networks that answer together, as one network that is hardly slower than one of them.
 
-What a small network costs is mostly the handling of its many small operations, so members that run
-one after the other cost that many times as much. Here they share every operation: their weights are
-stacked, and for n clips it computes (members x n) rows, of which the first n are those of the first
-member. Only the layers that hold weights know of the members; all else is a single network's code.
+A small network spends most of its time on the handling of its many small operations, so members
+that ran one after the other would cost that many times as much. Here they share every operation:
+their weights are stacked, and n clips become (members x n) rows, of which the first n belong to the
+first member. Only the layers with weights know of the members; all else is the code of a single
+network.
+
+Shapes in comments: m members, b clips, n = 4 positions, c channels, d channels of a token.
 
 >>> ensemble = Ensemble([CausalNet.compact() for _ in range(10)])
 >>> ensemble(torch.zeros(2, 4, 3, 28, 28)).shape
@@ -14,26 +17,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.causalnet import CLASSES, POSITIONS, CompactCausalNet, CropEncoder
+from models.causalnet import CLASSES, POSITIONS, CropEncoder, cut_crops
 
 
 class Ensemble(nn.Module):
     """The mean of the logits of compact networks, in evaluation.
 
     Args:
-        members: Networks of one configuration; their weights are copied.
+        members: `CompactCausalNet`s of one configuration; their weights are copied.
 
     Raises:
         ValueError: They cannot share their operations.
     """
 
-    def __init__(self, members: Sequence[CompactCausalNet]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.count = len(members)
         self.network = copy.deepcopy(members[0])
@@ -41,14 +44,14 @@ class Ensemble(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, 3) of composites (n, 4, 3, 28, 28)."""
-        return self.network(x).reshape(self.count, -1, CLASSES).mean(0)
+        """Logits (b, 3) of composites (b, 4, 3, 28, 28)."""
+        return self.network(x).reshape(self.count, -1, CLASSES).mean(0)  # of (m, b, 3)
 
 
 def _stack(modules: Sequence[nn.Module]) -> None:
     """Replaces the layers of the first module by layers with the weights of all of them."""
     first = modules[0]
-    if any(_kind(module) != _kind(first) for module in modules):
+    if any(_configuration(module) != _configuration(first) for module in modules):
         raise ValueError("the members of an ensemble are networks of one configuration")
     for name, layer in list(first.named_children()):
         layers = [module.get_submodule(name) for module in modules]
@@ -60,10 +63,10 @@ def _stack(modules: Sequence[nn.Module]) -> None:
             _stack(layers)
 
 
-def _kind(module: nn.Module) -> tuple[Any, ...]:
+def _configuration(module: nn.Module) -> tuple[Any, ...]:
     """What modules must have in common: all but the values of their weights."""
     if isinstance(module, nn.Dropout):
-        return (nn.Dropout,)  # of training; what was dropped then does not matter now
+        return (nn.Dropout,)  # only training drops anything
     settings = {k: v for k, v in vars(module).items() if k[0] != "_" and k != "training"}
     masks = [(name, buffer.tolist()) for name, buffer in module.named_buffers(recurse=False)]
     shapes = [(name, weight.shape) for name, weight in module.named_parameters()]
@@ -71,74 +74,80 @@ def _kind(module: nn.Module) -> tuple[Any, ...]:
 
 
 def _weights(layers: Sequence[nn.Module], name: str) -> Tensor:
-    """(members, ...): one parameter of every member."""
+    """(m, ...): one parameter of every member."""
     return torch.stack([layer.get_parameter(name).detach() for layer in layers])
 
 
 class StackedLinear(nn.Module):
-    """A linear layer for each member, on rows (members x n, ..., inputs)."""
+    """A linear layer for each member, on rows (m b, ..., inputs)."""
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_weights(layers, "weight").transpose(1, 2).contiguous())
-        self.bias = nn.Parameter(_weights(layers, "bias").unsqueeze(1))
+        weights = _weights(layers, "weight").transpose(1, 2)  # (m, inputs, outputs)
+        self.weight = nn.Parameter(weights.contiguous())
+        self.bias = nn.Parameter(_weights(layers, "bias").unsqueeze(1))  # (m, 1, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         members, inputs, outputs = self.weight.shape
-        y = x.reshape(members, -1, inputs) @ self.weight + self.bias
-        return y.reshape(-1, *x.shape[1:-1], outputs)
+        y = x.reshape(members, -1, inputs) @ self.weight + self.bias  # (m, rows, outputs)
+        return y.reshape(-1, *x.shape[1:-1], outputs)  # (m b, ..., outputs)
 
 
 class StackedLayerNorm(nn.Module):
-    """A layer norm for each member, on rows (members x n, ..., width)."""
+    """A layer norm for each member, on rows (m b, ..., d)."""
 
-    def __init__(self, layers: Sequence[nn.LayerNorm]) -> None:
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.eps = layers[0].eps
-        self.weight = nn.Parameter(_weights(layers, "weight").unsqueeze(1))
-        self.bias = nn.Parameter(_weights(layers, "bias").unsqueeze(1))
+        self.eps = cast(nn.LayerNorm, layers[0]).eps
+        self.weight = nn.Parameter(_weights(layers, "weight").unsqueeze(1))  # (m, 1, d)
+        self.bias = nn.Parameter(_weights(layers, "bias").unsqueeze(1))  # (m, 1, d)
 
     def forward(self, x: Tensor) -> Tensor:
         members, _, width = self.weight.shape
-        normed = functional.layer_norm(x.reshape(members, -1, width), (width,), eps=self.eps)
-        return (normed * self.weight + self.bias).reshape(-1, *x.shape[1:])
+        rows = x.reshape(members, -1, width)  # (m, rows, d)
+        normed = functional.layer_norm(rows, (width,), eps=self.eps)
+        return (normed * self.weight + self.bias).reshape(-1, *x.shape[1:])  # (m b, ..., d)
 
 
 class StackedCropEncoder(nn.Module):
-    """An encoder for each member, all on the same images (n, c, 28, 28).
+    """An encoder for each member, all on the same images (b, c, 28, 28).
 
-    This is where n become members x n: it gives tokens (members x n, positions, dim).
+    Here b clips become m x b rows: it gives tokens (m b, n, d).
     """
 
-    def __init__(self, encoders: Sequence[CropEncoder]) -> None:
+    def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
-        stems = [encoder.stem for encoder in encoders]
+        stems = [cast(CropEncoder, encoder).stem for encoder in encoders]
         self.convolution = copy.deepcopy(stems[0][0])
         self.pool, self.activation = stems[0][1], stems[0][3]
-        # The image is one, so the members' kernels are channels of one convolution.
+        # All see the same image, so the members' kernels are channels of one convolution.
         for name in ("weight", "bias"):
-            kernels = _weights([stem[0] for stem in stems], name).flatten(0, 1)
+            kernels = _weights([stem[0] for stem in stems], name).flatten(0, 1)  # (m width, ...)
             setattr(self.convolution, name, nn.Parameter(kernels))
-        # In evaluation, a batch norm is a factor and a summand for each channel.
-        norms = [stem[2] for stem in stems]
-        factors = [norm.weight * (norm.running_var + norm.eps).rsqrt() for norm in norms]
-        summands = [n.bias - n.running_mean * f for n, f in zip(norms, factors, strict=True)]
+        factors, summands = zip(*(_factor_and_summand(stem[2]) for stem in stems), strict=True)
         self.factor, self.summand = (
-            nn.Parameter(torch.cat(values).detach().reshape(-1, 1, 1))
+            nn.Parameter(torch.cat(values).detach().reshape(-1, 1, 1))  # (m width, 1, 1)
             for values in (factors, summands)
         )
-        self.weight = nn.Parameter(_weights(encoders, "weight"))
-        self.bias = nn.Parameter(_weights(encoders, "bias"))
+        self.weight = nn.Parameter(_weights(encoders, "weight"))  # (m, n, width * 4 * 4, d)
+        self.bias = nn.Parameter(_weights(encoders, "bias"))  # (m, n, 1, d)
 
     def forward(self, image: Tensor) -> Tensor:
         members, _, inputs, dim = self.weight.shape
-        c = image.shape[1]
-        crops = image.reshape(-1, c, 2, 14, 2, 14).permute(0, 2, 4, 1, 3, 5)
-        maps = self.pool(self.convolution(crops.reshape(-1, c, 14, 14)))
+        crops = cut_crops(image).reshape(-1, image.shape[1], 14, 14)  # (b n, c, 14, 14)
+        maps = self.pool(self.convolution(crops))  # (b n, m width, 4, 4)
         maps = self.activation(maps * self.factor + self.summand)
-        maps = maps.reshape(-1, POSITIONS, members, inputs).permute(2, 1, 0, 3)
-        tokens = maps @ self.weight + self.bias
-        return tokens.transpose(1, 2).reshape(-1, POSITIONS, dim)
+        maps = maps.reshape(-1, POSITIONS, members, inputs)  # (b, n, m, width * 4 * 4)
+        maps = maps.permute(2, 1, 0, 3)  # (m, n, b, width * 4 * 4)
+        tokens = maps @ self.weight + self.bias  # (m, n, b, d)
+        return tokens.transpose(1, 2).reshape(-1, POSITIONS, dim)  # (m b, n, d)
+
+
+def _factor_and_summand(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a batch norm multiplies and adds in evaluation, for each channel."""
+    variance = norm.get_buffer("running_var") + cast(nn.BatchNorm2d, norm).eps
+    factor = norm.get_parameter("weight") * variance.rsqrt()
+    return factor, norm.get_parameter("bias") - norm.get_buffer("running_mean") * factor
 
 
 _STACKED = {

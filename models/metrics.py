@@ -1,4 +1,4 @@
-"""Figures of recognition: UF1, UAR, ACC, and how far probabilities can be believed."""
+"""Figures of recognition: UF1, UAR, ACC, and the calibration of probabilities."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from models.data import LABELS
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (..., classes) of logits of the same shape."""
     e = np.exp(logits - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
@@ -22,16 +23,16 @@ def confusion(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
 def scores(truth: np.ndarray, answer: np.ndarray) -> dict[str, float]:
     """UF1 (mean of the classes' F1), UAR (mean of their recalls) and ACC, pooled over all clips.
 
-    A class that is neither there nor answered counts as 0.
+    A class that is neither true nor answered anywhere counts as 0.
 
     >>> scores(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0]))["ACC"]
     0.75
     """
     matrix = confusion(truth, answer)
-    hits, there, answered = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    hits, true, answered = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     return {
-        "UF1": float((2 * hits / np.maximum(there + answered, 1)).mean()),
-        "UAR": float((hits / np.maximum(there, 1)).mean()),
+        "UF1": float((2 * hits / np.maximum(true + answered, 1)).mean()),
+        "UAR": float((hits / np.maximum(true, 1)).mean()),
         "ACC": float(hits.sum() / max(matrix.sum(), 1)),
     }
 
@@ -42,7 +43,10 @@ def _likelihood_loss(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature by which `logits` are divided to give the likeliest probabilities."""
+    """The temperature by which to divide the logits so that their probabilities fit best.
+
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+    """
     candidates = np.geomspace(0.2, 5, 200)
     losses = [_likelihood_loss(logits / t, labels) for t in candidates]
     return float(candidates[int(np.argmin(losses))])
@@ -53,9 +57,9 @@ def expected_calibration_error(
 ) -> float:
     """Mean distance of confidence and accuracy over equal bins of confidence, weighted by clips."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     error = 0.0
-    for b in np.unique(place):
-        inside = place == b
+    for b in np.unique(bin_of):
+        inside = bin_of == b
         error += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
     return float(error)

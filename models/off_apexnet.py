@@ -1,12 +1,19 @@
-"""Off-ApexNet (Gan et al., 2019): a stream for horizontal, a stream for vertical flow."""
+"""Off-ApexNet: a stream of convolutions for horizontal flow, and one for vertical flow.
+
+Gan, Liong, Yau, Huang, Tan, "OFF-ApexNet on micro-expression recognition system", Signal
+Processing: Image Communication 74, 2019, arXiv 1805.08699.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from models.causalnet import CLASSES
+
 
 def _stream() -> nn.Sequential:
+    """A channel (b, 1, 28, 28) to features (b, 16 * 7 * 7)."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
         nn.ReLU(),
@@ -34,10 +41,11 @@ class OffApexNet(nn.Module):
             nn.Linear(1024, 1024),
             nn.ReLU(),
             nn.Dropout(0.5),
-            nn.Linear(1024, 3),
+            nn.Linear(1024, CLASSES),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x[:, 0] / 127.5 - 1
-        u, v = image[:, 2:3], image[:, 1:2]
+        """Logits (b, 3) of whole images (b, 4, 3, 28, 28), raw 0..255, BGR."""
+        image = x[:, 0] / 127.5 - 1  # (b, 3, 28, 28)
+        u, v = image[:, 2:3], image[:, 1:2]  # (b, 1, 28, 28) each
         return self.head(torch.cat([self.horizontal(u), self.vertical(v)], dim=1))

@@ -1,6 +1,10 @@
-"""Off-TANet (Zhang et al., PRICAI 2021): a light residual network with triple attention.
+"""Off-TANet: a light residual network with triple attention over one flow image.
 
-Channel, spatial and self attention sit in its last residual block.
+Zhang, Liu, Zhou, "Off-TANet: A Lightweight Neural Micro-expression Recognizer with Optical Flow
+Features and Integrated Attention Mechanism", PRICAI 2021. Channel, spatial and self attention sit
+in its last residual block.
+
+Shapes in comments: b clips, c channels, h x w pixels.
 """
 
 from __future__ import annotations
@@ -8,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.causalnet import CLASSES
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
@@ -17,6 +23,8 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, then half the size: to (b, outputs, h / 2, w / 2)."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.body = nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))
@@ -36,6 +44,7 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        # (b, c, 1, 1) each
         mean, top = x.mean((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
         return x * (self.perceptron(mean) + self.perceptron(top)).sigmoid()
 
@@ -48,33 +57,45 @@ class SpatialAttention(nn.Module):
         self.look = nn.Conv2d(2, 1, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)  # (b, 2, h, w)
         return x * self.look(seen).sigmoid()
 
 
 class SelfAttention(nn.Module):
-    """Rows attend to rows, channel by channel, with a fixed code of their places, over four heads.
+    """Rows attend to rows, channel by channel, with a fixed code of their places.
 
     As published, the weights are a softmax over the whole map and gate the values place by place.
+    Each channel has weights of its own, so all that the number of heads does is to round the
+    number of channels down to a multiple.
+
+    Args:
+        channels: Channels of the map.
+        size: Its height and width.
+        heads: Heads, as published.
     """
+
+    places: Tensor
 
     def __init__(self, channels: int, size: int, heads: int = 4) -> None:
         super().__init__()
-        self.to_q = nn.Conv2d(channels, channels // heads * heads, 1)
-        self.to_k = nn.Conv2d(channels, channels // heads * heads, 1)
-        self.to_v = nn.Conv2d(channels, channels // heads * heads, 1)
+        width = channels // heads * heads
+        self.to_q = nn.Conv2d(channels, width, 1)
+        self.to_k = nn.Conv2d(channels, width, 1)
+        self.to_v = nn.Conv2d(channels, width, 1)
         step = torch.arange(size)
         angle = 10000.0 ** -(step.div(2, rounding_mode="floor") / size)
         code = torch.where(step % 2 == 0, angle.sin(), angle.cos())
-        self.register_buffer("places", code[None] + code[:, None])
+        self.register_buffer("places", code[None] + code[:, None])  # (size, size)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        score = q @ (k + self.places).transpose(-1, -2)
-        return score.flatten(2).softmax(-1).reshape(score.shape) * v
+        score = q @ (k + self.places).transpose(-1, -2)  # (b, c, h, h), and h = w
+        return score.flatten(2).softmax(-1).reshape(score.shape) * v  # (b, c, h, w)
 
 
 class TripleAttentionBlock(nn.Module):
+    """A residual block with the three attentions between its convolutions."""
+
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -113,11 +134,12 @@ class OffTANet(nn.Module):
             nn.Linear(64, 64),
             nn.ReLU(),
             nn.Dropout(0.5),
-            nn.Linear(64, 3),
+            nn.Linear(64, CLASSES),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (b, 3) of whole images (b, 4, 3, 28, 28), raw 0..255, BGR."""
         image = functional.interpolate(
             x[:, 0] / 127.5 - 1, size=(112, 112), mode="bilinear", align_corners=False
         )
-        return self.head(self.body(image))
+        return self.head(self.body(image))  # of (b, 8 * 7 * 7)

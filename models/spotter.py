@@ -1,10 +1,16 @@
-"""The spotting networks: causal temporal convolutions over a face's motion signals."""
+"""The spotting networks: causal temporal convolutions over a face's motion signals.
+
+A residual stack of gated, dilated causal convolutions: the gate as in van den Oord et al.,
+"WaveNet", 2016, arXiv 1609.03499; the stack as in Bai, Kolter, Koltun, "An Empirical Evaluation of
+Generic Convolutional and Recurrent Networks for Sequence Modeling", 2018, arXiv 1803.01271.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +24,18 @@ WIDTH = 128
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """How one of the networks that answer together is made.
+    """Configuration of one of the networks that answer together.
 
     Attributes:
         dilations: Of its blocks, in steps.
-        dropout: While it is trained.
+        dropout: In training.
     """
 
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
     dropout: float = 0.1
 
 
-# Two whose mean finds more on development clips than one alone, and as much on held-out ones
+# The mean of these two finds more on development clips than one alone, and as much on held-out ones
 # (docs/spotting.md).
 MEMBERS = (
     Member(),
@@ -48,24 +54,25 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout1d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, width, steps) to the same; before the first step there is nothing."""
-        value, gate = self.conv(nn.functional.pad(x, (self.past, 0))).chunk(2, dim=1)
+        """(batch, width, steps) to the same; zeros stand before the first step."""
+        padded = nn.functional.pad(x, (self.past, 0))  # (batch, width, past + steps)
+        value, gate = self.conv(padded).chunk(2, dim=1)  # (batch, width, steps) each
         return x + self.mix(self.dropout(nn.functional.gelu(value) * torch.sigmoid(gate)))
 
 
 class SpotterNetwork(nn.Module):
     """Signals (batch, steps, channels) to (batch, steps, OUTPUTS).
 
-    Step i tells of the time up to step i: whether a micro-expression has just ended (`end`), and
-    whether one was under way a moment ago (`inside`), with the place of its offset, its length
-    and where in it the apex lies; and whether a macro-expression was under way half a second ago.
+    Step i speaks of the time up to step i: whether a micro-expression has just ended (`end`);
+    whether one was under way a moment ago (`inside`), when it ended, how long it was and where in
+    it the apex lies; and whether a macro-expression was under way half a second ago.
     """
 
-    def __init__(self, channels: int, made: Member = MEMBERS[0]) -> None:
+    def __init__(self, channels: int, config: Member = MEMBERS[0]) -> None:
         super().__init__()
         self.enter = nn.Conv1d(channels, WIDTH, 1)
         self.blocks = nn.Sequential(
-            *(CausalBlock(WIDTH, dilation, made.dropout) for dilation in made.dilations)
+            *(CausalBlock(WIDTH, dilation, config.dropout) for dilation in config.dilations)
         )
         self.norm = nn.BatchNorm1d(WIDTH)
         self.leave = nn.Sequential(
@@ -73,15 +80,16 @@ class SpotterNetwork(nn.Module):
         )
 
     def forward(self, signals: Tensor) -> Tensor:
-        hidden = self.norm(self.blocks(self.enter(signals.transpose(1, 2))))
-        return told_of(self.leave(hidden).transpose(1, 2))
+        entered = self.enter(signals.transpose(1, 2))  # (batch, WIDTH, steps)
+        hidden = self.norm(self.blocks(entered))
+        return decode_outputs(self.leave(hidden).transpose(1, 2))  # (batch, steps, OUTPUTS)
 
 
-def told_of(out: Tensor) -> Tensor:
-    """(..., OUTPUTS) of the last layer as logits, seconds and a fraction."""
-    logits, since, length, apex = out[..., :2], out[..., 2:3], out[..., 3:4], out[..., 4:5]
+def decode_outputs(raw: Tensor) -> Tensor:
+    """The last layer's (..., OUTPUTS) as logits, seconds and a fraction."""
+    logits, since, length, apex = raw[..., :2], raw[..., 2:3], raw[..., 3:4], raw[..., 4:5]
     return torch.cat(
-        [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex), out[..., 5:]],
+        [logits, 0.1 + 0.1 * since, 0.3 + 0.2 * length, torch.sigmoid(apex), raw[..., 5:]],
         dim=-1,
     )
 
@@ -89,38 +97,43 @@ def told_of(out: Tensor) -> Tensor:
 class SpotterEnsemble(nn.Module):
     """Networks that answer together, with the signals and outputs of one of them.
 
-    Logits are averaged; offset, length and apex by how sure each is of an end.
+    Logits are averaged. Offset, length and apex are averaged too, weighted by each network's
+    probability of an end.
 
     Args:
         members: The networks, of the same width.
     """
 
-    def __init__(self, members: Sequence[SpotterNetwork]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, signals: Tensor) -> Tensor:
-        return mean_of(torch.stack([member(signals) for member in self.members]))
+        return mean_outputs(torch.stack([member(signals) for member in self.members]))
 
 
-def mean_of(told: Tensor) -> Tensor:
+def mean_outputs(outputs: Tensor) -> Tensor:
     """(members, ..., OUTPUTS) to (..., OUTPUTS)."""
-    sure = torch.sigmoid(told[..., :1]) + 1e-6
-    places = (told[..., 2:5] * sure).sum(0) / sure.sum(0)
-    logits = told.mean(0)
+    weight = torch.sigmoid(outputs[..., :1]) + 1e-6
+    places = (outputs[..., 2:5] * weight).sum(0) / weight.sum(0)
+    logits = outputs.mean(0)
     return torch.cat([logits[..., :2], places, logits[..., 5:]], dim=-1)
 
 
 class StreamSpotter(nn.Module):
-    """What the runtime needs of the networks: one step of a stream, with probabilities.
+    """The networks as the runtime calls them: one step of a stream, with probabilities.
 
-    Most of what a step costs is to read the weights and to handle operations, so the members share
-    the latter: row by row, each goes through the weights of all, and what its own ones gave is
-    kept. Members with fewer blocks than the longest do nothing where they lack one.
+    Most of a step's cost is to read the weights and to dispatch operations. So the members share
+    operations: each member's row is multiplied with the weights of all members, and only the
+    product with its own is kept. A member with fewer blocks than the longest gets blocks that do
+    nothing in their places.
+
+    The state holds the inputs of every block, as far back as that block looks: block after block,
+    the oldest first, and a row for each member.
 
     Args:
         ensemble: The networks; their weights are copied.
-        patterns: (cells x 2, patterns), through which their signals were seen; handed out as it is.
+        patterns: (cells x 2, patterns), the motion patterns behind the signals; handed out as is.
 
     Raises:
         ValueError: A member's blocks are not some of the longest one's, in the same order.
@@ -130,46 +143,39 @@ class StreamSpotter(nn.Module):
 
     def __init__(self, ensemble: SpotterEnsemble, patterns: Tensor) -> None:
         super().__init__()
-        members: list[SpotterNetwork] = list(ensemble.members)
-        longest = max((list(member.blocks) for member in members), key=len)
-        aligned = [_aligned(list(member.blocks), longest) for member in members]
+        members = cast(list[SpotterNetwork], list(ensemble.members))
+        stacks = [cast(list[CausalBlock], list(member.blocks)) for member in members]
+        longest = max(stacks, key=len)
+        aligned = [_aligned(stack, longest) for stack in stacks]
         self.count = len(members)
         pasts = [block.past for block in longest]
-        firsts = [sum(pasts[:i]) for i in range(len(pasts) + 1)]
-        # Steps of a state, block after block: those that the next one looks back on.
-        past = firsts[-1]
-        # Where each comes from after this one, what has entered the blocks being behind the old
-        # state.
-        moved_on = list(range(1, past + 1))
-        for i, after in enumerate(firsts[1:]):
-            moved_on[after - 1] = past + i
-        # A step has a row for each member.
+        starts = [sum(pasts[:i]) for i in range(len(pasts) + 1)]  # of each block in the state
+        steps = starts[-1]
+        # Each step of the next state, by its place in this state with the blocks' new inputs after
+        # it: the step behind it, and at the end of a block that block's new input.
+        sources = list(range(1, steps + 1))
+        for i, end in enumerate(starts[1:]):
+            sources[end - 1] = steps + i
         everyone = range(self.count)
-        self.rows = past * self.count
-        self.moved_on = [step * self.count + member for step in moved_on for member in everyone]
-        # Those that a block looks at, two of each member.
-        self.looked_at = [
-            (first + tap * length // 2) * self.count + member
-            for first, length in zip(firsts[:-1], pasts, strict=True)
+        self.rows = steps * self.count
+        self.next_rows = [step * self.count + member for step in sources for member in everyone]
+        # The two past steps that each block's convolution reads.
+        self.tap_rows = [
+            (start + tap * past // 2) * self.count + member
+            for start, past in zip(starts[:-1], pasts, strict=True)
             for member in everyone
             for tap in (0, 1)
         ]
         self.register_buffer("patterns", patterns)
         with torch.no_grad():
             self.enter = _stacked([member.enter for member in members], grouped=False)
-            self.products = nn.ModuleList(
-                nn.ModuleList(
-                    [
-                        _Product([block.conv for block in same]),
-                        _Product([block.mix for block in same]),
-                    ]
-                )
-                for same in zip(*aligned, strict=True)
+            self.blocks = nn.ModuleList(
+                _StreamBlock(blocks) for blocks in zip(*aligned, strict=True)
             )
             self.leave = nn.Sequential(
                 _stacked([_normed(member) for member in members]),
                 nn.GELU(),
-                _stacked([member.leave[2] for member in members]),
+                _stacked([cast(nn.Conv1d, member.leave[2]) for member in members]),
             )
 
     def forward(self, signals: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,63 +188,83 @@ class StreamSpotter(nn.Module):
         Returns:
             (1, OUTPUTS), logits as probabilities; the next state; and the patterns.
         """
-        looked_at = state[self.looked_at].reshape(-1, 2 * WIDTH)
-        x = self.enter(signals.T).reshape(self.count, WIDTH)
-        entered = []
-        for (conv, mix), past in zip(self.products, looked_at.split(self.count), strict=True):
-            entered.append(x)
-            value, gate = conv(torch.cat([past, x], dim=1)).split(WIDTH, dim=1)
-            x = x + mix(nn.functional.gelu(value) * torch.sigmoid(gate))
-        out = self.leave(x.reshape(-1, 1)).reshape(self.count, 1, OUTPUTS)
-        told = mean_of(told_of(out))
-        ends = torch.sigmoid(told[:, :2]), told[:, 2:5], torch.sigmoid(told[:, 5:])
-        after = torch.cat([state, *entered])[self.moved_on]
-        return torch.cat(ends, dim=-1), after, self.patterns + 0
+        taps = state[self.tap_rows].reshape(-1, 2 * WIDTH)  # (blocks x members, 2 WIDTH)
+        x = self.enter(signals.T).reshape(self.count, WIDTH)  # (members, WIDTH)
+        inputs = []
+        for block, past in zip(self.blocks, taps.split(self.count), strict=True):
+            inputs.append(x)
+            x = block(past, x)
+        raw = self.leave(x.reshape(-1, 1))  # (members x OUTPUTS, 1)
+        outputs = mean_outputs(decode_outputs(raw.reshape(self.count, 1, OUTPUTS)))
+        probabilities = torch.cat(
+            [torch.sigmoid(outputs[:, :2]), outputs[:, 2:5], torch.sigmoid(outputs[:, 5:])], dim=-1
+        )
+        next_state = torch.cat([state, *inputs])[self.next_rows]
+        return probabilities, next_state, self.patterns + 0
+
+
+class _StreamBlock(nn.Module):
+    """The same block of every member, at its last step."""
+
+    def __init__(self, blocks: Sequence[CausalBlock]) -> None:
+        super().__init__()
+        self.conv = _Product([block.conv for block in blocks])
+        self.mix = _Product([block.mix for block in blocks])
+
+    def forward(self, past: Tensor, x: Tensor) -> Tensor:
+        """Two past steps (members, 2 WIDTH) and this one (members, WIDTH) to (members, WIDTH)."""
+        value, gate = self.conv(torch.cat([past, x], dim=1)).split(WIDTH, dim=1)
+        return x + self.mix(nn.functional.gelu(value) * torch.sigmoid(gate))
 
 
 class _Product(nn.Module):
     """A convolution of each member at its last step, (members, in) to (members, out).
 
-    One product with the weights of all, beside each other: what a row gives with another member's
-    is left alone, for reading a weight costs more than using it twice. As one plain matrix they can
-    be laid out for the processor once, and each output has its own scale in 8 bits.
+    One product with the weights of all members, side by side; a row's products with the weights of
+    other members are dropped, for reading a weight costs more than using it twice. The weights are
+    one plain matrix, so that the runtime can lay them out for the processor once, and in 8 bits
+    each output has its own scale.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, layers: Sequence[nn.Conv1d]) -> None:
         super().__init__()
-        # Taps, the older first, by what enters; and what leaves.
+        # (out, in, taps) to (taps x in, out), the oldest tap first
         weights = [layer.weight.permute(2, 1, 0).flatten(0, 1) for layer in layers]
         self.count = len(layers)
         self.register_buffer("weight", torch.cat(weights, dim=1))
-        self.register_buffer("bias", torch.cat([layer.bias for layer in layers]))
+        self.register_buffer("bias", torch.cat([layer.get_parameter("bias") for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
-        all_of_all = x @ self.weight + self.bias
-        return all_of_all.reshape(self.count**2, -1)[:: self.count + 1]
+        products = x @ self.weight + self.bias  # (members, members x out)
+        return products.reshape(self.count**2, -1)[:: self.count + 1]  # the diagonal
 
 
 def _aligned(blocks: list[CausalBlock], longest: list[CausalBlock]) -> list[CausalBlock]:
     """As many blocks as the longest has, with ones that do nothing in between."""
-    left, found = list(blocks), []
+    left, aligned = list(blocks), []
     for block in longest:
         if left and left[0].past == block.past:
-            found.append(left.pop(0))
+            aligned.append(left.pop(0))
         else:
             idle = copy.deepcopy(block)
             for parameter in idle.parameters():
                 nn.init.zeros_(parameter)
-            found.append(idle)
+            aligned.append(idle)
     if left:
         raise ValueError("the blocks of a member are not some of the longest one's")
-    return found
+    return aligned
 
 
 def _normed(member: SpotterNetwork) -> nn.Conv1d:
-    """The first layer after the blocks, with the normalisation before it."""
-    norm, layer = member.norm, copy.deepcopy(member.leave[0])
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    layer.bias += layer.weight[..., 0] @ (norm.bias - norm.running_mean * scale)
-    layer.weight *= scale[None, :, None]
+    """The first layer after the blocks, with the normalization before it folded in."""
+    norm, layer = member.norm, cast(nn.Conv1d, copy.deepcopy(member.leave[0]))
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight / torch.sqrt(variance + norm.eps)  # (WIDTH,)
+    layer.get_parameter("bias").add_(layer.weight[..., 0] @ (norm.bias - mean * scale))
+    layer.get_parameter("weight").mul_(scale[None, :, None])
     return layer
 
 
@@ -251,6 +277,7 @@ def _stacked(layers: Sequence[nn.Conv1d], grouped: bool = True) -> nn.Conv1d:
         1,
         groups=count if grouped else 1,
     )
-    whole.weight.copy_(torch.cat([layer.weight for layer in layers]))
-    whole.bias.copy_(torch.cat([layer.bias for layer in layers]))
+    for name in ("weight", "bias"):
+        parts: list[Tensor] = [layer.get_parameter(name) for layer in layers]
+        whole.get_parameter(name).copy_(torch.cat(parts))
     return whole

@@ -1,9 +1,15 @@
-"""STSTNet (Liong et al., FG 2019): three shallow streams of convolutions over one flow image."""
+"""STSTNet: three shallow streams of convolutions over one flow image.
+
+Liong, Gan, See, Khor, Huang, "Shallow Triple Stream Three-dimensional CNN (STSTNet) for
+Micro-expression Recognition", FG 2019, arXiv 1902.03634.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from models.causalnet import CLASSES
 
 
 class STSTNet(nn.Module):
@@ -21,9 +27,11 @@ class STSTNet(nn.Module):
         )
         self.pool = nn.AvgPool2d(2)
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(16 * 5 * 5, 400), nn.ReLU(), nn.Linear(400, 3)
+            nn.Flatten(), nn.Linear(16 * 5 * 5, 400), nn.ReLU(), nn.Linear(400, CLASSES)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x[:, 0] / 127.5 - 1
-        return self.head(self.pool(torch.cat([stream(image) for stream in self.streams], dim=1)))
+        """Logits (b, 3) of whole images (b, 4, 3, 28, 28), raw 0..255, BGR."""
+        image = x[:, 0] / 127.5 - 1  # (b, 3, 28, 28)
+        maps = torch.cat([stream(image) for stream in self.streams], dim=1)  # (b, 16, 10, 10)
+        return self.head(self.pool(maps))  # of (b, 16, 5, 5)

@@ -1,7 +1,9 @@
-"""How the networks are trained: augmentation of flow pairs, and a fixed schedule.
+"""Training of the networks: augmentation of flow pairs, and a fixed schedule.
 
-Nothing here looks at held-out clips. The schedule is fixed beforehand and the weights are an
-exponential moving average over its end, so there is no epoch to choose.
+Nothing here sees held-out clips. The schedule is fixed beforehand and the weights are an
+exponential moving average, so there is no epoch to choose.
+
+Shapes in comments: n clips; the 2 after it are rise and fall.
 """
 
 from __future__ import annotations
@@ -18,12 +20,42 @@ from torch.nn import functional
 from models.data import LABELS, Clips
 from models.views import Views, mirrored
 
+# Strengths of the augmentations, chosen by hand; docs/recognition.md measures what each is worth.
+# Registration: turn in radians, scale as a fraction, shift in halves of the image's side.
+_TURN_RAD = 0.07
+_SCALE = 0.07
+_SHIFT = 0.08
+# False motion, in spreads of the true one: noise, and tilt from the middle to the edge. False
+# strain, of a range of 1.
+_FALSE_MOTION = 0.35
+_TILT = 0.4
+_FALSE_STRAIN = 0.08
+# Ends of a channel's range in bytes: scaled to 0 and 255 before, they move inwards in reduction.
+_LOW_END = (0, 25)
+_HIGH_END = (215, 255)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A training schedule; the defaults are those of the deployed weights.
 
-    Probabilities are a clip's chance of being changed so, each time it is seen.
+    docs/recognition.md says how they were chosen. Probabilities hold for a clip each time that the
+    network sees it.
+
+    Attributes:
+        epochs: Passes through the clips.
+        batch: Clips a step.
+        learning_rate: The highest of the one-cycle schedule.
+        weight_decay: Of weights with two dimensions or more.
+        label_smoothing: Share of the target that is spread over all classes.
+        average: Decay of the moving average of the weights, a step.
+        mirror: Probability of the mirrored face.
+        reverse: Probability of the clip played backwards; 0, since it costs more than it brings.
+        key_frames: Probability of a wrong apex.
+        key_frame_error: The largest error of a wrong apex, in half-windows.
+        jitter: Strength of another registration.
+        noise: Strength of false motion.
+        balance: Strength of the class weights, as in `class_weights`.
     """
 
     epochs: int = 40
@@ -33,7 +65,7 @@ class Recipe:
     label_smoothing: float = 0.1
     average: float = 0.98
     mirror: float = 0.5
-    reverse: float = 0.0  # measured: it costs more than it brings
+    reverse: float = 0.0
     key_frames: float = 0.5
     key_frame_error: float = 0.5
     jitter: float = 1.0
@@ -48,21 +80,30 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Gene
 def motions_of(pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Flow pairs (n, 2, 28, 28, 3) as motion (n, 2, (v, u), 28, 28) and strain (n, 2, 1, 28, 28).
 
-    The zero of a channel is unknown after min-max scaling; its median stands for it. So is its
-    scale; its spread stands for that.
+    Min-max scaling hides the zero and the scale of a channel: the median stands for the zero, the
+    spread for the scale.
     """
-    x = pairs.float().permute(0, 1, 4, 2, 3)
-    motion = x[:, :, 1:] - x[:, :, 1:].flatten(3).median(-1).values[..., None, None]
-    return motion / (motion.flatten(3).std(-1) + 1)[..., None, None], x[:, :, :1] / 255
+    x = pairs.float().permute(0, 1, 4, 2, 3)  # (n, 2, 3, 28, 28)
+    strain, motion = x[:, :, :1] / 255, x[:, :, 1:]
+    zero = motion.flatten(3).median(-1).values  # (n, 2, 2)
+    motion = motion - zero[..., None, None]
+    spread = motion.flatten(3).std(-1)  # (n, 2, 2)
+    return motion / (spread + 1)[..., None, None], strain
 
 
 def mix_key_frames(
     motion: Tensor, strain: Tensor, error: Tensor, late: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Motions of windows whose apex is wrong by the fraction `error` of a half-window.
+    """Motions and strains of windows whose apex is wrong by the fraction `error` of a half-window.
 
-    Late by r, the pair (A, B) becomes (A + rB, (1 - r)B); early by r, ((1 - r)A, rA + B). The
-    factor (1 - r) does not show: flow images are min-max scaled.
+    Late by r, the pair (A, B) becomes (A + rB, (1 - r)B); early by r, ((1 - r)A, rA + B). Min-max
+    scaling hides the factor (1 - r).
+
+    Args:
+        motion: (n, 2, 2, 28, 28), as `motions_of` returns it.
+        strain: (n, 2, 1, 28, 28), likewise.
+        error: A number, or one a clip (n, 1, 1, 1, 1).
+        late: Whether the apex is late, likewise.
     """
     a, b = motion[:, :1], motion[:, 1:]
     first = torch.where(late, a + error * b, a)
@@ -74,15 +115,21 @@ def mix_key_frames(
 
 
 def wrong_apex(pairs: np.ndarray, error: float) -> np.ndarray:
-    """Flow pairs (uint8) as they were with the apex late (`error` > 0) or early (`error` < 0).
+    """The flow pairs that a wrong apex gives. Every channel keeps its range.
 
-    `error` is in half-windows. Every channel keeps its range.
+    Args:
+        pairs: (n, 2, 28, 28, 3) uint8.
+        error: Of the apex in half-windows, late above 0 and early below.
+
+    Returns:
+        As `pairs`.
     """
     raw = torch.from_numpy(pairs)
-    mixed = torch.cat(
-        mix_key_frames(*motions_of(raw), torch.tensor(abs(error)), torch.tensor(error > 0))[::-1], 2
+    motion, strain = mix_key_frames(
+        *motions_of(raw), torch.tensor(abs(error)), torch.tensor(error > 0)
     )
-    x = raw.float().permute(0, 1, 4, 2, 3)
+    mixed = torch.cat([strain, motion], dim=2)  # (n, 2, 3, 28, 28)
+    x = raw.float().permute(0, 1, 4, 2, 3)  # (n, 2, 3, 28, 28)
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     mixed = mixed - mixed.amin((-2, -1), keepdim=True)
     mixed = mixed / (mixed.amax((-2, -1), keepdim=True) + 1e-6) * (high - low) + low
@@ -92,7 +139,10 @@ def wrong_apex(pairs: np.ndarray, error: float) -> np.ndarray:
 class Augment:
     """Plausible other recordings of the same motions.
 
-    Takes flow pairs (n, 2, 28, 28, 3) once; a call gives those asked for, changed, 0..255.
+    Args:
+        pairs: Flow pairs (n, 2, 28, 28, 3), 0..255.
+        recipe: How much to change.
+        random: Where the changes are drawn from.
     """
 
     def __init__(self, pairs: Tensor, recipe: Recipe, random: torch.Generator) -> None:
@@ -104,15 +154,16 @@ class Augment:
         return (torch.rand(n, generator=self.random) < probability).reshape(n, 1, 1, 1, 1)
 
     def __call__(self, chosen: Tensor) -> Tensor:
+        """The flow pairs of these indices, changed at random: (n, 2, 28, 28, 3), 0..255."""
         recipe, n = self.recipe, len(chosen)
         motion, strain = self.motion[chosen], self.strain[chosen]
 
         flip = self._chance(n, recipe.mirror)
-        sign = torch.tensor([1.0, -1.0]).reshape(1, 1, 2, 1, 1)
+        sign = torch.tensor([1.0, -1.0]).reshape(1, 1, 2, 1, 1)  # of v and u
         motion = torch.where(flip, motion.flip(-1) * sign, motion)
         strain = torch.where(flip, strain.flip(-1), strain)
 
-        # A clip played backwards rises by what it fell, the other way.
+        # Played backwards, the fall becomes the rise, in the other direction.
         back = self._chance(n, recipe.reverse)
         motion = torch.where(back, -motion.flip(1), motion)
         strain = torch.where(back, strain.flip(1), strain)
@@ -128,52 +179,59 @@ class Augment:
             strain, motion = moved[:, :, :1], moved[:, :, 1:]
         if recipe.noise:
             motion = motion + self._false_motion(n) * recipe.noise
-            strain = strain + self._smooth_noise((n, 2, 1)).abs() * 0.08 * recipe.noise
-        return self._to_bytes(torch.cat([strain, motion], dim=2)).permute(0, 1, 3, 4, 2)
+            strain = strain + self._smooth_noise((n, 2, 1)).abs() * _FALSE_STRAIN * recipe.noise
+        scaled = self._to_bytes(torch.cat([strain, motion], dim=2))  # (n, 2, 3, 28, 28)
+        return scaled.permute(0, 1, 3, 4, 2)
 
     def _register(self, images: Tensor, amount: float) -> Tensor:
-        """A slightly other registration of the face: turned, scaled and shifted."""
+        """Images (n, 2, 3, 28, 28) of the face registered a little differently."""
         n = len(images)
-        angle = _uniform((n,), -0.07, 0.07, self.random) * amount
-        scale = 1 + _uniform((2, n), -0.07, 0.07, self.random) * amount
-        shift = _uniform((2, n), -0.08, 0.08, self.random) * amount
+        angle = _uniform((n,), -_TURN_RAD, _TURN_RAD, self.random) * amount
+        scale = 1 + _uniform((2, n), -_SCALE, _SCALE, self.random) * amount
+        shift = _uniform((2, n), -_SHIFT, _SHIFT, self.random) * amount
         row1 = torch.stack([scale[0] * angle.cos(), -angle.sin(), shift[0]], -1)
         row2 = torch.stack([angle.sin(), scale[1] * angle.cos(), shift[1]], -1)
         grid = functional.affine_grid(
             torch.stack([row1, row2], 1), [n, 1, *images.shape[-2:]], align_corners=False
         )
-        moved = functional.grid_sample(
+        moved = functional.grid_sample(  # of (n, 6, 28, 28)
             images.flatten(1, 2), grid, padding_mode="border", align_corners=False
         )
-        return moved.unflatten(1, images.shape[1:3])
+        return moved.unflatten(1, images.shape[1:3])  # (n, 2, 3, 28, 28)
 
     def _smooth_noise(self, shape: tuple[int, ...]) -> Tensor:
-        """Noise of random grain, unit spread, (*shape, 28, 28)."""
+        """Noise (*shape, 28, 28) of random grain and about unit spread."""
         coarse = torch.randn(math.prod(shape), 1, 9, 9, generator=self.random)
+        # 1.5 restores the spread that interpolation takes.
         smooth = functional.interpolate(coarse, size=(28, 28), mode="bilinear") * 1.5
         fine = torch.randn(smooth.shape, generator=self.random)
         share = _uniform((len(smooth), 1, 1, 1), 0, 1, self.random)
-        return (share * smooth + (1 - share) * fine).reshape(*shape, 28, 28)
+        mixed = share * smooth + (1 - share) * fine  # (product of shape, 1, 28, 28)
+        return mixed.reshape(*shape, 28, 28)
 
     def _false_motion(self, n: int) -> Tensor:
-        """What sensor noise and imperfect registration add to the flow."""
-        amount = _uniform((n, 2, 1, 1, 1), 0, 0.35, self.random)
-        ramp = torch.linspace(-1, 1, 28)
-        tilt = _uniform((2, n, 2, 2, 1, 1), -0.4, 0.4, self.random)
-        return (
-            amount * self._smooth_noise((n, 2, 2)) + tilt[0] * ramp + tilt[1] * ramp.reshape(-1, 1)
-        )
+        """(n, 2, 2, 28, 28): what sensor noise and imperfect registration add to the motion."""
+        amount = _uniform((n, 2, 1, 1, 1), 0, _FALSE_MOTION, self.random)
+        across = torch.linspace(-1, 1, 28)
+        along = across.reshape(-1, 1)  # (28, 1)
+        tilt = _uniform((2, n, 2, 2, 1, 1), -_TILT, _TILT, self.random)
+        return amount * self._smooth_noise((n, 2, 2)) + tilt[0] * across + tilt[1] * along
 
     def _to_bytes(self, x: Tensor) -> Tensor:
-        """Back to the release's form: min-max scaled, rounded, the ends lost in reduction."""
+        """Back to the release's form: each channel scaled to nearly 0..255, and rounded."""
         low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
-        bottom = _uniform(low.shape, 0, 25, self.random)
-        top = _uniform(low.shape, 215, 255, self.random)
+        bottom = _uniform(low.shape, *_LOW_END, self.random)
+        top = _uniform(low.shape, *_HIGH_END, self.random)
         return ((x - low) / (high - low + 1e-6) * (top - bottom) + bottom).round()
 
 
 def class_weights(labels: np.ndarray, strength: float) -> Tensor:
-    """Weights against class imbalance: 0 none, 1 every class counts the same; mean over clips 1."""
+    """(classes,) weights against class imbalance, with a mean of 1 over the clips.
+
+    Args:
+        labels: (n,) of the clips.
+        strength: 0 weighs all clips alike, 1 all classes.
+    """
     counts = np.bincount(labels, minlength=len(LABELS)).clip(1)
     weights = (len(labels) / counts) ** strength
     return torch.tensor(weights / weights[labels].mean(), dtype=torch.float32)
@@ -184,11 +242,18 @@ def fit(
     clips: Clips,
     recipe: Recipe,
     seed: int,
-    after_epoch: Callable[[int, nn.Module], None] | None = None,
+    after_epoch: Callable[[int, nn.Module], object] | None = None,
 ) -> nn.Module:
-    """Train `network` on `clips`; returns the averaged network, in evaluation mode.
+    """Trains a network; returns its moving average, in evaluation mode.
 
     The same seed gives the same network on the same machine and number of threads.
+
+    Args:
+        network: Changed in place.
+        clips: To train on.
+        recipe: The schedule.
+        seed: Of augmentation, order and dropout.
+        after_epoch: Called with the number of the epoch and the average so far.
     """
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -243,8 +308,8 @@ def fit(
 def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
     """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3), as the deployed weights give them.
 
-    They are the mean over a pair and its mirror image: both halves of a face say the same, and
-    what a network sees differently in the two is noise.
+    They are the mean over a pair and its mirror image: both show the same expression, so where the
+    network's answers differ, it is noise.
     """
     device = next(network.parameters()).device
     views = Views(composites=getattr(network, "composites", True)).to(device)

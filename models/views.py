@@ -1,7 +1,8 @@
-"""Flow pairs as the networks see them, in PyTorch: the twin of `realtime_mer.flow.composites`.
+"""Flow pairs as the networks see them, in PyTorch.
 
-Works on whole batches, so that training can do it after augmentation, and exports to ONNX, so that
-the runtime hands over nothing but the flow pair.
+The twin of `realtime_mer.recognition.flow_pair.composites`. It works on whole batches, so that
+training can call it after augmentation, and exports to ONNX, so that the runtime passes nothing but
+the flow pair.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from realtime_mer.recognition.flow_pair import CROPS, direction_image
 
 
 def _direction_table() -> Tensor:
-    """(65536, 3) uint8, BGR of the direction image for every pair of channel 1 and channel 2."""
-    one, two = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
-    image = np.dstack([np.zeros_like(one), one, two]).astype(np.uint8)
+    """(65536, 3) uint8, BGR of the direction image at row 256 * v + u."""
+    v, u = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
+    image = np.dstack([np.zeros_like(v), v, u]).astype(np.uint8)  # (256, 256, 3)
     return torch.from_numpy(direction_image(image).reshape(-1, 3))
 
 
 def mirrored(pairs: Tensor) -> Tensor:
     """Flow pairs (..., 28, 28, 3), 0..255, of the same motions in a mirror.
 
-    Left and right change places and u, channel 2, changes its sign: of a channel that is min-max
-    scaled to bytes, that is 255 - u.
+    Left and right change places and u, channel 2, changes its sign. The channel is min-max scaled
+    to bytes, so -u becomes 255 - u.
     """
     flipped = pairs.flip(-2)
     return torch.cat([flipped[..., :2], 255 - flipped[..., 2:]], dim=-1)
@@ -40,8 +41,10 @@ class Views(nn.Module):
     """Flow pairs (n, 2, 28, 28, 3), 0..255, to flow and direction images (n, 4, 3, 28, 28).
 
     Args:
-        composites: Cut each image into the four crops that CausalNet sees; else whole faces.
+        composites: Compose each image of the four crops that CausalNet sees; else keep it whole.
     """
+
+    directions: Tensor
 
     def __init__(self, composites: bool = True) -> None:
         super().__init__()
@@ -49,7 +52,8 @@ class Views(nn.Module):
         self.register_buffer("directions", _direction_table(), persistent=False)
 
     def forward(self, pairs: Tensor) -> Tensor:
-        v, u = pairs[..., 1].long(), pairs[..., 2].long()
-        images = torch.cat([pairs.float(), self.directions[v * 256 + u].float()], dim=1)
-        images = images.permute(0, 1, 4, 2, 3)
+        v, u = pairs[..., 1].long(), pairs[..., 2].long()  # (n, 2, 28, 28) each
+        directions = self.directions[v * 256 + u].float()  # (n, 2, 28, 28, 3)
+        images = torch.cat([pairs.float(), directions], dim=1)  # (n, 4, 28, 28, 3)
+        images = images.permute(0, 1, 4, 2, 3)  # (n, 4, 3, 28, 28)
         return crop(images) if self.composites else images

@@ -1,7 +1,7 @@
-"""The networks that can be trained and compared under one protocol, by name.
+"""The networks by name, to train and compare them under one protocol.
 
-Each takes (batch, 4, 3, 28, 28), raw 0..255: composites, or whole images where its class says
-`composites = False`; and gives logits (batch, 3).
+Each takes (batch, 4, 3, 28, 28), raw 0..255, and gives logits (batch, 3). The images are
+composites, or whole where the network's class says `composites = False`.
 """
 
 from __future__ import annotations

@@ -202,18 +202,23 @@ class Stats:
             }
 
 
-def _status_mb(key: str) -> float:
-    """A figure of the kernel's about this process, in 2**20 bytes; 0 where it tells none."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status") as status:
+def _status_mb(key: str, pid: int | None = None) -> float:
+    """The kernel's figure about a process, in 2**20 bytes; 0 if there is none."""
+    path = f"/proc/{'self' if pid is None else pid}/status"
+    with contextlib.suppress(OSError, ValueError, IndexError), open(path) as status:
         for line in status:
             if line.startswith(key):
                 return int(line.split()[1]) / 1024
     return 0.0
 
 
-def memory_mb() -> float:
-    """Physical memory that this process holds now, in 2**20 bytes; 0 where unknown."""
-    return _status_mb("VmRSS:")
+def memory_mb(pid: int | None = None) -> float:
+    """Physical memory that a process holds now, in 2**20 bytes; 0 if unknown.
+
+    Args:
+        pid: The process; None for this one.
+    """
+    return _status_mb("VmRSS:", pid)
 
 
 def peak_memory_mb() -> float:

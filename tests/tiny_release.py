@@ -1,4 +1,4 @@
-"""A flow release in small: made-up motions, the file names and the index of the real one."""
+"""A tiny flow release: synthetic motions under the file names and the index of the real one."""
 
 import csv
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 
 from models.data import IMAGES, INDEX, SETS
 
-# Where each class moves in its made-up flow image (row, column) and which way (u, v).
+# Where each class moves in its flow image (row, column), and in which direction (u, v).
 MOTIONS = {0: ((7, 9), (0, 1)), 1: ((21, 21), (1, -1)), 2: ((7, 20), (0, -1))}
 
 
 def flow_image(label: int, sign: int, random: np.random.Generator) -> np.ndarray:
-    """(28, 28, 3) uint8: a blob of motion for the class, over noise, min-max scaled."""
+    """(28, 28, 3) uint8: the class's blob of motion over noise, min-max scaled."""
     yy, xx = np.mgrid[:28, :28]
     (row, column), direction = MOTIONS[label]
     row, column = row + random.normal(0, 1), column + random.normal(0, 1)
@@ -28,7 +28,7 @@ def write_release(directory: Path, subjects: int = 6, clips: int = 3, nested: bo
     """Writes a release with `clips` clips for each of `subjects` people, the classes in turn.
 
     Args:
-        nested: As a clone of the official repository keeps it, with the images in datasets/.
+        nested: Put the images into datasets/, as in a clone of the official repository.
     """
     random = np.random.default_rng(0)
     images = directory / "datasets" / IMAGES if nested else directory / IMAGES

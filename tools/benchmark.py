@@ -4,8 +4,8 @@
 
 The frames are decoded into memory first. Then the bare landmarker (as MediaPipe sets it up: video
 mode, one face) and the whole chain take turns on blocks of the same frames in the same process, so
-that whatever else the machine does hits both; while one works, the other is idle. The chain's
-stages work at the same time: its clock runs from the moment when it may take the first frame of a
+that other load on the machine slows both; while one works, the other is idle. The stages of the
+chain work at the same time: its clock runs from the moment when it may take the first frame of a
 block until the analysis of the last one has come out. Times are means in milliseconds a frame:
 
     tracker_ms   MediaPipe's landmarker alone, BGR to RGB included
@@ -15,8 +15,8 @@ block until the analysis of the last one has come out. Times are means in millis
     tracker_cpu_ms, chain_cpu_ms    processor time of all threads
     flow_ms      regional motion, part of chain_ms
     spot_ms      the spotter, part of chain_ms
-    spotting_alone_ms   regional motion and spotter of a frame on one core, nothing beside; median
-    classify_ms  a window: flow pair and network; null where no face was seen
+    spotting_alone_ms   regional motion and spotter on one core while nothing else works; median
+    classify_ms  a window: flow pair and network; null if no face was seen
     network_ms   its network alone, on the --providers
     draw_ms      the overlay's picture, not part of chain_ms
 """
@@ -25,12 +25,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,48 +37,46 @@ import cv2
 import numpy as np
 from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.paced_tracker import TRACK_FPS
-from realtime_mer.face.registration import CanonicalFace, Registration
-from realtime_mer.face.ring import RingBuffer
-from realtime_mer.face.tracker import FaceTracker
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.overlay import Overlay
-from realtime_mer.recognition.classifier import PROVIDERS, Classifier
-from realtime_mer.recognition.face_pair import FacePair
+from realtime_mer.recognition.classifier import PROVIDERS
 from realtime_mer.results import Analysis, Interval
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source.capture import Capture
 from realtime_mer.source.frame import Frame
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import Grab
-from realtime_mer.spotting.motion import RegionalMotion
-from realtime_mer.spotting.spotter import Spotter, SpotterModel
+from realtime_mer.stats import Stats
+from tools.command import command_parser, exit_status, print_figures
 
+# Chosen by judgement: ten seconds at 30 fps.
 FRAMES = 300
-# Decoded frames are kept in memory: 300 of 640 x 480 are 276 MB.
+# Decoded frames stay in memory: 300 of 640 x 480 are 276 MB.
 _MOST_BYTES = 600_000_000
 _LEAST_FRAMES = 60
-# Both see this many frames before the clock runs: allocation, detection, and the spotter's first
-# second, in which it does not ask its network.
+# Frames before the clock runs: allocation, detection, and the spotter's first second, in which it
+# does not call its network.
 _WARM_UP = 30
-_RING = 30
 # Long enough that filling and draining the stages, once a block, hardly counts.
 _BLOCK = 60
+# Windows to classify alone: how many, of how many frames, from how long before the last frame.
 _WINDOWS = 8
+_WINDOW_FRAMES = 9
+_RECENT_S = 1.0
 # Frames whose spotting is measured alone.
 _ALONE = 240
 
 
 class MemoryReader:
-    """Frames that lie in memory, as a source of `Capture`; it gives those that it is told to.
+    """Frames in memory, as a source of `Capture`; it hands out as many as `allow` permits.
 
     The first one may be taken at once, so that a capture can open.
     """
@@ -94,12 +91,12 @@ class MemoryReader:
         self._stopped = False
 
     def allow(self, count: int) -> None:
-        """Lets `count` more frames be taken."""
+        """Permits `count` more frames to be taken."""
         if count:
             self._allowed.release(count)
 
     def stop(self) -> None:
-        """Ends the source, also for one who waits for a frame."""
+        """Ends the source, even for a reader that waits for a frame."""
         self._stopped = True
         self._allowed.release()
 
@@ -109,7 +106,7 @@ class MemoryReader:
     def read(self) -> Grab | None:
         self._allowed.acquire()
         frame = None if self._stopped else next(self._frames, None)
-        return frame and Grab(frame.image, frame.time_s, time.monotonic())
+        return None if frame is None else Grab(frame.image, frame.time_s, time.monotonic())
 
     def empty(self) -> InputError:
         return InputError(f"{self.name} holds no frame: give another video")
@@ -144,7 +141,7 @@ def read_frames(source: str, most: int) -> tuple[list[Frame], float]:
 
 
 class BareLandmarker:
-    """MediaPipe's landmarker as its own examples use it, and nothing else."""
+    """MediaPipe's landmarker as its own examples use it, and no more."""
 
     def __init__(self, model: Path) -> None:
         options = vision.FaceLandmarkerOptions(
@@ -200,71 +197,65 @@ class _Clock:
         return 1000 * self._cpu_s / self.frames
 
 
-@dataclass(frozen=True, slots=True)
-class SeenFace:
-    """A frame's first face, as what comes behind the registration sees it."""
+class Durations(Stats):
+    """Also keeps how long each pass through a stage took, seconds."""
 
-    time_s: float
-    face: CanonicalFace
-    blink: float
-    jaw_open: float
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: defaultdict[str, list[float]] = defaultdict(list)
+
+    def record(self, name: str, seconds: float) -> None:
+        super().record(name, seconds)
+        self.passes[name].append(seconds)
 
 
-def seen_faces(frames: list[Frame], model: Path) -> list[SeenFace]:
-    """The first face of each frame that shows one."""
-    registration, seen = Registration(), []
-    with FaceTracker(model) as tracker:
-        for frame in frames:
-            for first in tracker.track(frame)[:1]:
-                face = registration(frame.image, first.landmarks, frame.time_s)
-                seen.append(SeenFace(frame.time_s, face, first.blink, first.jaw_open))
+def seen_faces(frames: list[Frame], analyser: Analyser) -> list[tuple[int, float]]:
+    """Follows the faces of the frames; the number of the first face of each, and its time."""
+    seen = []
+    for frame in frames:
+        seen += [(step.state.face, frame.time_s) for step in analyser.follow(analyser.track(frame))]
     return seen
 
 
-def spotting_ms(seen: list[SeenFace], spotter: Spotter) -> float | None:
-    """Median time of a face's regional motion and spotting on one core; None without a face."""
-    motion, spent = RegionalMotion(), []
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        for one in seen:
-            started = time.perf_counter()
-            spotter(motion(one.face, one.time_s, one.blink, one.jaw_open))
-            spent.append(time.perf_counter() - started)
-    finally:
-        cv2.setNumThreads(threads)
-    return 1000 * float(np.median(spent[_WARM_UP:])) if len(spent) > _WARM_UP else None
+def spotting_ms(durations: Durations) -> float | None:
+    """Median time of a face's regional motion and spotting; None if hardly a face was seen."""
+    flow, spot = (durations.passes[stage][_WARM_UP:] for stage in ("flow", "spot"))
+    return 1000 * float(np.median(np.add(flow, spot))) if flow else None
 
 
 def classify_ms(
-    seen: list[SeenFace], classifier: Classifier
+    seen: list[tuple[int, float]], analyser: Analyser
 ) -> tuple[float, float] | tuple[None, None]:
     """Mean time of a window from the ring to its probabilities, and of its network alone.
 
     None without a face.
+
+    Args:
+        seen: What `seen_faces` returned.
+        analyser: The one that has just followed them.
     """
-    ring = RingBuffer(_RING)
-    seen = seen[:_RING]
-    for one in seen:
-        ring.append(one.time_s, one.face)
-    times = [one.time_s for one in seen]
-    if len(times) < 3:
+    recent = [(face, time_s) for face, time_s in seen if time_s >= seen[-1][1] - _RECENT_S]
+    if len(recent) < 3:
         return None, None
-    pair, spent, network = FacePair(), [], []
+    face, times = recent[-1][0], [time_s for _, time_s in recent]
+    whole, network = [], []
     for i in range(_WINDOWS + 1):
-        start = i % max(1, len(times) - 9)
-        window = times[start : start + 9]
-        started = time.perf_counter()
-        images = pair(ring, Interval(window[0], window[len(window) // 2], window[-1])).images
-        seen_s = time.perf_counter()
-        classifier.classify(images[None])
-        network.append(time.perf_counter() - seen_s)
-        spent.append(time.perf_counter() - started)
-    return 1000 * float(np.mean(spent[1:])), 1000 * float(np.mean(network[1:]))
+        start = i % max(1, len(times) - _WINDOW_FRAMES)
+        window = times[start : start + _WINDOW_FRAMES]
+        started_at = time.perf_counter()
+        interval = Interval(window[0], window[len(window) // 2], window[-1])
+        images = analyser.pair(face, interval).images
+        paired_at = time.perf_counter()
+        analyser.classifier.classify(images[None])
+        ended_at = time.perf_counter()
+        whole.append(ended_at - started_at)
+        network.append(ended_at - paired_at)
+    # The first one allocates.
+    return 1000 * float(np.mean(whole[1:])), 1000 * float(np.mean(network[1:]))
 
 
 def _spent_ms(recognizer: Recognizer) -> dict[str, tuple[int, float]]:
-    """How often each stage has run, and how long in all, milliseconds."""
+    """How often each stage has run, and how many milliseconds in all."""
     stages = recognizer.stats.as_dict(0, 0)["stages_ms"]
     return {name: (s["count"], s["count"] * s["mean"]) for name, s in stages.items()}
 
@@ -280,11 +271,19 @@ def measure(
 ) -> dict[str, Any]:
     """Runs the benchmark on frames in memory; returns the object that `--json` prints.
 
+    Args:
+        name: Of the video.
+        frames: Its frames, `_LEAST_FRAMES` or more.
+        fps: Its declared rate.
+        weights: The classifier.
+        spotter: The spotter.
+        providers: Where the classifier runs.
+
     Raises:
         InputError: Weights or the landmark model cannot be used.
     """
     model = find_landmark_model()
-    # At a rate where every frame is tracked: the landmarker alone sees every frame too.
+    # A rate at which the chain tracks every frame, as the landmarker alone does.
     reader = MemoryReader(name, frames, min(fps, TRACK_FPS))
     bare_clock, chain_clock, draw_clock = _Clock(), _Clock(), _Clock()
     with_face = 0
@@ -305,18 +304,19 @@ def measure(
 
         def run_chain(block: list[Frame]) -> None:
             nonlocal with_face
-            found: list[Analysis] = []
+            analysed: list[Analysis] = []
             with chain_clock.on(len(block)):
                 reader.allow(len(block) - (block[0] is frames[0]))
                 for _ in block:
-                    found.append(next(analyses))
+                    analysed.append(next(analyses))
             with draw_clock.on(len(block)):
-                for analysis in found:
+                for analysis in analysed:
                     overlay.update(analysis)
                     overlay.picture()
-            with_face += sum(bool(analysis.faces) for analysis in found)
+            with_face += sum(bool(analysis.faces) for analysis in analysed)
 
-        # Who comes first changes from block to block: neither always finds the other's caches.
+        # The order changes from block to block, so that neither always finds the caches filled by
+        # the other.
         turns, before = [run_bare, run_chain], {}
         for block, counts in _blocks(frames):
             for run in turns:
@@ -328,11 +328,13 @@ def measure(
                     clock.reset()
         after = _spent_ms(recognizer)
     tracker_ms, chain_ms = bare_clock.wall_ms, chain_clock.wall_ms
-    # With nothing beside them.
-    seen = seen_faces(frames[: _WARM_UP + _ALONE], model)
-    alone_ms = spotting_ms(seen, Spotter(SpotterModel(spotter)))
-    classifier = Classifier(weights, providers)
-    window_ms, network_ms = classify_ms(seen, classifier)
+    durations = Durations()
+    with Analyser(
+        weights=weights, spotter=spotter, providers=providers, stats=durations
+    ) as analyser:
+        seen = seen_faces(frames[: _WARM_UP + _ALONE], analyser)
+        alone_ms = spotting_ms(durations)
+        window_ms, network_ms = classify_ms(seen, analyser)
 
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 3)
@@ -357,18 +359,14 @@ def measure(
         "spotting_alone_ms": rounded(alone_ms),
         "classify_ms": rounded(window_ms),
         "network_ms": rounded(network_ms),
-        "provider": classifier.provider,
+        "provider": analyser.classifier.provider,
         "draw_ms": round(draw_clock.wall_ms, 3),
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures for people."""
-    wide, high = result["size"]
-    out = Table(title=f"{result['video']}, {wide} x {high}, {result['frames']} frames")
-    out.add_column("what")
-    out.add_column("figure", justify="right")
-    rows = {
+    figures = {
         "landmarker alone": ("tracker_ms", "ms a frame"),
         "whole chain": ("chain_ms", "ms a frame"),
         "landmarker alone, processor": ("tracker_cpu_ms", "ms a frame"),
@@ -382,10 +380,9 @@ def table(result: dict[str, Any]) -> Table:
         f"its network, on {result['provider']}": ("network_ms", "ms a window"),
         "overlay": ("draw_ms", "ms a picture"),
     }
-    for what, (key, unit) in rows.items():
+    for what, (key, unit) in figures.items():
         value = result[key]
-        out.add_row(what, "no face seen" if value is None else f"{value:.2f} {unit}".rstrip())
-    return out
+        yield what, "no face seen" if value is None else f"{value:.2f} {unit}".rstrip()
 
 
 def _count(text: str) -> int:
@@ -395,28 +392,26 @@ def _count(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("video", help="video file or folder of frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     parser.add_argument(
         "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most (default {FRAMES})"
     )
-    parser.add_argument("--providers", choices=PROVIDERS, default="auto", help="as run.py has it")
+    parser.add_argument(
+        "--providers", choices=PROVIDERS, default="auto", help="where the classifier runs"
+    )
     options = parser.parse_args(arguments)
     quiet_opencv()
-    try:
+
+    def run() -> None:
         frames, fps = read_frames(options.video, options.frames)
         result = measure(Path(options.video).name, frames, fps, providers=options.providers)
-    except InputError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    if options.json:
-        print(json.dumps(result))
-    else:
-        Console().print(table(result))
-    return 0
+        wide, high = result["size"]
+        title = f"{result['video']}, {wide} x {high}, {result['frames']} frames"
+        print_figures(result, options.json, title, rows_of(result))
+
+    return exit_status(parser.prog, run)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""A long live session under watch: does it keep pace, stay small, and end when it is told to?
+"""Watches a long live session: does it keep pace, stay small, and end on Ctrl-C?
 
     python tools/soak.py VIDEO [--minutes N] [--fps N] [--size WxH] [--json] [-- OPTION ...]
 
-A process of its own plays the video, there and back again so that nothing ever jumps, as a network
-camera would: motion JPEG over HTTP on this machine, in real time. `run.py` watches it without a
-window, with a log and statistics, for so many minutes; every second its memory is read. Then it
-gets a Ctrl-C. Options after `--` go to `run.py`.
+A process of its own plays the video as a network camera would: motion JPEG over HTTP on this
+machine, in real time, forwards and backwards in turn so that the picture never jumps. `run.py`
+watches it without a window, with a log and statistics, for so many minutes; its memory is read
+every second. Then it gets a Ctrl-C. Options after `--` go to `run.py`.
 
-    sent, skipped    frames that the camera sent; frames it could not get rid of in time
-    read, analysed, dropped, drops    as `--stats` tells
+    sent, skipped    frames that the camera sent; frames that it could not send in time
+    read, analysed, dropped, drops    as `--stats` reports them
     latency_ms       from capture to the end of the analysis
     shown_ms         from capture to the end of all sinks
     memory           MB after the first minute (of a shorter run, after its first third) and at the
@@ -31,34 +31,36 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
 import cv2
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.errors import InputError
 from realtime_mer.source.capture import Capture
 from realtime_mer.source.opencv import quiet_opencv
+from realtime_mer.stats import memory_mb
+from tools.command import command_parser, exit_status, print_figures
 
 _RUN = Path(__file__).resolve().parent.parent / "run.py"
-# The pictures of the camera are held as JPEGs: 600 of 640 x 480 are 40 MB.
+# The camera's pictures stay in memory as JPEGs: 600 of 640 x 480 are 40 MB.
 _MOST_FRAMES = 600
 _JPEG_QUALITY = 90
-# Loading takes seconds, on a busy machine many.
+# Chosen by judgement. Loading takes seconds, and many more on a busy machine.
 _START_S = 60.0
-# Longer than this after Ctrl-C, and it is taken for hung.
+# Chosen by judgement. A run that takes longer to end after Ctrl-C hangs.
 _END_S = 30.0
+# Memory growth counts from here: by then, all buffers are allocated.
 _FIRST_S = 60.0
 
 
 def pictures_of(video: str, size: tuple[int, int] | None) -> list[bytes]:
-    """The first frames of a video as JPEGs, there and back again.
+    """The first frames of a video as JPEGs, forwards and then backwards.
 
     Raises:
         InputError: The video cannot be read.
@@ -80,7 +82,7 @@ def _jpeg(image: cv2.typing.MatLike) -> bytes:
 
 
 class _Camera(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG, paced: the picture of the moment, and none that is late."""
+    """Motion JPEG in real time; pictures that would be late are skipped."""
 
     jpegs: list[bytes]
     fps: float
@@ -115,8 +117,8 @@ def serve(
     skipped: Synchronized[int],
     answer: Connection,
 ) -> None:
-    """The camera's process: tells its port, or what is wrong, and serves until it is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who watches
+    """The camera's process: sends its port, or what is wrong, and serves until it is ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for run.py
     quiet_opencv()
     try:
         jpegs = pictures_of(video, size)
@@ -131,35 +133,30 @@ def serve(
         server.serve_forever()
 
 
-def rss_mb(pid: int) -> float:
-    """Physical memory of a process in 2**20 bytes; 0 when it has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def watch(run: subprocess.Popen[bytes], log: Path, seconds: float) -> list[float]:
-    """Waits for the session to begin, then reads its memory every second, for `seconds`."""
+    """Waits for the session to begin, then reads its memory every second, for `seconds`.
+
+    Raises:
+        InputError: It did not begin in time.
+    """
     deadline = time.monotonic() + _START_S
     while run.poll() is None and not (log.exists() and log.stat().st_size):
         if time.monotonic() > deadline:
-            raise InputError(f"run.py did not begin within {_START_S:g} s: try it by hand")
+            raise InputError(f"run.py did not begin within {_START_S:g} s: run it alone to see why")
         time.sleep(0.05)
     sizes: list[float] = []
     started_at = time.monotonic()
     while run.poll() is None and (spent := time.monotonic() - started_at) < seconds:
         if spent >= len(sizes):
-            sizes.append(rss_mb(run.pid))
+            sizes.append(memory_mb(run.pid))
         time.sleep(min(0.2, max(0.0, seconds - spent)))
     if run.poll() is None:
-        sizes.append(rss_mb(run.pid))
+        sizes.append(memory_mb(run.pid))
     return sizes
 
 
 def end(run: subprocess.Popen[bytes]) -> float:
-    """Sends a Ctrl-C and waits; the seconds that it took."""
+    """Sends a Ctrl-C and waits for the end; the seconds that it took."""
     started_at = time.monotonic()
     run.send_signal(signal.SIGINT)
     try:
@@ -215,7 +212,7 @@ def soak(
                 raise InputError(port)
             command = [sys.executable, str(_RUN), f"http://127.0.0.1:{port}/live"]
             command += ["--headless", "--log", str(log), "--stats", str(stats), *(options or [])]
-            # A shell has those whom it starts in the background ignore Ctrl-C, and so would ours.
+            # Processes that a shell starts in the background ignore Ctrl-C, and so would run.py.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             with said.open("wb") as output:
                 run = subprocess.Popen(command, stdout=output, stderr=output)
@@ -259,33 +256,30 @@ def soak(
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The figures for people."""
-    out = Table(title=f"{result['video']}, live at {result['fps']:g} fps, {result['seconds']:g} s")
-    out.add_column("what")
-    out.add_column("figure", justify="right")
 
-    def row(what: str, value: object) -> None:
-        out.add_row(what, "?" if value is None else str(value))
+    def shown(value: object) -> str:
+        return "?" if value is None else str(value)
 
-    row("frames sent", result["sent"])
-    row("not sent in time", result["skipped"])
-    row("read", result["read"])
-    row("analysed", result["analysed"])
+    yield "frames sent", shown(result["sent"])
+    yield "not sent in time", shown(result["skipped"])
+    yield "read", shown(result["read"])
+    yield "analysed", shown(result["analysed"])
     for cause, count in result["drops"].items():
-        row(f"lost: {cause}", count)
-    row("micro-expressions", result["events"])
-    row("gaps", result["gaps"])
+        yield f"lost: {cause}", shown(count)
+    yield "micro-expressions", shown(result["events"])
+    yield "gaps", shown(result["gaps"])
     for name, key in (("capture to analysis", "latency_ms"), ("capture to sinks", "shown_ms")):
-        row(f"{name}, median / p95 / p99, ms", _joined(result[key], ("median", "p95", "p99")))
-    row("memory first / end / most, MB", _joined(result["memory"], ("first", "end", "most")))
-    row("memory growth, %", result["memory"]["growth_percent"])
-    row("processors in use", result["cpus"])
-    row("exit status", result["exit_status"])
-    row("seconds from Ctrl-C to the end", result["seconds_to_end"])
+        quantiles = _joined(result[key], ("median", "p95", "p99"))
+        yield f"{name}, median / p95 / p99, ms", quantiles
+    yield "memory first / end / most, MB", _joined(result["memory"], ("first", "end", "most"))
+    yield "memory growth, %", shown(result["memory"]["growth_percent"])
+    yield "processors in use", shown(result["cpus"])
+    yield "exit status", shown(result["exit_status"])
+    yield "seconds from Ctrl-C to the end", shown(result["seconds_to_end"])
     for line in result["said"]:
-        row("it said", line)
-    return out
+        yield "it said", line
 
 
 def _joined(values: dict[str, float | None], keys: tuple[str, ...]) -> str:
@@ -311,9 +305,7 @@ def _positive(text: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("video", help="video file or folder of frames")
     parser.add_argument("--minutes", type=_positive, default=10.0, metavar="N", help="default 10")
     parser.add_argument("--fps", type=_positive, default=30.0, metavar="N", help="default 30")
@@ -321,7 +313,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     options = parser.parse_args(arguments[:cut])
     quiet_opencv()
-    try:
+
+    def run() -> int:
         result = soak(
             options.video,
             60 * options.minutes,
@@ -329,14 +322,11 @@ def main(arguments: list[str] | None = None) -> int:
             options.size,
             arguments[cut + 1 :],
         )
-    except InputError as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 2
-    if options.json:
-        print(json.dumps(result))
-    else:
-        Console().print(table(result))
-    return 0 if result["exit_status"] == 0 else 1
+        title = f"{result['video']}, live at {result['fps']:g} fps, {result['seconds']:g} s"
+        print_figures(result, options.json, title, rows_of(result))
+        return 0 if result["exit_status"] == 0 else 1
+
+    return exit_status(parser.prog, run)
 
 
 if __name__ == "__main__":

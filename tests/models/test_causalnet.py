@@ -3,7 +3,6 @@ import os
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,58 +11,71 @@ from models.causalnet import (
     CausalNet,
     MotionPositionLearning,
     PositionAttention,
+    ReleasedCausalNet,
     SpatialTemporalAttention,
     position_mask,
     position_penalty,
 )
 from realtime_mer.recognition.flow_pair import composite
+from tests.release import needs_release, release_image
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-PARITY = SHARED / "reference/causalnet_parity.json"
-IMAGES = SHARED / "data/causalnet_release/STSNet_whole_norm_u_v_os"
+PARITY = json.loads((Path(__file__).parents[1] / "fixtures/causalnet_parity.json").read_text())
+
+# 276.6 million parameters: 1.1 GB and ten seconds, so on request.
+LARGE = pytest.mark.skipif("PARITY_RELEASED" not in os.environ, reason="set PARITY_RELEASED=1")
+SIZES = pytest.mark.parametrize("size", ["small", pytest.param("released", marks=LARGE)])
 
 
-def drawn(name: str, shape: list[int]) -> torch.Tensor:
-    """The weights of the parity file, by its rule."""
+def random_tensor(name: str, shape: list[int]) -> torch.Tensor:
+    """A weight by the rule of the parity file: seeded by its name, gains about 1, else about 0."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     a = random.standard_normal(shape, dtype=np.float32)
     is_gain = name.endswith((".g", "norm.weight")) or (name.endswith(".weight") and len(shape) == 1)
     return torch.from_numpy(np.asarray(1 + 0.1 * a if is_gain else 0.02 * a))
 
 
-@pytest.mark.skipif(not PARITY.exists(), reason="the parity figures are not part of the project")
-@pytest.mark.parametrize(
-    "size",
-    [
-        "small",
-        # 276.6 million parameters: 1.1 GB and ten seconds, so on request.
-        pytest.param(
-            "released",
-            marks=pytest.mark.skipif(
-                "PARITY_RELEASED" not in os.environ, reason="set PARITY_RELEASED=1"
-            ),
-        ),
-    ],
-)
-def test_released_network_is_the_official_one(size):
-    parity = json.loads(PARITY.read_text())
-    expected = parity[size]
-    network = CausalNet.released(tuple(expected["block_repeats"])).eval()
+def network_of(size: str) -> ReleasedCausalNet:
+    network = CausalNet.released(tuple(PARITY[size]["block_repeats"])).eval()
     shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
-    assert shapes == expected["state"]
-    assert sum(p.numel() for p in network.parameters()) == expected["parameters"]
-
     fixed = ("M_mask", "P_matrix")
-    state = {n: drawn(n, s) for n, s in expected["state"].items() if not n.endswith(fixed)}
+    state = {n: random_tensor(n, s) for n, s in shapes.items() if not n.endswith(fixed)}
     network.load_state_dict(state, strict=False)
+    return network
+
+
+def test_released_network_has_the_names_and_shapes_of_the_official_one():
+    with torch.device("meta"):
+        network = CausalNet.released(tuple(PARITY["small"]["block_repeats"]))
+    shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == PARITY["small"]["state"]
+
+
+@pytest.mark.parametrize("size", ["small", "released"])
+def test_released_network_has_the_size_of_the_official_one(size):
+    with torch.device("meta"):
+        network = CausalNet.released(tuple(PARITY[size]["block_repeats"]))
+    assert sum(p.numel() for p in network.parameters()) == PARITY[size]["parameters"]
+
+
+@SIZES
+def test_released_network_answers_as_the_official_one(size):
+    random = np.random.Generator(np.random.PCG64(0))
+    x = random.integers(0, 256, (4, 4, 3, 28, 28), dtype=np.uint8)
+    with torch.no_grad():
+        logits = network_of(size)(torch.from_numpy(x).float())
+    np.testing.assert_allclose(logits, PARITY[size]["logits"], atol=1e-4)
+
+
+@needs_release
+@SIZES
+def test_released_network_answers_as_the_official_one_on_released_clips(size):
     clips = [
-        [cv2.imread(str(IMAGES / f"{clip}{part} .png")) for part in ("", "_1", "_2", "_3")]
-        for clip in parity["input_clip_ids"]
+        [release_image(clip + part) for part in ("", "_1", "_2", "_3")] for clip in PARITY["clips"]
     ]
     x = np.array([[composite(image).transpose(2, 0, 1) for image in clip] for clip in clips])
     with torch.no_grad():
-        logits = network(torch.from_numpy(x).float())
-    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+        logits = network_of(size)(torch.from_numpy(x).float())
+    np.testing.assert_allclose(logits, PARITY[size]["clip_logits"], atol=1e-4)
 
 
 def test_compact_is_compact():
@@ -88,8 +100,8 @@ def test_compact_uses_all_four_images_and_all_four_positions():
     assert (blocks > 0).all()
 
 
-def test_compact_does_not_mind_the_scale_and_the_offset_of_the_flow():
-    # A flow image is min-max scaled, so where its zero lies and what a pixel is are accidents.
+def test_compact_is_invariant_to_scale_and_offset_of_the_flow():
+    # Min-max scaling hides the zero and the unit of a flow image.
     network = CausalNet.compact().eval()
     x = torch.rand(1, 4, 3, 28, 28) * 100
     other = x.clone()
@@ -109,7 +121,7 @@ def test_mask_and_penalty_keep_diagonal_corners_apart():
 def test_position_attention_never_reads_the_opposite_corner(position):
     attention = PositionAttention(16, heads=2, scale=0.25).eval()
     x, context = torch.randn(1, 4, 16), torch.randn(1, 4, 16, requires_grad=True)
-    # The keys of the opposite corner count for nothing either: its score is masked.
+    # Neither the value nor the key of the opposite corner counts: its score is masked.
     attention(x, context)[0, position].sum().backward()
     read = context.grad[0].abs().sum(-1) > 0
     assert read.tolist() == position_mask()[position].bool().tolist()

@@ -5,7 +5,8 @@ from models.metrics import expected_calibration_error, fit_temperature, scores, 
 
 
 def test_scores_of_a_known_matrix():
-    # 0: two of three right, one taken for 2. 1: right. 2: one of two right, one taken for 0.
+    # Class 0: two of three right, one answered 2. Class 1: right. Class 2: one of two right, one
+    # answered 0.
     truth = np.array([0, 0, 0, 1, 2, 2])
     answer = np.array([0, 0, 2, 1, 2, 0])
     got = scores(truth, answer)

@@ -1,4 +1,4 @@
-"""The spotting networks: causal, together, and of the form that the runtime reads."""
+"""The spotting networks: causal, in an ensemble, and in the form that the runtime reads."""
 
 import numpy as np
 import pytest
@@ -18,20 +18,20 @@ from realtime_mer.spotting.signals import CHANNELS
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """More threads only wait for each other on networks as small as this."""
+    """On networks as small as these, more threads only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-# What the first of `MEMBERS` looks back on, and its step.
+# Steps that an output of the first of `MEMBERS` depends on: those it looks back on, and its own.
 SEEN = 1 + 2 * sum(MEMBERS[0].dilations)
 
 
-def trained(made: Member = MEMBERS[0]) -> SpotterNetwork:
-    """As after some training: with statistics that are not those of a new layer."""
-    network = SpotterNetwork(CHANNELS, made)
+def trained(config: Member = MEMBERS[0]) -> SpotterNetwork:
+    """A network whose statistics are not those of a new layer."""
+    network = SpotterNetwork(CHANNELS, config)
     for _ in range(3):
         network(torch.randn(8, 100, CHANNELS) * 2 + 0.3)
     return network.eval()
@@ -46,7 +46,7 @@ def network() -> SpotterNetwork:
 @pytest.fixture(scope="module")
 def ensemble() -> SpotterEnsemble:
     torch.manual_seed(1)
-    return SpotterEnsemble([trained(made) for made in MEMBERS]).eval()
+    return SpotterEnsemble([trained(config) for config in MEMBERS]).eval()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_future_does_not_change_the_past(network, signals, cut):
     assert (after[:, cut] - before[:, cut]).abs().max() > 1e-3
 
 
-def test_the_last_step_depends_on_the_receptive_steps_and_on_no_more(network, signals):
+def test_the_last_step_depends_on_exactly_the_receptive_steps(network, signals):
     signals = signals.clone().requires_grad_()
     network(signals)[:, -1].sum().backward()
     seen = signals.grad.abs().sum((0, 2)) > 0
@@ -80,7 +80,7 @@ def test_outputs_are_logits_times_and_a_fraction(network, signals):
         out = network(100 * signals)
     assert out.shape == (2, 160, OUTPUTS)
     assert ((out[..., 4] >= 0) & (out[..., 4] <= 1)).all()
-    # A new network speaks of usual places: a tenth of a second ago, a third of a second long.
+    # A new network answers with common values: a tenth of a second ago, 0.3 s long.
     torch.manual_seed(1)
     with torch.no_grad():
         new = SpotterNetwork(CHANNELS).eval()(torch.zeros(1, 80, CHANNELS))
@@ -88,7 +88,7 @@ def test_outputs_are_logits_times_and_a_fraction(network, signals):
     assert new[..., 3].mean() == pytest.approx(0.3, abs=0.15)
 
 
-def test_members_answer_by_their_mean(ensemble, signals):
+def test_an_ensemble_averages_its_members(ensemble, signals):
     with torch.no_grad():
         together = ensemble(signals)
         alone = torch.stack([member(signals) for member in ensemble.members])
@@ -98,32 +98,33 @@ def test_members_answer_by_their_mean(ensemble, signals):
     assert (together <= alone.amax(0) + 1e-5).all()
 
 
-def test_of_the_place_that_one_is_heard_who_is_sure():
-    class Sure(torch.nn.Module):
-        def __init__(self, logit: float, since: float) -> None:
+def test_offsets_are_weighted_by_the_probability_of_an_end():
+    class Constant(torch.nn.Module):
+        def __init__(self, end_logit: float, since_s: float) -> None:
             super().__init__()
-            self.told = torch.tensor([logit, 0.0, since, 0.3, 0.5, 0.0])
+            self.outputs = torch.tensor([end_logit, 0.0, since_s, 0.3, 0.5, 0.0])
 
         def forward(self, signals):
-            return self.told.expand(1, 2, OUTPUTS)
+            return self.outputs.expand(1, 2, OUTPUTS)
 
-    told = SpotterEnsemble([Sure(5.0, 0.1), Sure(-9.0, 0.9)])(torch.zeros(1, 2, CHANNELS))
-    assert told[0, 0, 0] == pytest.approx(-2.0)
-    assert told[0, 0, 2] == pytest.approx(0.1, abs=1e-3)
+    ensemble = SpotterEnsemble([Constant(5.0, 0.1), Constant(-9.0, 0.9)])
+    outputs = ensemble(torch.zeros(1, 2, CHANNELS))
+    assert outputs[0, 0, 0] == pytest.approx(-2.0)
+    assert outputs[0, 0, 2] == pytest.approx(0.1, abs=1e-3)
 
 
-def test_what_is_exported_goes_step_by_step_and_tells_probabilities(ensemble, signals):
+def test_the_stream_gives_the_ensembles_outputs_step_by_step_as_probabilities(ensemble, signals):
     patterns = torch.arange(6.0).reshape(3, 2)
     stream = StreamSpotter(ensemble, patterns).eval()
-    steps_of_past = 2 * sum(max((made.dilations for made in MEMBERS), key=len))
+    steps_of_past = 2 * sum(max((config.dilations for config in MEMBERS), key=len))
     assert stream.rows == len(MEMBERS) * steps_of_past
     state, steps = torch.zeros(stream.rows, WIDTH), []
     with torch.no_grad():
         for step in signals[0]:
-            told, state, as_given = stream(step[None], state)
-            steps.append(told.numpy())
+            outputs, state, returned = stream(step[None], state)
+            steps.append(outputs.numpy())
         whole = ensemble(signals[:1])[0].numpy()
-    torch.testing.assert_close(as_given, patterns)
+    torch.testing.assert_close(returned, patterns)
     steps = np.concatenate(steps)
     assert steps.shape == (160, OUTPUTS)
     logits = [0, 1, 5]
@@ -137,11 +138,11 @@ def test_members_whose_blocks_do_not_match_cannot_be_exported():
         StreamSpotter(SpotterEnsemble(members), torch.zeros(3, 2))
 
 
-def test_it_can_learn():
+def test_a_network_learns_a_delayed_signal():
     torch.manual_seed(0)
     network = SpotterNetwork(CHANNELS, Member(dropout=0.0))
     x = torch.randn(4, 40, CHANNELS)
-    # Told a moment late, as an end is: what channel 3 did five steps before.
+    # The target is what channel 3 did five steps before, since ends are reported late as well.
     wanted = (torch.roll(x[..., 3], 5, 1) > 0.5).float()[:, 10:]
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     losses = []

@@ -26,33 +26,34 @@ def augmented(clips, recipe: Recipe, seed: int = 0) -> torch.Tensor:
     return x / x.flatten(3).std(-1)[..., None, None]
 
 
-def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+def similarity(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The least cosine similarity of two of the same clip."""
     return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).min().item()
 
 
-def test_nothing_is_changed_without_augmentation_but_the_range(clips):
+def test_without_augmentation_only_the_range_changes(clips):
     x = torch.from_numpy(clips.pairs).float().permute(0, 1, 4, 2, 3)
     x = x - x.flatten(3).median(-1).values[..., None, None]
-    assert alike(augmented(clips, STILL)[:, :, 1:], x[:, :, 1:]) > 0.98
+    assert similarity(augmented(clips, STILL)[:, :, 1:], x[:, :, 1:]) > 0.98
 
 
-def test_a_mirrored_face_moves_the_other_way_sideways_alone(clips):
+def test_a_mirrored_face_moves_the_other_way_only_sideways(clips):
     plain, mirrored = augmented(clips, STILL), augmented(clips, replace(STILL, mirror=1))
-    assert alike(mirrored[:, :, 0], plain[:, :, 0].flip(-1)) > 0.98
-    assert alike(mirrored[:, :, 1], plain[:, :, 1].flip(-1)) > 0.98
-    assert alike(mirrored[:, :, 2], -plain[:, :, 2].flip(-1)) > 0.98
+    assert similarity(mirrored[:, :, 0], plain[:, :, 0].flip(-1)) > 0.98
+    assert similarity(mirrored[:, :, 1], plain[:, :, 1].flip(-1)) > 0.98
+    assert similarity(mirrored[:, :, 2], -plain[:, :, 2].flip(-1)) > 0.98
 
 
 def test_a_clip_played_backwards_rises_by_what_it_fell(clips):
     plain, backwards = augmented(clips, STILL), augmented(clips, replace(STILL, reverse=1))
-    assert alike(backwards[:, 0, 1:], -plain[:, 1, 1:]) > 0.98
-    assert alike(backwards[:, 1, 1:], -plain[:, 0, 1:]) > 0.98
+    assert similarity(backwards[:, 0, 1:], -plain[:, 1, 1:]) > 0.98
+    assert similarity(backwards[:, 1, 1:], -plain[:, 0, 1:]) > 0.98
 
 
 def test_a_wrong_apex_mixes_one_motion_into_the_other(clips):
     recipe = replace(STILL, key_frames=1, key_frame_error=0.6)
     plain, wrong = augmented(clips, STILL), augmented(clips, recipe)
-    # Of each clip one motion stays as it was: the one that is only cut short.
+    # One motion of each clip stays as it was: the one that is cut short.
     kept = torch.nn.functional.cosine_similarity(
         wrong[:, :, 1:].flatten(2), plain[:, :, 1:].flatten(2), dim=-1
     )
@@ -76,10 +77,10 @@ def test_a_late_apex_spoils_the_rise_and_an_early_one_the_fall(clips, error, kep
 @pytest.mark.parametrize("change", ["jitter", "noise"])
 def test_jitter_and_noise_leave_the_motion_recognizable(clips, change):
     plain, other = augmented(clips, STILL), augmented(clips, replace(STILL, **{change: 1.0}))
-    similarity = torch.nn.functional.cosine_similarity(
+    likeness = torch.nn.functional.cosine_similarity(
         other[:, :, 1:].flatten(1), plain[:, :, 1:].flatten(1)
     )
-    assert 0.3 < similarity.mean() < 0.98
+    assert 0.3 < likeness.mean() < 0.98
 
 
 def test_augmented_pairs_are_bytes(clips):
@@ -109,7 +110,7 @@ def test_the_same_seed_gives_the_same_network(clips):
     assert not np.array_equal(answers[0], answers[2])
 
 
-def test_compact_learns_what_can_be_learned(clips):
+def test_compact_learns_to_tell_the_tiny_releases_classes_apart(clips):
     train, test = clips.without(["p0", "p1"]), clips.without([f"p{i}" for i in range(2, 8)])
     torch.manual_seed(0)
     network = fit(CausalNet.compact(), train, replace(Recipe(), epochs=25, batch=12), seed=0)

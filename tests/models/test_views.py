@@ -15,7 +15,7 @@ def pairs() -> np.ndarray:
 def test_views_are_the_composites_of_the_runtime(pairs):
     seen = Views()(torch.from_numpy(pairs)).numpy()
     expected = np.stack([composites(pair) for pair in pairs])
-    # OpenCV's colour conversion differs by a grey level with the place in the row.
+    # OpenCV's colour conversion rounds differently in different places of a row.
     assert np.abs(seen - expected).max() <= 1
     assert np.abs(seen[:, :2] - expected[:, :2]).max() == 0
 
@@ -27,7 +27,7 @@ def test_whole_faces_on_request(pairs):
     assert np.abs(fall - direction_image(pairs[2, 1])).max() <= 1
 
 
-def test_floats_that_hold_bytes_are_welcome(pairs):
+def test_floats_that_hold_bytes_give_the_same_views(pairs):
     # Training augments in float and rounds.
     as_bytes = Views()(torch.from_numpy(pairs))
     torch.testing.assert_close(Views()(torch.from_numpy(pairs).float()), as_bytes)
@@ -45,9 +45,9 @@ def test_the_mirror_image_of_the_mirror_image_is_the_pair(pairs, kind):
 def test_a_mirrored_pair_is_the_pair_of_the_mirrored_face():
     random = np.random.default_rng(5)
     rise, fall = (cv2.GaussianBlur(f, (0, 0), 15) for f in random.normal(0, 9, (2, 224, 224, 2)))
-    in_the_mirror = [flow[:, ::-1] * (-1, 1) for flow in (rise, fall)]
-    expected = flow_pair(*in_the_mirror).astype(int)
+    mirrored_flows = [flow[:, ::-1] * (-1, 1) for flow in (rise, fall)]
+    expected = flow_pair(*mirrored_flows).astype(int)
     seen = mirrored(torch.from_numpy(flow_pair(rise, fall))).numpy().astype(int)
-    # A value half-way between two bytes is rounded up in one and down in the other.
+    # A value halfway between two bytes is rounded up in one and down in the other.
     assert np.abs(seen - expected).max() <= 1
     assert (seen == expected).mean() > 0.99

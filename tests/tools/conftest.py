@@ -1,4 +1,4 @@
-"""A demo clip that is soon made, for the tests that look at a whole clip."""
+"""A short demo clip, for the tests that need a whole one."""
 
 from pathlib import Path
 

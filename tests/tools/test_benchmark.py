@@ -48,7 +48,7 @@ def test_it_prints_one_object_with_every_figure(video, capsys):
     assert found["with_face"] == 1
 
 
-def test_without_a_face_what_needs_one_is_null(tmp_path, capsys):
+def test_figures_that_need_a_face_are_null_without_one(tmp_path, capsys):
     path = tmp_path / "empty.avi"
     write_video(path, [np.full((120, 160, 3), 60 + i % 9, np.uint8) for i in range(70)])
     assert main([str(path), "--json"]) == 0
@@ -65,7 +65,7 @@ def test_without_a_face_what_needs_one_is_null(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [None, b"no video", "short"], ids=["gone", "text", "short"])
-def test_what_cannot_be_measured_is_bad_usage(tmp_path, capsys, content):
+def test_a_video_that_cannot_be_measured_is_bad_usage(tmp_path, capsys, content):
     path = tmp_path / "clip.avi"
     if content == "short":
         write_video(path, [np.zeros((60, 80, 3), np.uint8)] * 12)
@@ -79,14 +79,14 @@ def test_what_cannot_be_measured_is_bad_usage(tmp_path, capsys, content):
 
 
 @pytest.mark.parametrize("count", ["0", "-5", "many", "59"])
-def test_a_number_of_frames_that_tells_nothing_is_refused(video, capsys, count):
+def test_too_few_frames_are_refused(video, capsys, count):
     with pytest.raises(SystemExit) as ended:
         main([str(video), "--frames", count])
     assert ended.value.code == 2
     assert "60 frames or more" in capsys.readouterr().err
 
 
-def test_a_camera_is_no_recording():
+def test_a_camera_is_refused():
     with pytest.raises(InputError, match=r"camera 0 is live.*video file"):
         read_frames("0", 100)
 
@@ -117,7 +117,7 @@ def test_frames_in_memory_are_read_in_order_and_end():
     assert "three" in str(reader.empty())
 
 
-def test_no_frame_is_given_before_it_is_allowed():
+def test_no_frame_is_handed_out_before_it_is_allowed():
     frames = [Frame(i, i / 30, np.full((4, 4, 3), i, np.uint8), 0.0) for i in range(9)]
     reader, taken = MemoryReader("nine", frames, 30.0), []
 

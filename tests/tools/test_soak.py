@@ -13,7 +13,7 @@ from tools.soak import main, memory, pictures_of
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory, astronaut):
-    """A second of a face that moves a little."""
+    """One second of a face that moves a little."""
     small = cv2.resize(astronaut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     path = tmp_path_factory.mktemp("soak") / "face.avi"
     size = small.shape[1], small.shape[0]
@@ -27,7 +27,7 @@ def video(tmp_path_factory, astronaut):
 
 @pytest.fixture
 def ctrl_c_is_ignored():
-    """As in the background of a shell's script."""
+    """As in the background of a shell script."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -53,7 +53,7 @@ def test_short_session_is_counted_and_ended(video, capsys):
     assert not multiprocessing.active_children()
 
 
-def test_run_that_fails_is_told_with_what_it_said(video, capsys):
+def test_failed_run_is_reported_with_its_last_lines(video, capsys):
     assert main([str(video), "--minutes", "0.05", "--", "--landmarks", str(video)]) == 1
     said = capsys.readouterr().out
     assert "landmark" in said
@@ -62,7 +62,7 @@ def test_run_that_fails_is_told_with_what_it_said(video, capsys):
 
 
 @pytest.mark.parametrize("content", [None, b"no video"], ids=["gone", "text"])
-def test_what_cannot_be_played_is_bad_usage(tmp_path, capsys, content):
+def test_a_video_that_cannot_be_played_is_bad_usage(tmp_path, capsys, content):
     path = tmp_path / "clip.avi"
     if content is not None:
         path.write_bytes(content)
@@ -80,7 +80,7 @@ def test_wrong_numbers_are_refused(video, option):
     assert ended.value.code == 2
 
 
-def test_video_is_played_there_and_back_again(video):
+def test_video_is_played_forwards_then_backwards(video):
     jpegs = pictures_of(str(video), None)
     assert len(jpegs) == 30 + 28
     assert jpegs[30] == jpegs[28]

@@ -1,23 +1,24 @@
 """Measures a network on subjects that it was not trained on.
 
-    python tools/recognition/evaluate.py --data DIR --out results/compact --model causalnet-compact --seeds 3
+    python tools/recognition/evaluate.py --data DIR --out results/compact \\
+        --model causalnet-compact --seeds 3
 
-Every subject of the flow release is left out once (or, with --folds K, the subjects in K groups),
-a network is trained on the others, and its answers to the left-out clips are pooled. Into --out
-go `predictions.csv`, `summary.json` and `confusion.png`. A run that was stopped goes on where it
+It leaves out every subject of the flow release once (or, with --folds K, the subjects in K groups),
+trains a network on the others, and pools the answers to the left-out clips. Into --out go
+`predictions.csv`, `summary.json` and `confusion.png`. A run that was stopped continues where it
 was; the same seed gives the same answers, with one job or several.
 
 With several seeds the summary also holds `ensemble`: the answers of the mean of their logits, which
-is what tools/recognition/train.py deploys with as many --members. --card writes the figures into a model card.
+tools/recognition/train.py deploys with as many --members. --card writes the figures into a model
+card.
 
-Figures are honest by default: the schedule is fixed, and nothing is chosen on the left-out
-subjects. --test-selected is the protocol of the released code instead: after every epoch the
-left-out subject is looked at, and the best epoch counts. It is only good for comparing with print.
+By default, figures are honest: the schedule is fixed, and nothing is chosen on the left-out
+subjects. --test-selected is the protocol of the released code instead: after every epoch it answers
+the left-out subject, and the best epoch counts. Such figures serve only to compare with print.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import json
@@ -31,8 +32,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from torch import nn
 
@@ -49,6 +50,14 @@ from models.metrics import (
 from models.training import Recipe, fit, predict
 from models.zoo import NETWORKS
 from realtime_mer.errors import InputError
+from tools.command import (
+    command_parser,
+    exit_status,
+    make_folder,
+    progress_bar,
+    read_json,
+    save_array,
+)
 from tools.recognition.export import write_card
 
 HONEST, TEST_SELECTED = "honest", "test-selected"
@@ -56,11 +65,14 @@ HONEST, TEST_SELECTED = "honest", "test-selected"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run measures; a run is resumed only under the same plan.
+    """What a run measures; a run continues only under the same plan.
 
     Attributes:
-        folds: Groups of subjects; 0 leaves every subject out alone.
+        model: A name in `NETWORKS`.
+        protocol: `HONEST` or `TEST_SELECTED`.
+        folds: Groups of subjects; 0 leaves out every subject alone.
         members: Networks whose logits are averaged for an answer.
+        recipe: Of their training.
     """
 
     model: str
@@ -70,38 +82,40 @@ class Plan:
     recipe: Recipe
 
     def fold_of(self, clips: Clips) -> np.ndarray:
+        """(clips,) the number of each clip's fold."""
         if self.folds:
             return subject_folds(clips, self.folds, seed=0)
         return np.unique(clips.subjects, return_inverse=True)[1]
 
 
 class _PerfectError(Exception):
-    """Test-selected training ends as soon as the left-out subject is answered without error."""
+    """Every left-out clip is answered rightly, so test-selected training ends."""
 
 
 def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
-    """Logits of the left-out clips of one fold, from networks trained on the others."""
-    torch.set_num_threads(1)  # so that the answers don't depend on the machine's cores
+    """Logits (left-out clips, 3) of one fold, from networks trained on the others."""
+    torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
     left_out = plan.fold_of(clips) == fold
     train, test = clips[~left_out], clips[left_out]
     answers = []
     for member in range(plan.members):
-        own_seed = (seed * 1000 + fold) * 100 + member
-        torch.manual_seed(own_seed)
+        member_seed = (seed * 1000 + fold) * 100 + member
+        torch.manual_seed(member_seed)
         network = NETWORKS[plan.model]()
         if plan.protocol == HONEST:
-            answers.append(predict(fit(network, train, plan.recipe, own_seed), test.pairs))
+            answers.append(predict(fit(network, train, plan.recipe, member_seed), test.pairs))
         else:
-            answers.append(_best_epoch(network, train, test, plan.recipe, own_seed))
+            answers.append(_best_epoch(network, train, test, plan.recipe, member_seed))
     return np.mean(answers, axis=0)
 
 
 def _best_epoch(
     network: nn.Module, train: Clips, test: Clips, recipe: Recipe, seed: int
 ) -> np.ndarray:
+    """Logits of the epoch that answers most of the left-out clips rightly."""
     best, best_right = np.empty(0), -1
 
-    def look(_: int, trained: nn.Module) -> None:
+    def keep_if_best(_: int, trained: nn.Module) -> None:
         nonlocal best, best_right
         logits = predict(trained, test.pairs)
         right = int((logits.argmax(1) == test.labels).sum())
@@ -111,21 +125,28 @@ def _best_epoch(
             raise _PerfectError
 
     with contextlib.suppress(_PerfectError):
-        fit(network, train, recipe, seed, look)
+        fit(network, train, recipe, seed, keep_if_best)
     return best
 
 
 def cross_calibrated(logits: np.ndarray, clips: Clips) -> np.ndarray:
     """Probabilities; the temperature of each subject is fitted on all the others."""
-    out = np.empty_like(logits)
+    probabilities = np.empty_like(logits)
     for subject in np.unique(clips.subjects):
         own = clips.subjects == subject
-        out[own] = softmax(logits[own] / fit_temperature(logits[~own], clips.labels[~own]))
-    return out
+        temperature = fit_temperature(logits[~own], clips.labels[~own])
+        probabilities[own] = softmax(logits[own] / temperature)
+    return probabilities
 
 
 def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[str, Any]:
-    """Mean and spread over seeds; `logits` are those of all clips by seed."""
+    """Mean and spread over seeds.
+
+    Args:
+        plan: What was measured.
+        clips: The clips.
+        logits: Of all clips, by seed.
+    """
     groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in SETS}}
     summary: dict[str, Any] = {
         "model": plan.model,
@@ -151,7 +172,10 @@ def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[s
         error = expected_calibration_error(cross_calibrated(together, clips), clips.labels)
         summary["ensemble"] = {
             "members": len(logits) * plan.members,
-            **{g: _figures(clips.labels[i], together[i]) for g, i in groups.items()},
+            **{
+                group: _figures(clips.labels[inside], together[inside])
+                for group, inside in groups.items()
+            },
             "calibration_error": round(error, 4),
         }
     return summary
@@ -162,10 +186,19 @@ def _figures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
 
 
 def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a model card tells of a summary; `InputError` where it is no honest measurement."""
+    """The part of a summary that goes into a model card.
+
+    Raises:
+        InputError: It is no honest measurement, or no summary.
+    """
+    keys = ("protocol", "split", "seeds", "composite", *SETS, "spread", "calibration_error")
+    if missing := [key for key in keys if key not in summary]:
+        raise InputError(
+            f"a summary of tools/recognition/evaluate.py holds {', '.join(missing)}, this one does "
+            "not: give its summary.json"
+        )
     if summary["protocol"] != HONEST:
         raise InputError(f"a card takes honest figures only, these are {summary['protocol']}")
-    keys = ("protocol", "split", "seeds", "composite", *SETS, "spread", "calibration_error")
     figures = {key: summary[key] for key in keys}
     if "ensemble" in summary:
         figures["ensemble"] = summary["ensemble"]
@@ -173,24 +206,26 @@ def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_into_card(path: Path, summary: dict[str, Any]) -> None:
-    """Write the figures into the card of weights of the same network."""
+    """Writes the figures into the card of weights of the same network.
+
+    Raises:
+        InputError: There is no such card, or it cannot be written.
+    """
     remedy = "give the card of weights that tools/recognition/train.py made"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        name = card["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no model card: {remedy}") from error
+    card = read_json(path, remedy)
+    name = card.get("name")
     if name != summary["model"]:
         raise InputError(f"{path} is the card of {name}, not of {summary['model']}: {remedy}")
-    half = path.with_suffix(".part.json")
+    part = path.with_suffix(".part.json")
     try:
-        write_card(half, {**card, "loso": figures_for_card(summary)})
-        os.replace(half, path)
+        write_card(part, {**card, "loso": figures_for_card(summary)})
+        os.replace(part, path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
 
 
 def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -> None:
+    """Writes a row for each seed and clip."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["seed", "set", "subject", "clip", "label", "answer", *LABELS])
@@ -204,13 +239,9 @@ def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -
 
 
 def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> None:
-    """The confusion matrix, a row's shares in colour and the clips as numbers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(4.6, 4.4), layout="constrained")
+    """Draws the confusion matrix: the shares of a row as colours, the clips as numbers."""
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
@@ -227,10 +258,10 @@ def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> N
         fontsize=10,
     )
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def show(console: Console, summary: dict[str, Any]) -> None:
+    """Prints the figures for people."""
     title = f"{summary['model']}: {summary['protocol'].upper()}, {summary['split']}"
     table = Table("", "UF1", "UAR", "ACC", title=title)
     for group in ("composite", *SETS):
@@ -255,34 +286,31 @@ def show(console: Console, summary: dict[str, Any]) -> None:
         console.print("TEST-SELECTED: the epoch was chosen on the test subjects. No honest figure.")
 
 
-def run(plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, console: Console) -> dict:
-    """Train what is missing in `out`, then write the results there."""
-    try:
-        parts = out / "folds"
-        parts.mkdir(parents=True, exist_ok=True)
-        stated = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
-        plan_file = out / "plan.json"
-        if plan_file.exists() and plan_file.read_text(encoding="utf-8") != stated:
-            raise InputError(f"{out} holds a run with other settings: give another --out")
-        plan_file.write_text(stated, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {out} ({error.strerror}): give another --out"
-        ) from error
+def run(
+    plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, console: Console
+) -> dict[str, Any]:
+    """Trains what is missing in `out`, then writes the results there; returns the summary.
+
+    Raises:
+        InputError: `out` cannot be written, or holds a run under another plan.
+    """
+    parts = out / "folds"
+    make_folder(parts, "--out")
+    plan_text = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
+    plan_file = out / "plan.json"
+    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != plan_text:
+        raise InputError(f"{out} holds a run with other settings: give another --out")
+    plan_file.write_text(plan_text, encoding="utf-8")
     fold = plan.fold_of(clips)
     wanted = [(seed, k) for seed in seeds for k in range(fold.max() + 1)]
     missing = [(s, k) for s, k in wanted if not (parts / f"{s}-{k}.npy").exists()]
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(
             plan.model, total=len(wanted), completed=len(wanted) - len(missing)
         )
 
         def keep(seed: int, k: int, answer: np.ndarray) -> None:
-            # Whole or not at all: a run may be stopped at any time.
-            half = parts / f"{seed}-{k}.part.npy"
-            np.save(half, answer)
-            os.replace(half, parts / f"{seed}-{k}.npy")
+            save_array(parts / f"{seed}-{k}.npy", answer)
             progress.advance(task)
 
         if jobs == 1:
@@ -306,10 +334,14 @@ def run(plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, consol
     return summary
 
 
-def changes_of(arguments: list[str]) -> dict[str, float | int]:
-    """Fields of the recipe from NAME=VALUE."""
+def recipe_of(arguments: list[str]) -> Recipe:
+    """The deployed recipe with the changes NAME=VALUE.
+
+    Raises:
+        InputError: One of them is no such change.
+    """
     fields = asdict(Recipe())
-    changes = {}
+    changes: dict[str, Any] = {}
     for argument in arguments:
         name, _, value = argument.partition("=")
         try:
@@ -319,35 +351,39 @@ def changes_of(arguments: list[str]) -> dict[str, float | int]:
                 f"--recipe {argument} is not NAME=VALUE with a number for one of "
                 f"{', '.join(fields)}"
             ) from error
-    return changes
+    return replace(Recipe(), **changes)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("--data", type=Path, required=True, help="the flow release")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--model", choices=sorted(NETWORKS), default="causalnet-compact")
+    parser.add_argument(
+        "--model",
+        choices=sorted(NETWORKS),
+        default="causalnet-compact",
+        metavar="NAME",
+        help=f"one of {', '.join(NETWORKS)}",
+    )
     parser.add_argument("--folds", type=int, default=0, help="default: leave one subject out")
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
     parser.add_argument("--members", type=int, default=1, help="networks averaged for an answer")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument(
         "--recipe",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="train otherwise than the deployed weights: "
+        help="train with another recipe than that of the deployed weights: "
         + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
     )
     parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
     parser.add_argument("--test-selected", action="store_true", help="the released code's protocol")
     options = parser.parse_args(arguments)
-    console = Console()
-    try:
+
+    def work() -> None:
         if options.folds == 1 or options.folds < 0:
-            raise InputError("--folds is at least 2, or left away for leave one subject out")
+            raise InputError("--folds is 2 or more; without it, every subject is left out alone")
         if min(options.seeds, options.members, options.jobs) < 1:
             raise InputError("--seeds, --members and --jobs are at least 1")
         plan = Plan(
@@ -355,25 +391,20 @@ def main(arguments: list[str] | None = None) -> int:
             protocol=TEST_SELECTED if options.test_selected else HONEST,
             folds=options.folds,
             members=options.members,
-            recipe=replace(Recipe(), **changes_of(options.recipe)),
+            recipe=recipe_of(options.recipe),
         )
         if options.card and (options.folds or options.test_selected or options.recipe):
             raise InputError(
                 "--card takes honest figures of the deployed training, leaving one subject out: "
                 "give it without --folds, --test-selected and --recipe"
             )
-        clips = read_release(options.data)
+        clips, console = read_release(options.data), Console()
         summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)
         if options.card:
             write_into_card(options.card, summary)
-    except InputError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("evaluate: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    show(console, summary)
-    return 0
+        show(console, summary)
+
+    return exit_status(parser.prog, work, resumable=True)
 
 
 if __name__ == "__main__":

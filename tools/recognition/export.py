@@ -1,21 +1,21 @@
 """Writes trained networks as one ONNX file, flow pair in, calibrated probabilities out.
 
-    python tools/recognition/export.py models/weights/causalnet.pt --out models/weights/causalnet.onnx
+    python tools/recognition/export.py causalnet.pt --out models/weights/causalnet.onnx
 
-The checkpoint is what `tools/recognition/train.py --checkpoint` keeps. Several networks become one: their
-logits are averaged, over each flow pair and its mirror image, as `models.training.predict` does.
-Beside the file goes the model card, the same name with .json.
+The checkpoint is what `tools/recognition/train.py --checkpoint` wrote. Several networks become one:
+it averages their logits, over each flow pair and its mirror image, as `models.training.predict`
+does. The model card goes beside the file, under the same name with .json.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,27 @@ from models.ensemble import Ensemble
 from models.views import Views, mirrored
 from realtime_mer.errors import InputError
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
+from tools.command import command_parser, exit_status
 
 INPUT, OUTPUT = "flow_pair", "probabilities"
 OPSET = 18
 
 
 class Deployed(nn.Module):
-    """Networks as they are deployed: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities (n, 3).
+    """The deployed form of networks: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities (n, 3).
 
     Args:
-        networks: One network of any kind, or compact ones of one configuration.
-        temperature: By which the mean of the logits is divided.
+        networks: One network of any kind, or several compact ones of one configuration.
+        temperature: Divides the mean of the logits.
         mirror: Average over each flow pair and its mirror image.
 
     Raises:
         ValueError: The networks cannot be one ensemble.
     """
 
-    def __init__(self, networks: list[nn.Module], temperature: float, mirror: bool = False) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], temperature: float, mirror: bool = False
+    ) -> None:
         super().__init__()
         self.views = Views(composites=getattr(networks[0], "composites", True))
         self.network = networks[0] if len(networks) == 1 else Ensemble(networks)
@@ -56,34 +59,45 @@ class Deployed(nn.Module):
     def forward(self, pairs: Tensor) -> Tensor:
         pairs = pairs.float()
         if self.mirror:
-            pairs = torch.cat([pairs, mirrored(pairs)])
+            pairs = torch.cat([pairs, mirrored(pairs)])  # (2 n, 2, 28, 28, 3)
         logits = self.network(self.views(pairs))
         if self.mirror:
-            logits = logits.reshape(2, -1, logits.shape[-1]).mean(0)
+            logits = logits.reshape(2, -1, logits.shape[-1]).mean(0)  # of (2, n, 3)
         return (logits / self.temperature).softmax(-1)
 
 
 def export(
-    networks: list[nn.Module],
+    networks: Sequence[nn.Module],
     temperature: float,
     out: Path,
     card: dict[str, Any],
     mirror: bool = False,
 ) -> None:
-    """Write `out` and its card, which gets what is known only now, such as the SHA-256."""
+    """Writes an ONNX file and its card; the files appear whole or not at all.
+
+    Args:
+        networks: As for `Deployed`.
+        temperature: Likewise.
+        out: The ONNX file.
+        card: What is known of the networks; size and SHA-256 are added.
+        mirror: As for `Deployed`.
+
+    Raises:
+        InputError: The files cannot be written.
+    """
     deployed = Deployed(networks, temperature, mirror).eval()
     example = torch.zeros(2, 2, FLOW_SIZE, FLOW_SIZE, 3, dtype=torch.uint8)
     card_path = out.with_suffix(".json")
-    half, half_card = out.with_suffix(".part.onnx"), out.with_suffix(".part.json")
+    part, part_card = out.with_suffix(".part.onnx"), out.with_suffix(".part.json")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(), torch.no_grad():
-            # The newer exporter wants one more package and writes the same graph.
+            # The newer exporter needs one more package and writes the same graph.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 deployed,
                 (example,),
-                str(half),
+                str(part),
                 dynamo=False,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
@@ -95,27 +109,32 @@ def export(
             "parameters": sum(p.numel() for p in deployed.parameters()),
             "temperature": round(temperature, 4),
             "mirrored_view": mirror,
-            "sha256": hashlib.sha256(half.read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(part.read_bytes()).hexdigest(),
         }
-        write_card(half_card, card)
-        # Someone may be using the files that were there: they change at the last moment.
-        os.replace(half, out)
-        os.replace(half_card, card_path)
+        write_card(part_card, card)
+        # Someone may be using the files that are there: replace them at the last moment.
+        os.replace(part, out)
+        os.replace(part_card, card_path)
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}): give another --out") from error
     finally:
         with contextlib.suppress(OSError):
-            half.unlink(missing_ok=True)
-            half_card.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
+            part_card.unlink(missing_ok=True)
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
+    """Writes a model card as JSON."""
     text = json.dumps(card, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `tools/recognition/train.py --checkpoint` kept: states, temperature, card."""
+    """What `tools/recognition/train.py --checkpoint` wrote: states, temperature, card.
+
+    Raises:
+        InputError: The file is something else.
+    """
     remedy = "give a file that tools/recognition/train.py --checkpoint wrote"
     try:
         checkpoint = torch.load(path, weights_only=True)
@@ -129,15 +148,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument(
-        "checkpoint", type=Path, help="kept by tools/recognition/train.py --checkpoint"
+        "checkpoint", type=Path, help="written by tools/recognition/train.py --checkpoint"
     )
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         checkpoint = load_checkpoint(options.checkpoint)
         networks = []
         for state in checkpoint["states"]:
@@ -146,11 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
             networks.append(network)
         temperature, card = checkpoint["temperature"], checkpoint["card"]
         export(networks, temperature, options.out, card, mirror=True)
-    except InputError as error:
-        print(f"export_onnx: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+        print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+
+    return exit_status(parser.prog, work)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Makes an ONNX file of an official CausalNet checkpoint, for the runtime to load.
+"""Makes an ONNX file for the runtime from an official CausalNet checkpoint.
 
     python tools/recognition/import_checkpoint.py OFFICIAL.pth --out causalnet-released.onnx
 
 The checkpoint is the state dict that the released code saves, with block_repeats 3, 3, 9 or any
-other. A block of its encoders holds one token, so that attention there is a linear map: it is
-folded into one convolution, which leaves three quarters of the weights and the same answers. The
-file takes flow pairs and gives probabilities as all weights here do; a card is written beside it.
-Only tensors are read from the checkpoint, never code.
+other. A block of its encoders holds one token, so its attention is a linear map: the tool folds it
+into one convolution, which leaves three quarters of the weights and the same answers. Like all
+weights here, the file takes flow pairs and gives probabilities; a card is written beside it. The
+tool reads only tensors from the checkpoint, never code.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from models.causalnet import BlockAttention, CausalNet, ReleasedCausalNet
 from models.data import LABELS
 from realtime_mer.errors import InputError
+from tools.command import command_parser, exit_status
 from tools.recognition.export import export
 
 REMEDY = "give the state dict of a CausalNet that the released code trained"
@@ -33,7 +33,11 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name."""
+    """The tensors of a checkpoint by name.
+
+    Raises:
+        InputError: The file holds no state dict.
+    """
     try:
         # Mapped, not read: an official checkpoint has 1.1 GB.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -50,21 +54,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def block_repeats(state: dict[str, Tensor]) -> tuple[int, ...]:
-    """How many layers each level of the encoders has, counted by their names."""
-    found = [re.match(r"layers\.(\d+)\.0\.layers\.(\d+)\.", name) for name in state]
-    layers = {(int(m[1]), int(m[2])) for m in found if m}
-    return tuple(sum(level == own for own, _ in layers) for level in range(LEVELS))
+    """Transformer layers in each level of the encoders, counted by the names of the tensors."""
+    matches = [re.match(r"layers\.(\d+)\.0\.layers\.(\d+)\.", name) for name in state]
+    layers = {(int(m[1]), int(m[2])) for m in matches if m}
+    return tuple(sum(own == level for own, _ in layers) for level in range(LEVELS))
 
 
 def load_official(path: Path) -> ReleasedCausalNet:
-    """The released network with the weights of an official checkpoint."""
+    """The released network with the weights of an official checkpoint.
+
+    Raises:
+        InputError: The file holds no such weights.
+    """
     state = read_state(path)
     repeats = block_repeats(state)
     if 0 in repeats:
         raise InputError(f"{path} holds no CausalNet, its encoders are missing: {REMEDY}")
-    # Nothing is drawn or allocated for weights that are replaced at once.
+    # On the meta device: no memory for weights that are replaced at once.
     with torch.device("meta"):
-        network = CausalNet.released(repeats)  # type: ignore[arg-type]
+        network = CausalNet.released(repeats)
     expected = network.state_dict()
     wrong = sorted(set(expected) ^ set(state))
     wrong += [n for n in expected if n in state and expected[n].shape != state[n].shape]
@@ -73,16 +81,16 @@ def load_official(path: Path) -> ReleasedCausalNet:
             f"{path} is not a released CausalNet: {len(wrong)} entries are missing, foreign or of "
             f"another shape, such as {wrong[0]}: {REMEDY}"
         )
-    strange = [n for n in state if not torch.isfinite(state[n]).all()]
-    if strange:
-        raise InputError(f"{path} holds numbers that are not finite in {strange[0]}: {REMEDY}")
+    not_finite = [n for n in state if not torch.isfinite(state[n]).all()]
+    if not_finite:
+        raise InputError(f"{path} holds numbers that are not finite in {not_finite[0]}: {REMEDY}")
     network.load_state_dict({n: v.float() for n, v in state.items()}, assign=True)
     return network.eval()
 
 
 @torch.no_grad()
 def fold_single_token_attention(network: nn.Module) -> None:
-    """Replace attention over one token, which gives the value whatever the score, by its map."""
+    """Replaces attention over one token, which gives its value whatever the score, by its map."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, BlockAttention):
@@ -90,46 +98,42 @@ def fold_single_token_attention(network: nn.Module) -> None:
 
 
 def _folded(attention: BlockAttention) -> nn.Conv2d:
-    value = attention.to_qkv.weight.flatten(1).chunk(3)[2]
-    out = attention.to_out[0]
-    dim = len(out.weight)
+    value = attention.to_qkv.weight.flatten(1).chunk(3)[2]  # (heads x width, dim)
+    weight = attention.to_out.get_parameter("0.weight").flatten(1)  # (dim, heads x width)
+    dim = len(weight)
     # The product in double, so that folding rounds once.
-    product = (out.weight.flatten(1).double() @ value.double()).float()
+    product = (weight.double() @ value.double()).float()
     with torch.device("meta"):
         folded = nn.Conv2d(dim, dim, 1)
     folded.weight = nn.Parameter(product.reshape(dim, dim, 1, 1))
-    folded.bias = nn.Parameter(out.bias.detach().clone())
+    folded.bias = nn.Parameter(attention.to_out.get_parameter("0.bias").detach().clone())
     return folded
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("checkpoint", type=Path, help="official checkpoint (.pth)")
     parser.add_argument("--out", type=Path, help="ONNX file to write; default: beside it")
     options = parser.parse_args(arguments)
     out = options.out or options.checkpoint.with_suffix(".onnx")
-    try:
+
+    def work() -> None:
         network = load_official(options.checkpoint)
-        repeats = [len(transformer.layers) for transformer, _ in network.layers]
         fold_single_token_attention(network)
         card = {
             "name": f"causalnet-released-{options.checkpoint.stem}",
             "labels": list(LABELS),
-            "block_repeats": repeats,
+            "block_repeats": list(network.block_repeats),
             "trained_on": {"data": f"unknown here: imported from {options.checkpoint.name}"},
             "licence": "That of the checkpoint; CASME II, SMIC and SAMM allow research use.",
         }
         export([network], 1.0, out, card)
-    except InputError as error:
-        print(f"import_checkpoint: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"{out}: {out.stat().st_size / 1e6:.0f} MB. Its probabilities are not calibrated, and what "
-        "it was trained on is not known here."
-    )
-    return 0
+        print(
+            f"{out}: {out.stat().st_size / 1e6:.0f} MB. Its probabilities are not calibrated, and "
+            "what it was trained on is not known here."
+        )
+
+    return exit_status(parser.prog, work)
 
 
 if __name__ == "__main__":

@@ -2,34 +2,32 @@
 
     python tools/recognition/keyframe_errors.py --data DIR --out results/keyframes
 
-Each network is trained on folds of subjects with the fixed schedule of tools/recognition/evaluate.py, and
-answers the left-out clips with key frames that are late or early by 0 to 60 % of a half-window, in
-three ways:
+It trains each network on folds of subjects with the fixed schedule of
+tools/recognition/evaluate.py. The network then answers the left-out clips with key frames that are
+late or early by 0 to 60 % of a half-window, in three ways:
 
-- mixed: the apex is wrong. Made by mixing the two motions of a clip
-  (`models.training.wrong_apex`), for the release has no videos; rise and fall count as equally
-  strong, since the release does not tell;
-- chain, apex: the same, measured on pictures: the motions are put onto a photo under a swaying
-  camera, and go through the chain (`tools/recognition/rendered_pairs.py`);
-- chain, window: there, onset, apex and offset are all late or early.
+- mixed: the apex is wrong. The release has no videos, so `models.training.wrong_apex` mixes the two
+  motions of a clip, as if rise and fall were equally strong, which the release does not say;
+- chain, apex: the same, measured on pictures. The motions are put onto a photo under a swaying
+  camera and go through the chain (`tools/recognition/rendered_pairs.py`);
+- chain, window: on these pictures, onset, apex and offset are all late or early.
 
-Into --out go `keyframes.json`, `keyframes.md` (the tables) and `keyframes.png`. A stopped run goes
-on from there.
+Into --out go `keyframes.json`, `keyframes.md` (the tables) and `keyframes.png`. A run that was
+stopped continues where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -38,6 +36,7 @@ from models.metrics import scores
 from models.training import Recipe, fit, predict, wrong_apex
 from models.zoo import NETWORKS
 from realtime_mer.errors import InputError
+from tools.command import command_parser, exit_status, make_folder, progress_bar, save_array
 from tools.recognition.rendered_pairs import KINDS, rendered_pairs
 
 ERRORS = tuple(i / 10 for i in range(7))  # of a half-window
@@ -52,15 +51,20 @@ def answer_fold(
     """Logits (ways, errors, signs, clips, 3) of the left-out clips.
 
     Args:
+        model: A name in `NETWORKS`.
+        train: Clips to train on.
+        test: The left-out clips.
         rendered: What `rendered_pairs` made of the left-out clips.
+        seed: Of the training.
+        recipe: Of the training.
     """
     torch.manual_seed(seed)
     network = fit(NETWORKS[model](), train, recipe, seed)
-    right = len(ERRORS) - 1  # the place of no error among those from early to late
+    middle = len(ERRORS) - 1  # no error, among those from early to late
 
     def pairs(way: int, error: int, sign: int) -> np.ndarray:
         if way:
-            return rendered[:, way - 1, right + sign * error]
+            return rendered[:, way - 1, middle + sign * error]
         return wrong_apex(test.pairs, sign * ERRORS[error]) if error else test.pairs
 
     return np.array(
@@ -80,7 +84,11 @@ def curve(clips: Clips, logits: np.ndarray) -> list[float]:
 
 
 def table(curves: dict[str, np.ndarray]) -> str:
-    """A Markdown table: UF1 by apex error, and what is lost at 30 %."""
+    """A Markdown table: UF1 by error, and what is lost at 30 %.
+
+    Args:
+        curves: (seeds, errors) UF1 by network.
+    """
     head = ["network", *(f"{e:.0%}" for e in ERRORS), "lost at 30 %"]
     lines = [head, ["---"] * len(head)]
     for model, seeds in curves.items():
@@ -91,20 +99,9 @@ def table(curves: dict[str, np.ndarray]) -> str:
 
 
 def draw(path: Path, curves: dict[str, dict[str, np.ndarray]], what: str) -> None:
-    """A plot a way, with the spread over seeds as a band."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, plots = pyplot.subplots(
-        1,
-        len(curves),
-        figsize=(4 * len(curves), 4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    """Draws a plot for each way, with the spread over seeds as a band."""
+    figure = Figure(figsize=(4 * len(curves), 4), layout="constrained")
+    plots = figure.subplots(1, len(curves), sharey=True, squeeze=False)
     percent = 100 * np.array(ERRORS)
     for axes, (way, by_model) in zip(plots[0], curves.items(), strict=True):
         for (model, seeds), marker in zip(by_model.items(), "osD^vPX" * 2, strict=False):
@@ -118,24 +115,22 @@ def draw(path: Path, curves: dict[str, dict[str, np.ndarray]], what: str) -> Non
     plots[0, 0].legend()
     figure.suptitle(what, fontsize=10)
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    torch.set_num_threads(1)  # so that the answers don't depend on the machine's cores
+    """Trains what is missing in --out, then writes the results there; returns the figures.
+
+    Raises:
+        InputError: The release or --out cannot be used.
+    """
+    torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
     clips = read_release(options.data)
     recipe = Recipe(epochs=options.epochs)
     fold = subject_folds(clips, options.folds, seed=0)
     parts = options.out / f"parts-{options.folds}-{options.epochs}-{len(clips)}"
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {options.out} ({error.strerror}): give another --out"
-        ) from error
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    make_folder(parts, "--out")
     curves: dict[str, dict[str, np.ndarray]] = {way: {} for way in WAYS}
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         rendering = progress.add_task("clips through the chain", total=len(clips))
         rendered = rendered_pairs(
             clips, parts / "rendered.npy", lambda: progress.advance(rendering)
@@ -149,22 +144,18 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             for seed in range(options.seeds):
                 logits = np.zeros((len(WAYS), len(ERRORS), len(SIGNS), len(clips), len(LABELS)))
                 for k in range(options.folds):
-                    part = parts / f"{model}-{seed}-{k}.npy"
+                    part, test = parts / f"{model}-{seed}-{k}.npy", fold == k
                     if not part.exists():
-                        own = seed * 1000 + k
-                        left_out = fold == k
                         answer = answer_fold(
                             model,
-                            clips[~left_out],
-                            clips[left_out],
-                            rendered[left_out],
-                            own,
+                            clips[~test],
+                            clips[test],
+                            rendered[test],
+                            seed * 1000 + k,
                             recipe,
                         )
-                        half = part.with_suffix(".part.npy")
-                        np.save(half, answer)
-                        os.replace(half, part)
-                    logits[..., fold == k, :] = np.load(part)
+                        save_array(part, answer)
+                    logits[..., test, :] = np.load(part)
                     progress.advance(task)
                 by_seed.append([curve(clips, of_way) for of_way in logits])
             for way, seeds in zip(WAYS, np.array(by_seed).transpose(1, 0, 2), strict=True):
@@ -189,27 +180,28 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("--data", type=Path, required=True, help="the flow release")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--models", nargs="+", choices=sorted(NETWORKS), default=list(MODELS))
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=sorted(NETWORKS),
+        default=list(MODELS),
+        metavar="NAME",
+        help=f"of {', '.join(NETWORKS)}",
+    )
     parser.add_argument("--folds", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         if options.folds < 2 or min(options.seeds, options.epochs) < 1:
             raise InputError("--folds is at least 2, --seeds and --epochs at least 1")
         run(options, Console())
-    except InputError as error:
-        print(f"keyframe_errors: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("keyframe_errors: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(parser.prog, work, resumable=True)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,22 @@
 
     python tools/recognition/train.py --data DIR --out models/weights/causalnet.onnx
 
-DIR is the release's folder or a clone of the official CausalNet repository. Several networks are
-trained from several seeds and become one ONNX file. Probabilities are calibrated by a temperature
-that is fitted on subjects held out in turn; nothing else is chosen on them.
+DIR is the release's folder or a clone of the official CausalNet repository. Several networks from
+several seeds become one ONNX file. A temperature, fitted on subjects held out in turn, calibrates
+the probabilities; nothing else is chosen on these subjects.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -28,6 +27,7 @@ from models.data import LABELS, Clips, read_release, subject_folds
 from models.metrics import expected_calibration_error, fit_temperature, softmax
 from models.training import Recipe, fit, predict
 from realtime_mer.errors import InputError
+from tools.command import command_parser, exit_status, progress_bar, read_json
 from tools.recognition.evaluate import figures_for_card
 from tools.recognition.export import export
 
@@ -38,67 +38,63 @@ TERMS = (
 
 
 def train_members(
-    clips: Clips, recipe: Recipe, seeds: list[int], progress: Progress, task: int
+    clips: Clips, recipe: Recipe, seeds: list[int], progress: Progress, task: TaskID
 ) -> list[nn.Module]:
+    """A network for each seed; the task advances by an epoch at a time."""
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
         network = CausalNet.compact()
-        members.append(
-            fit(network, clips, recipe, seed, lambda *_: progress.advance(task))  # type: ignore[arg-type]
-        )
+        members.append(fit(network, clips, recipe, seed, lambda *_: progress.advance(task)))
     return members
 
 
-def mean_logits(members: list[nn.Module], pairs: np.ndarray) -> np.ndarray:
+def mean_logits(members: Sequence[nn.Module], pairs: np.ndarray) -> np.ndarray:
+    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3), the mean over the networks."""
     return np.mean([predict(member, pairs) for member in members], axis=0)
 
 
 def figures_of(path: Path, model: str) -> dict[str, Any]:
-    """The honest figures for the card, from the summary that tools/recognition/evaluate.py wrote."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["model"] != model:
-            raise InputError(
-                f"{path} holds figures of {summary['model']}, the card needs those of {model}: run "
-                "tools/recognition/evaluate.py for it"
-            )
-        return figures_for_card(summary)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no summary of tools/recognition/evaluate.py: give its JSON"
-        ) from error
+    """The honest figures for the card, from a summary of tools/recognition/evaluate.py.
+
+    Raises:
+        InputError: It is no such summary, or one of another network.
+    """
+    remedy = f"give the summary.json that tools/recognition/evaluate.py wrote for {model}"
+    summary = read_json(path, remedy)
+    if summary.get("model") != model:
+        raise InputError(f"{path} holds figures of {summary.get('model')}: {remedy}")
+    return figures_for_card(summary)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__, __file__)
     parser.add_argument("--data", type=Path, required=True, help="the flow release")
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--members", type=int, default=3, help="networks averaged in the file")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
-    parser.add_argument("--folds", type=int, default=4, help="of subjects, for the temperature")
+    parser.add_argument(
+        "--folds", type=int, default=4, help="groups of subjects, for the temperature"
+    )
     parser.add_argument(
         "--figures", type=Path, help="summary of tools/recognition/evaluate.py, for the card"
     )
     parser.add_argument("--checkpoint", type=Path, help="also keep the PyTorch weights here")
     parser.add_argument("--name", default="causalnet-compact")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    torch.set_num_threads(1)  # the operations are small: more threads would wait for each other
-    try:
+    torch.set_num_threads(1)  # the operations are small: threads would wait for each other
+
+    def work() -> None:
         if options.members < 1 or options.folds < 2 or options.epochs < 1:
             raise InputError("--members and --epochs are at least 1, --folds at least 2")
-        name = options.name
+        name, console = options.name, Console(stderr=True)
         loso = figures_of(options.figures, name) if options.figures else None
         clips = read_release(options.data).without(options.exclude_subjects)
         recipe = Recipe(epochs=options.epochs)
         seeds = [options.seed * 1000 + i for i in range(options.members)]
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
+        with progress_bar(console) as progress:
             epochs = recipe.epochs * options.members
             task = progress.add_task("training", total=epochs * (1 + options.folds))
             fold = subject_folds(clips, options.folds, options.seed)
@@ -130,14 +126,12 @@ def main(arguments: list[str] | None = None) -> int:
             states = [member.state_dict() for member in members]
             kept = {"states": states, "temperature": temperature, "card": card}
             torch.save(kept, options.checkpoint)
-    except InputError as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 2
-    console.print(
-        f"{options.out}: {len(clips)} clips, temperature {temperature:.2f}, calibration error "
-        f"{error:.3f} on held-out subjects"
-    )
-    return 0
+        console.print(
+            f"{options.out}: {len(clips)} clips, temperature {temperature:.2f}, calibration error "
+            f"{error:.3f} on held-out subjects"
+        )
+
+    return exit_status(parser.prog, work)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,11 @@ from realtime_mer.recognition.classifier import Classifier
 from tools.recognition import import_checkpoint
 
 
-def few_weights(seed: int = 0) -> CausalNet:
-    """The released network at `small`; its weights are drawn, as no official ones are at hand."""
-    torch.manual_seed(seed)
-    return CausalNet.released((1, 1, 1)).eval()
-
-
 @pytest.fixture(scope="module")
 def network() -> CausalNet:
-    return few_weights()
+    """The released network with few layers and random weights, for want of official ones."""
+    torch.manual_seed(0)
+    return CausalNet.released((1, 1, 1)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,7 @@ def test_the_onnx_file_agrees_with_the_network(official, network, tmp_path):
     assert "official" in classifier.name
 
 
-def test_wrapped_and_parallel_checkpoints_load_as_well(network, tmp_path):
+def test_wrapped_and_parallel_checkpoints_load_too(network, tmp_path):
     path = tmp_path / "parallel.pth"
     state = {f"module.{name}": value for name, value in network.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 7}, path)

@@ -17,7 +17,7 @@ def release(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_rendering():
-    """A real one takes two seconds a clip; test_rendered_pairs.py makes one."""
+    """Real rendering takes seconds a clip; test_rendered_pairs.py does it for one."""
 
     def repeated(clips, path, advance):
         return np.repeat(clips.pairs[:, None, None], 13, axis=2).repeat(2, axis=1)
@@ -39,7 +39,7 @@ def measured(release, tmp_path_factory) -> Path:
     return out
 
 
-def test_there_is_a_curve_a_seed_a_table_and_a_plot(measured):
+def test_results_are_a_curve_for_each_seed_tables_and_a_plot(measured):
     result = json.loads((measured / "keyframes.json").read_text())
     assert "honest" in result["protocol"]
     assert result["errors"][0] == 0
@@ -54,7 +54,7 @@ def test_there_is_a_curve_a_seed_a_table_and_a_plot(measured):
     assert cv2.imread(str(measured / "keyframes.png")) is not None
 
 
-def test_a_stopped_run_goes_on_where_it_was(measured, release):
+def test_a_stopped_run_continues_where_it_was(measured, release):
     before = (measured / "keyframes.json").read_text()
     kept, lost = sorted(measured.glob("parts-*/*.npy"))[:2]
     written = kept.stat().st_mtime_ns
@@ -64,7 +64,7 @@ def test_a_stopped_run_goes_on_where_it_was(measured, release):
     assert (measured / "keyframes.json").read_text() == before
 
 
-def test_what_the_chain_saw_without_an_error_is_the_same_in_all_places(measured):
+def test_equal_pairs_give_equal_uf1_at_every_error(measured):
     """The stand-in for rendering gives the clips themselves, whatever the error."""
     uf1 = json.loads((measured / "keyframes.json").read_text())["UF1"]
     for seed in (0, 1):
@@ -81,10 +81,17 @@ def test_the_curve_is_the_mean_of_late_and_early(release):
     assert keyframe_errors.curve(clips, logits) == pytest.approx([1, 0.5, 0])
 
 
-@pytest.mark.parametrize("change", [["--folds", "1"], ["--seeds", "0"], ["--data", "absent"]])
-def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change):
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--folds", "1"], "--folds"),
+        (["--seeds", "0"], "--seeds"),
+        (["--data", "absent"], "no folder absent"),
+    ],
+)
+def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change, named):
     assert measure(release, tmp_path, *change) == 2
-    assert change[0] in capsys.readouterr().err
+    assert named in capsys.readouterr().err
 
 
 def test_an_unwritable_folder_ends_with_a_message(release, tmp_path, capsys):

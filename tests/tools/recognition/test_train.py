@@ -11,8 +11,7 @@ from models.data import read_release
 from models.metrics import softmax
 from realtime_mer.recognition.classifier import Classifier
 from tests.tiny_release import write_release
-from tools.recognition import export as export_onnx
-from tools.recognition import train
+from tools.recognition import export, train
 from tools.recognition.export import load_checkpoint
 
 
@@ -23,7 +22,7 @@ def release(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(release, tmp_path_factory) -> Path:
-    """An ONNX file of two networks that were trained for an epoch, without p3."""
+    """An ONNX file of two networks, trained for an epoch without subject p3."""
     out = tmp_path_factory.mktemp("weights") / "new" / "tiny.onnx"
     fast = ["--epochs", "1", "--folds", "2", "--members", "2", "--exclude-subjects", "p3"]
     kept = ["--checkpoint", str(out.parent.parent / "tiny.pt")]
@@ -31,7 +30,7 @@ def trained(release, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_card_tells_what_the_weights_are(trained):
+def test_the_card_describes_the_weights(trained):
     card = json.loads(trained.with_suffix(".json").read_text())
     assert card["labels"] == ["negative", "positive", "surprise"]
     assert card["sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
@@ -40,7 +39,7 @@ def test_the_card_tells_what_the_weights_are(trained):
     assert card["trained_on"]["subjects"] == 6
     assert card["temperature"] > 0
     assert "research" in card["licence"]
-    assert "loso" not in card  # nobody measured these weights
+    assert "loso" not in card  # these weights are not measured
     assert card["parameters"] == 2 * sum(p.numel() for p in CausalNet.compact().parameters())
 
 
@@ -68,9 +67,9 @@ def test_onnx_is_one_file_with_a_free_batch(trained):
     assert [d.dim_value for d in shape[1:]] == [2, 28, 28, 3]
 
 
-def test_export_writes_the_checkpoint_anew(trained, tmp_path, release):
+def test_export_of_the_checkpoint_gives_the_same_answers(trained, tmp_path, release):
     out = tmp_path / "again.onnx"
-    assert export_onnx.main([str(trained.parent.parent / "tiny.pt"), "--out", str(out)]) == 0
+    assert export.main([str(trained.parent.parent / "tiny.pt"), "--out", str(out)]) == 0
     pairs = read_release(release).pairs
     again, before = (Classifier(path, "cpu").classify(pairs) for path in (out, trained))
     np.testing.assert_allclose(again, before, atol=1e-6)
@@ -100,7 +99,7 @@ def test_figures_go_into_the_card_if_they_are_honest(release, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
         (["--data", "absent"], "absent"),
         (["--exclude-subjects", "nobody"], "nobody"),
@@ -108,10 +107,10 @@ def test_figures_go_into_the_card_if_they_are_honest(release, tmp_path):
         (["--figures", "absent.json"], "absent.json"),
     ],
 )
-def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change, told):
+def test_bad_input_ends_with_a_message(release, tmp_path, capsys, change, named):
     arguments = ["--data", str(release), "--out", str(tmp_path / "w.onnx"), *change]
     assert train.main(arguments) == 2
-    assert told in capsys.readouterr().err
+    assert named in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -120,5 +119,5 @@ def test_a_bad_checkpoint_ends_with_a_message(tmp_path, capsys, content):
     path = tmp_path / "w.pt"
     if content is not None:
         path.write_bytes(content)
-    assert export_onnx.main([str(path), "--out", str(tmp_path / "w.onnx")]) == 2
+    assert export.main([str(path), "--out", str(tmp_path / "w.onnx")]) == 2
     assert "w.pt" in capsys.readouterr().err
