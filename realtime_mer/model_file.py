@@ -1,4 +1,4 @@
-"""Weights: an ONNX file with its card beside it, checked before it is used."""
+"""Weights: an ONNX file and the model card beside it, checked against each other before use."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ import onnxruntime as ort
 
 from realtime_mer.errors import InputError
 
+_REMEDY = "restore both files, or train and export the network again"
 
-def _weights_folder() -> Path:
-    """Where the networks lie: in the installed package, or in the checkout's `models/`."""
-    package = Path(__file__).resolve().parent
+
+def _weights_folder(package: Path) -> Path:
+    """The folder of the delivered weights.
+
+    Args:
+        package: Folder of `realtime_mer`. Installed from a wheel, it contains the weights; in a
+            checkout they lie in `models/` beside it.
+    """
     installed = package / "weights"
     return installed if installed.is_dir() else package.parent / "models" / "weights"
 
 
-CLASSIFIER = _weights_folder() / "causalnet.onnx"
+_DELIVERED = _weights_folder(Path(__file__).resolve().parent)
+CLASSIFIER = _DELIVERED / "causalnet.onnx"
 """The delivered classifier."""
-SPOTTER = _weights_folder() / "spotter.onnx"
+SPOTTER = _DELIVERED / "spotter.onnx"
 """The delivered spotter."""
 
 
@@ -35,7 +42,7 @@ class Weights:
 
     Attributes:
         path: The ONNX file.
-        content: Its bytes, of which the card's SHA-256 is true.
+        content: Its bytes; the card's SHA-256 matches them.
         card: The model card.
     """
 
@@ -44,13 +51,13 @@ class Weights:
     card: dict[str, Any]
 
 
-def load_weights(path: Path) -> Weights:
-    """Reads an ONNX file and its card (the same name with .json), and checks the one by the other.
+def load_weights(path: str | os.PathLike[str]) -> Weights:
+    """Reads an ONNX file and its card (same name, .json) and checks that they belong together.
 
     Raises:
-        InputError: A file is missing, or they do not belong together.
+        InputError: A file is missing or cannot be read, or the card describes another file.
     """
-    remedy = "restore both files, or make them anew with the tools that train"
+    path = Path(path)
     if not path.name:
         raise InputError(f"weights {str(path)!r} is no file: name an ONNX file")
     card_path = path.with_suffix(".json")
@@ -58,16 +65,16 @@ def load_weights(path: Path) -> Weights:
         content = path.read_bytes()
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"weights {path}: {error.filename} is missing: {remedy}") from None
+        raise InputError(f"weights {path}: {error.filename} is missing: {_REMEDY}") from None
     except OSError as error:
-        raise InputError(f"weights {path} cannot be read ({error.strerror}): {remedy}") from None
+        raise InputError(f"weights {path} cannot be read ({error.strerror}): {_REMEDY}") from None
     except ValueError:
-        raise InputError(f"weights {path}: the card {card_path} is no JSON: {remedy}") from None
+        raise InputError(f"weights {path}: the card {card_path} is not JSON: {_REMEDY}") from None
     digest = hashlib.sha256(content).hexdigest()
     if not isinstance(card, dict) or card.get("sha256") != digest:
         raise InputError(
             f"weights {path}: the file is not the one that {card_path.name} describes "
-            f"(SHA-256 {digest[:12]}...): {remedy}"
+            f"(SHA-256 {digest[:12]}...): {_REMEDY}"
         )
     return Weights(path, content, card)
 
@@ -77,18 +84,19 @@ def open_session(
 ) -> ort.InferenceSession:
     """An ONNX Runtime session of checked weights.
 
-    A provider that cannot be loaded is left out, or ends in an error: see what the session got.
+    ONNX Runtime skips some providers that it cannot load, without an error: ask the session which
+    ones it got.
 
     Raises:
-        InputError: ONNX Runtime cannot use the file, or the file wants others to be read.
+        InputError: ONNX Runtime cannot use the file, or the file refers to other files.
     """
     options = ort.SessionOptions()
-    # The networks are small: more threads cost more than they bring, and they would spin.
+    # One thread: on networks this small, more threads cost more than they gain, and they spin.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # The card vouches for one file. Tensors in other files would be looked for in the folder that
-    # the program was started in; below something that is no folder, there are none.
+    # Read no other file: the card vouches for this one only. ONNX Runtime would look for external
+    # tensors in the working folder; a path that is no folder contains none.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.devnull
     )
@@ -96,13 +104,12 @@ def open_session(
         return ort.InferenceSession(
             weights.content, options, providers=providers, enable_fallback=False
         )
-    except Exception as error:  # ONNX Runtime raises many kinds, few of them public
+    except Exception as error:  # most exception types of ONNX Runtime are not public
         if re.search("external data|in-memory address", str(error), re.IGNORECASE):
             raise InputError(
                 f"weights {weights.path} keep tensors outside their file, which are not read: "
-                "make them anew with the tools that train"
+                "export the network again, into one file"
             ) from error
         raise InputError(
-            f"weights {weights.path} cannot be used by ONNX Runtime: make them anew with the tools "
-            "that train"
+            f"weights {weights.path} cannot be used by ONNX Runtime: export the network again"
         ) from error

@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,6 @@ from realtime_mer.output.overlay import (
     BACKGROUND,
     BRIGHT,
     DIM,
-    GREEN,
     LABEL_COLOURS,
     YELLOW,
     Overlay,
@@ -67,8 +66,10 @@ from realtime_mer.output.overlay.heat import QUIET_PX
 from realtime_mer.output.terminal import Terminal
 from realtime_mer.output.web import WebView
 from realtime_mer.recognition.flow_pair import DenseFlow
-from realtime_mer.results import Analysis, MicroExpression, Session
+from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.session.run import run
+from realtime_mer.session.sink import Sink
 from realtime_mer.source.frame import Frame
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.spotting.cell_flow import to_cells
@@ -92,17 +93,17 @@ _SMOOTH_PX = 8.0
 # is: that makes the file five times smaller. The clip's noise has a standard deviation of 1.5.
 _NOISE_LEVELS = 8
 
+# Size of the terminal, characters: all events of the clip have room.
 _COLUMNS, _ROWS = 84, 30
+# What moves the cursor and clears lines (ECMA-48); colours stay.
+_CURSOR_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Zhl]|\r")
 
+# Width and height of the page, pixels.
 _PAGE_SIZE = (1200, 600)
 _PAGE_TIMEOUT_S = 60.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 # The page has drawn a picture and its status.
 _PAGE_IS_COMPLETE = "drawn > 0 && document.getElementById('time').textContent !== '–'"
-
-
-class Skipped(Exception):
-    """A picture cannot be made on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +117,12 @@ class Choice:
         return any(event.interval == self.event.interval for event in analysis.events)
 
 
-class Picture(Protocol):
+class Picture(Sink, Protocol):
     """Makes one picture while the program runs on the clip."""
 
-    def begin(self, session: Session) -> None: ...
-
-    def update(self, analysis: Analysis) -> None: ...
-
     def save(self, folder: Path) -> Path:
-        """Writes the picture after the run; returns its path.
-
-        Raises:
-            Skipped: Something that this picture needs is missing.
-        """
+        """Writes the picture after the run; returns its path."""
         ...
-
-    def close(self) -> None: ...
 
 
 class OverlayPicture:
@@ -150,12 +141,12 @@ class OverlayPicture:
         if self._choice.is_reported_in(analysis):
             self._picture = self._overlay.picture().copy()
 
+    def end(self, summary: Summary) -> None:
+        pass
+
     def save(self, folder: Path) -> Path:
         assert self._picture is not None
         return _write(folder / "overlay.png", _png(self._picture))
-
-    def close(self) -> None:
-        pass
 
 
 class MovingPicture:
@@ -191,6 +182,9 @@ class MovingPicture:
         self._frames.append(analysis.frame)
         self._views.append(self._overlay.picture()[y : y + _HALF, x : x + _HALF].copy())
 
+    def end(self, summary: Summary) -> None:
+        pass
+
     def save(self, folder: Path) -> Path:
         enlarged = enlarged_motion(self._frames, self._choice.event.interval.onset_s)
         pictures = [
@@ -201,9 +195,6 @@ class MovingPicture:
         period_ms /= len(self._frames) - 1
         return _write(folder / "demo.gif", _gif(pictures, period_ms))
 
-    def close(self) -> None:
-        pass
-
     def _composed(self, frame: Frame, view: np.ndarray, face: np.ndarray) -> np.ndarray:
         event, hidden = self._choice.event, self._choice.hidden
         width = 2 * _HALF
@@ -213,12 +204,10 @@ class MovingPicture:
         above, below, margin = 19, _HALF + _LINE + 19, 10
         put_text(picture, f"{SLOWER} times slower", margin, above, 14, DIM)
         put_text(picture, f"its motion enlarged {GAIN} times", _HALF + margin, above, 14, DIM)
-        used = put_text(picture, clock(frame.time_s), margin, below, 14, BRIGHT, 600)
-        if event.interval.onset_s <= frame.time_s <= event.interval.offset_s:
-            put_text(picture, "in motion", margin + used + 14, below, 14, YELLOW, 600)
-        units = " + ".join(hidden.action_units)
-        x = _HALF + margin
-        x += put_text(picture, f"hidden: {hidden.label} ({units})", x, below, 14, DIM) + 14
+        put_text(picture, clock(frame.time_s), margin, below, 14, BRIGHT, 600)
+        in_motion = hidden.interval.onset_s <= frame.time_s <= hidden.interval.offset_s
+        truth = f"hidden: {hidden.label} ({' + '.join(hidden.action_units)})"
+        put_text(picture, truth, margin + 80, below, 14, YELLOW if in_motion else DIM)
         if frame.time_s >= event.reported_s:
             colour = LABEL_COLOURS[self._labels.index(event.label) % len(LABEL_COLOURS)]
             text = f"found: {event.label} {event.confidence:.0%}"
@@ -249,7 +238,6 @@ def enlarged_motion(frames: Sequence[Frame], onset_s: float) -> list[np.ndarray]
         borderMode=cv2.BORDER_REPLICATE,
     )
     rows, columns = np.mgrid[0:_HALF, 0:_HALF].astype(np.float32)
-    grid = np.dstack([columns, rows])
     flow = DenseFlow()
     pictures = []
     for face in faces:
@@ -262,10 +250,10 @@ def enlarged_motion(frames: Sequence[Frame], onset_s: float) -> list[np.ndarray]
         # Where the skin at each pixel came from: solves back(q) = field(q - back(q)).
         back = field
         for _ in range(5):
-            back = cv2.remap(field, grid - back, None, cv2.INTER_LINEAR)
-        pictures.append(
-            cv2.remap(onset, grid - back, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        )
+            x, y = columns - back[..., 0], rows - back[..., 1]
+            back = cv2.remap(field, x, y, cv2.INTER_LINEAR)
+        x, y = columns - back[..., 0], rows - back[..., 1]
+        pictures.append(cv2.remap(onset, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
     return pictures
 
 
@@ -304,17 +292,17 @@ class TerminalPicture:
         self._terminal.update(analysis)
         self._view = self._take() or self._view
 
+    def end(self, summary: Summary) -> None:
+        self._terminal.end(summary)
+
     def save(self, folder: Path) -> Path:
         console = Console(file=io.StringIO(), record=True, width=_COLUMNS, _environ={})
         for text in (self._head, self._view):
-            console.print(Text.from_ansi(text.strip()))
+            console.print(Text.from_ansi(_CURSOR_CODES.sub("", text).strip()))
         svg = console.export_svg(title=f"python run.py {_CLIP}")
         # Without this it would fetch its font from elsewhere; any monospaced one does.
         svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
         return _write(folder / "terminal.svg", svg.encode())
-
-    def close(self) -> None:
-        pass
 
     def _take(self) -> str:
         text = self._written.getvalue()
@@ -328,22 +316,20 @@ class PagePicture:
 
     def __init__(self, choice: Choice) -> None:
         self._choice = choice
-        found = (shutil.which(name) for name in _BROWSERS)
-        self._browser = next((path for path in found if path), None)
-        self._view = WebView("0", Overlay()) if self._browser else None
+        browser = find_browser()
+        assert browser is not None
+        self._browser = browser
+        self._view = WebView("0", Overlay())
         self._png: bytes | None = None
 
     def begin(self, session: Session) -> None:
-        if self._view is not None:
-            self._view.begin(session)
+        self._view.begin(session)
 
     def update(self, analysis: Analysis) -> None:
-        if self._view is None or self._browser is None:
-            return
         self._view.update(analysis)
         if not self._choice.is_reported_in(analysis):
             return
-        # The page must not be told the events twice while it is shown this moment.
+        # The page must not list the events twice while this moment is held.
         held = dataclasses.replace(analysis, events=(), gaps=(), macros=())
         with ThreadPoolExecutor(1) as pool:
             taken = pool.submit(screenshot, self._browser, self._view.url)
@@ -352,18 +338,17 @@ class PagePicture:
                 time.sleep(1 / 30)
         self._png = taken.result()
 
+    def end(self, summary: Summary) -> None:
+        self._view.end(summary)
+
     def save(self, folder: Path) -> Path:
-        if self._browser is None:
-            raise Skipped(
-                "page.png needs Chromium or Chrome, and none is installed "
-                "(Debian: apt-get install chromium)"
-            )
         assert self._png is not None
         return _write(folder / "page.png", self._png)
 
-    def close(self) -> None:
-        if self._view is not None:
-            self._view.close()
+
+def find_browser() -> str | None:
+    """The path of Chromium or Chrome, if one is installed."""
+    return next((path for name in _BROWSERS if (path := shutil.which(name))), None)
 
 
 def screenshot(browser: str, url: str) -> bytes:
@@ -389,7 +374,9 @@ def screenshot(browser: str, url: str) -> bytes:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            return asyncio.run(asyncio.wait_for(_captured(Path(profile), process), _PAGE_TIMEOUT_S))
+            return asyncio.run(
+                asyncio.wait_for(_captured(browser, Path(profile), process), _PAGE_TIMEOUT_S)
+            )
         except (TimeoutError, aiohttp.ClientError) as error:
             raise InputError(
                 f"{browser} took no picture of the page within {_PAGE_TIMEOUT_S:.0f} s: {error!r}"
@@ -401,12 +388,12 @@ def screenshot(browser: str, url: str) -> bytes:
             process.kill()
 
 
-async def _captured(profile: Path, process: subprocess.Popen[bytes]) -> bytes:
+async def _captured(browser: str, profile: Path, process: subprocess.Popen[bytes]) -> bytes:
     """Asks the browser for the picture, by Chrome's DevTools protocol."""
     port_file = profile / "DevToolsActivePort"
     while not (port_file.exists() and port_file.read_text().count("\n")):
         if process.poll() is not None:
-            raise InputError(f"{process.args[0]} ended at once with status {process.returncode}")
+            raise InputError(f"{browser} ended at once with status {process.returncode}")
         await asyncio.sleep(0.1)
     port = int(port_file.read_text().split("\n")[0])
     async with aiohttp.ClientSession() as client:
@@ -436,7 +423,7 @@ async def _captured(profile: Path, process: subprocess.Popen[bytes]) -> bytes:
             return base64.b64decode((await ask("Page.captureScreenshot", format="png"))["data"])
 
 
-PICTURES = {
+PICTURES: dict[str, Callable[[Choice], Picture]] = {
     "overlay": OverlayPicture,
     "demo": MovingPicture,
     "terminal": TerminalPicture,
@@ -470,27 +457,21 @@ def make_pictures(names: Sequence[str], folder: Path) -> tuple[list[Path], list[
         InputError: Nothing can be shown, or `folder` cannot be written.
     """
     folder = folder.resolve()
-    made, skipped = [], []
+    names, skipped = list(names), []
+    if "page" in names and find_browser() is None:
+        names.remove("page")
+        skipped.append(
+            "page.png needs Chromium or Chrome, and none is installed "
+            "(Debian: apt-get install chromium)"
+        )
+    if not names:
+        return [], skipped
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as work, contextlib.chdir(work):
         truth = make_demo_clip(Path(_CLIP))
         choice = choose(truth, list(Recognizer(_CLIP)))
-        pictures: list[Picture] = [PICTURES[name](choice) for name in names]
-        try:
-            with Recognizer(_CLIP) as recognizer:
-                for picture in pictures:
-                    picture.begin(recognizer.session)
-                for analysis in recognizer.analyses():
-                    for picture in pictures:
-                        picture.update(analysis)
-            for picture in pictures:
-                try:
-                    made.append(picture.save(folder))
-                except Skipped as reason:
-                    skipped.append(str(reason))
-        finally:
-            for picture in pictures:
-                picture.close()
-    return made, skipped
+        pictures = [PICTURES[name](choice) for name in names]
+        run(Recognizer(_CLIP), pictures)
+        return [picture.save(folder) for picture in pictures], skipped
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -504,15 +485,16 @@ def _gif(pictures: Sequence[np.ndarray], period_ms: float) -> bytes:
         change = cv2.absdiff(picture, steady[-1]).max(axis=-1, keepdims=True)
         steady.append(np.where(change > _NOISE_LEVELS, picture, steady[-1]))
     images = [Image.fromarray(picture[..., ::-1]) for picture in steady]
-    # One palette for all frames. Few pixels have the colours of the overlay's lines, so a palette
-    # of the most frequent colours would lose them.
-    lines = (*LABEL_COLOURS, YELLOW, GREEN, BRIGHT, DIM, BACKGROUND)
+    # One palette for all frames: half for the most frequent colours, half for all that occur, or
+    # the few pixels of the overlay's lines would lose theirs.
     sample = np.vstack(list(steady)[:: max(1, len(steady) // 8)])[..., ::-1]
-    frequent = Image.fromarray(sample).quantize(256 - len(lines)).getpalette() or []
+    occurring = np.unique(sample.reshape(-1, 3) >> 3, axis=0)[None] << 3
+    colours: list[int] = []
+    for pixels in (sample, occurring):
+        half = Image.fromarray(pixels).quantize(128).getpalette() or []
+        colours += half[: 3 * 128]
     palette = Image.new("P", (1, 1))
-    palette.putpalette(
-        frequent[: 3 * (256 - len(lines))] + [value for line in lines for value in line[::-1]]
-    )
+    palette.putpalette(colours)
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [round(period_ms)] * (len(frames) - 1) + [_LAST_FRAME_MS]
     written = io.BytesIO()

@@ -1,1 +1,1 @@
-"""A clip with known micro-expressions, made without a camera, and how it was read."""
+"""The demo: a clip with known micro-expressions, made without a camera."""

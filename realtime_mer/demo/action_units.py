@@ -1,8 +1,8 @@
 """Facial action units as small, smooth displacement fields on the canonical face.
 
-Numbers and descriptions of the units are those of the Facial Action Coding System (Ekman, Friesen
-and Hager, 2002). Where and which way the skin moves is drawn by hand from those descriptions, not
-measured: it serves clips with a known truth, for the demo and for training.
+The units are those of the Facial Action Coding System (Ekman, Friesen and Hager, 2002). Where the
+skin moves, and in which direction, is drawn by hand from its descriptions, not measured. The fields
+serve to make clips with a known truth, for the demo and for training.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import numpy as np
 
 from realtime_mer.face.registration import FACE_SIZE
 
-# Middle of the canonical face in pixels, between the eyes and between the corners of the mouth.
+# Column of the middle line, pixels: between the eyes, and between the corners of the mouth.
 _MIDDLE = 123.5
-# Towards the border of the face a field fades over this many pixels to nothing, so that a picture
-# warped by it shows no seam.
-_FADE = 14
+# A field fades to 0 over this many pixels at the border, so that a warped picture has no seam.
+_FADE_PX = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """One place of the skin that a unit moves, on the image-right half of the face.
+    """A place where a unit moves the skin, on the image-right half of the face.
 
     The image-left half mirrors it, unless it lies on the middle line (`x` = 0).
 
@@ -32,8 +31,8 @@ class Pull:
         y: Row of the canonical face, pixels.
         out: Motion away from the middle line, relative to the unit's other pulls.
         down: Motion downwards, likewise.
-        reach: How far the motion reaches inwards, outwards, upwards and downwards, pixels: there
-            it has fallen to 1/e.
+        reach: Distances inwards, outwards, upwards and downwards, pixels, at which the motion has
+            fallen to 1/e.
     """
 
     x: float
@@ -43,7 +42,7 @@ class Pull:
     reach: tuple[float, float, float, float]
 
 
-# Landmarks to go by: brows y 62 (x 20 to 75), eyes y 88 (x 25 to 70), cheekbones y 120, nose wings
+# For orientation: brows y 62 (x 20 to 75), eyes y 88 (x 25 to 70), cheekbones y 120, nose wings
 # y 138 (x 32), mouth y 178 (corners x 42), lower lip y 194, chin from y 205.
 UNITS: Mapping[str, tuple[Pull, ...]] = {
     # inner brow raiser
@@ -106,7 +105,7 @@ UNITS: Mapping[str, tuple[Pull, ...]] = {
     ),
 }
 
-# Combinations that the databases of micro-expressions name for the labels of the classifier.
+# Combinations that databases of micro-expressions list for the classifier's labels.
 EXPRESSIONS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "negative": (
         ("AU4",),
@@ -137,13 +136,13 @@ def peak(field: np.ndarray) -> float:
 def action_unit(
     name: str, rng: np.random.Generator | None = None, peak_px: float = 1.0
 ) -> np.ndarray:
-    """The displacement of the skin when an action unit is at its height.
+    """The displacement of the skin at the apex of an action unit.
 
     Args:
         name: A key of `UNITS`, such as "AU12".
-        rng: With it, no two fields are the same: the halves of the face differ by up to 30 %, and
-            places, directions and reaches by some pixels, degrees and percent. Without it, the
-            field is symmetric and always the same.
+        rng: Draws variations: the halves of the face differ by up to 30 %, and places, directions
+            and reaches by some pixels, degrees and percent. Without it, the field is symmetric and
+            always the same.
         peak_px: 99th percentile displacement of the field, in pixels.
 
     Returns:
@@ -151,7 +150,7 @@ def action_unit(
         border.
 
     Raises:
-        ValueError: There is no such unit, or `peak_px` is negative.
+        ValueError: `name` is unknown, or `peak_px` is negative.
 
     Example:
         >>> field = action_unit("AU12", peak_px=2.0)
@@ -164,37 +163,37 @@ def action_unit(
 def expression(
     names: Sequence[str], rng: np.random.Generator | None = None, peak_px: float = 1.0
 ) -> np.ndarray:
-    """The field of several action units at once, as `action_unit` gives it for one.
+    """The field of several action units at once; see `action_unit`.
 
-    With `rng`, the shares of the units vary too.
+    With `rng`, the strengths of the units vary too.
 
     Raises:
-        ValueError: There is no such unit, or none was given, or `peak_px` is negative.
+        ValueError: A name is unknown, `names` is empty, or `peak_px` is negative.
     """
     if not names:
-        raise ValueError("an expression has at least one action unit")
+        raise ValueError("an expression needs at least one action unit")
     total = np.zeros((FACE_SIZE, FACE_SIZE, 2), np.float32)
     for name in names:
-        share = 1.0 if rng is None else rng.uniform(0.6, 1.0)
-        total += action_unit(name, rng, share)
+        strength = 1.0 if rng is None else rng.uniform(0.6, 1.0)
+        total += action_unit(name, rng, strength)
     return _scaled(total, peak_px)
 
 
 def _scaled(field: np.ndarray, peak_px: float) -> np.ndarray:
     if peak_px < 0:
-        raise ValueError(f"a peak is not negative, got {peak_px}")
+        raise ValueError(f"a peak must not be negative, got {peak_px}")
     return (field * (peak_px / peak(field))).astype(np.float32)
 
 
 def _raw(name: str, rng: np.random.Generator | None) -> np.ndarray:
-    """The field of one unit on no particular scale."""
+    """The unscaled field (224, 224, 2) of one unit."""
     if name not in UNITS:
         raise ValueError(f"no action unit {name!r}; known are {', '.join(UNITS)}")
     sides = np.ones(2)
     shift, turn, stretch = np.zeros(2), 0.0, 1.0
     if rng is not None:
         sides[rng.integers(2)] = rng.uniform(0.7, 1.0)
-        # A person's anatomy is the same on both sides.
+        # The same on both sides: anatomy is symmetric.
         shift = rng.normal(0, 2.0, 2)
         turn = np.radians(rng.normal(0, 6.0))
         stretch = rng.uniform(0.85, 1.15)
@@ -205,19 +204,19 @@ def _raw(name: str, rng: np.random.Generator | None) -> np.ndarray:
         down = pull.out * np.sin(turn) + pull.down * np.cos(turn)
         middle = pull.x == 0
         for mirror, side in ((1, sides[0]), (-1, sides[1]))[: 1 if middle else 2]:
-            # Outwards is to the right for the image-right half, to the left for the other.
+            # Outwards is right in the image-right half, left in the other.
             x = mirror * (columns - _MIDDLE) - (0 if middle else pull.x + shift[0])
             weight = side * _bump(x, rows - pull.y - shift[1], pull.reach, stretch)
             field[..., 0] += (0 if middle else mirror * out) * weight
             field[..., 1] += down * weight
     edge = np.minimum.reduce([columns, rows, FACE_SIZE - 1 - columns, FACE_SIZE - 1 - rows])
-    return field * np.clip(edge / _FADE, 0, 1)[..., None]
+    return field * np.clip(edge / _FADE_PX, 0, 1)[..., None]
 
 
 def _bump(
     x: np.ndarray, y: np.ndarray, reach: tuple[float, float, float, float], stretch: float
 ) -> np.ndarray:
-    """A Gaussian of another width on each of its four sides; its slope has no jump."""
+    """A Gaussian with a different width on each of its four sides, and a continuous slope."""
     inwards, outwards, upwards, downwards = (stretch * r for r in reach)
     a = x / np.where(x < 0, inwards, outwards)
     b = y / np.where(y < 0, upwards, downwards)

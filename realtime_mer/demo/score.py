@@ -1,4 +1,4 @@
-"""What was hidden in a demo clip, beside what was found."""
+"""Comparison of the micro-expressions hidden in a demo clip with those found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime_mer.spotting.matching import LEAST_OVERLAP, best_matches
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One line of "hidden against found": one of the two may be missing, never both.
+    """A pair of a hidden and a found event. One of them may be missing, never both.
 
     Attributes:
         hidden: None for a false report.
@@ -36,12 +36,12 @@ class Comparison:
 def compare(
     truth: DemoTruth, events: Sequence[MicroExpression], least: float = LEAST_OVERLAP
 ) -> list[Comparison]:
-    """Pairs what was hidden with what was found, one to one, best overlaps first.
+    """Pairs hidden and found events one to one, the largest overlaps first.
 
     Args:
-        truth: What was hidden.
-        events: What was found.
-        least: Overlap below which two intervals are no pair.
+        truth: The hidden events.
+        events: The found ones.
+        least: Smallest overlap that makes a pair.
 
     Returns:
         Pairs, misses and false reports, in the order of time.
@@ -49,9 +49,16 @@ def compare(
     matches = best_matches(
         [hidden.interval for hidden in truth.events], [found.interval for found in events], least
     )
-    rows = [Comparison(truth.events[h], events[f], share) for h, f, share in matches]
     missed = set(range(len(truth.events))) - {h for h, _, _ in matches}
     false = set(range(len(events))) - {f for _, f, _ in matches}
-    rows += [Comparison(truth.events[h], None, 0.0) for h in sorted(missed)]
-    rows += [Comparison(None, events[f], 0.0) for f in sorted(false)]
-    return sorted(rows, key=lambda row: (row.hidden or row.found).interval.onset_s)
+    # (onset, comparison)
+    rows = [
+        (truth.events[h].interval.onset_s, Comparison(truth.events[h], events[f], share))
+        for h, f, share in matches
+    ]
+    rows += [
+        (truth.events[h].interval.onset_s, Comparison(truth.events[h], None, 0.0))
+        for h in sorted(missed)
+    ]
+    rows += [(events[f].interval.onset_s, Comparison(None, events[f], 0.0)) for f in sorted(false)]
+    return [row for _, row in sorted(rows, key=lambda row: row[0])]

@@ -1,1 +1,1 @@
-"""Which class a spotted micro-expression belongs to."""
+"""Recognition: the class of a spotted micro-expression."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,61 +16,64 @@ from realtime_mer.model_file import Weights, load_weights, open_session
 from realtime_mer.recognition import gpu
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
 
-# What is tried, in this order.
-_PLACES = {
+# The backends to try for each choice, in this order.
+_BACKENDS = {
     "auto": ("cuda", "cpu"),
     "cpu": ("cpu",),
     "cuda": ("cuda", "cpu"),
     "tensorrt": ("tensorrt", "cuda", "cpu"),
 }
-PROVIDERS = tuple(_PLACES)
+PROVIDERS = tuple(_BACKENDS)
 _NAMES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
 _CPU = "CPUExecutionProvider"
 
-PAIR = (2, FLOW_SIZE, FLOW_SIZE, 3)
-# Windows that run at once: one, as a rule; a few where several faces move together.
-BATCHES = (1, 4)
+PAIR_SHAPE = (2, FLOW_SIZE, FLOW_SIZE, 3)
+# Sizes of a batch: usually one interval, a few if several faces move at once.
+BATCH_SIZES = (1, 4)
 
 
 class _Unavailable(Exception):
-    """A place where the classifier cannot run, for the reason that this tells."""
+    """A backend cannot be used; the message is the reason."""
 
 
 class Classifier:
-    """Names the micro-expressions of flow pairs. May be shared between threads.
+    """Classifies micro-expressions by their flow pairs. May be shared between threads.
 
     Attributes:
-        name: Name of the weights, as their card gives it.
+        name: Name of the weights, from their card.
         labels: The classes in the order of the probabilities.
-        provider: "CPU", "CUDA" or "TensorRT".
+        provider: Where it runs: "CPU", "CUDA" or "TensorRT".
         note: Why it does not run where it was asked to, in a sentence; else empty.
-        least_confidence: Below this, the operator wants the label to be "uncertain".
+        least_confidence: Below this, events are labelled "uncertain".
 
     Example:
-        classifier = Classifier(Path("models/weights/causalnet.onnx"))
+        classifier = Classifier("models/weights/causalnet.onnx")
         probabilities = classifier.classify(pairs)
     """
 
     def __init__(
-        self, weights: Path, providers: str = "auto", least_confidence: float = 0.0
+        self,
+        weights: str | os.PathLike[str],
+        providers: str = "auto",
+        least_confidence: float = 0.0,
     ) -> None:
         """
         Args:
             weights: ONNX file with its model card (.json) beside it.
-            providers: "cpu", "cuda" or "tensorrt" say where to run; "auto" takes CUDA where there
-                is a GPU. What cannot be used is replaced by the next best, and `note` says why.
-                TensorRT builds its engines when it first sees some weights, which takes a while,
-                and keeps them in the user's cache.
-            least_confidence: 0 to 1; kept for those who make events.
+            providers: Where to run: "cpu", "cuda" or "tensorrt"; "auto" takes CUDA if there is a
+                GPU. If one cannot be used, the next best is, and `note` says why. TensorRT builds
+                its engines when it first loads a file, which takes a while, and keeps them in the
+                user's cache.
+            least_confidence: 0 to 1, as the attribute.
 
         Raises:
             InputError: The weights are missing, damaged or not a classifier's.
-            ValueError: `providers` is none of the four, or `least_confidence` not from 0 to 1.
+            ValueError: `providers` is none of the four, or `least_confidence` is not from 0 to 1.
         """
         if providers not in PROVIDERS:
-            raise ValueError(f"providers is one of {', '.join(PROVIDERS)}, got {providers!r}")
+            raise ValueError(f"providers must be one of {', '.join(PROVIDERS)}, got {providers!r}")
         if not 0 <= least_confidence <= 1:
-            raise ValueError(f"least_confidence is from 0 to 1, got {least_confidence}")
+            raise ValueError(f"least_confidence must be from 0 to 1, got {least_confidence}")
         self.least_confidence = least_confidence
         loaded = load_weights(weights)
         try:
@@ -78,48 +81,51 @@ class Classifier:
             self.name = str(loaded.card["name"])
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"{weights.with_suffix('.json')} is not the card of a classifier: "
+                f"{loaded.path.with_suffix('.json')} is not the card of a classifier: "
                 "restore it, or train with tools/recognition/train.py"
             ) from error
         reason = ""
-        # What ONNX Runtime, CUDA and TensorRT have to say goes to descriptor 2 at any log level.
+        # ONNX Runtime, CUDA and TensorRT write to descriptor 2 at any log level.
         with silenced_stderr():
-            for place in _PLACES[providers]:
+            for backend in _BACKENDS[providers]:
                 try:
-                    self._network = _open(loaded, place, len(self.labels))
+                    self._network = _open(loaded, backend, len(self.labels))
                     break
                 except _Unavailable as error:
                     reason = reason or str(error)
-        self.provider = _NAMES[place]
+        self.provider = _NAMES[backend]
         self.note = ""
-        # Who left the choice to us is not bothered with a GPU that is not there.
+        # With "auto", stay silent when there is no GPU.
         if reason and (providers != "auto" or gpu.has_gpu()):
-            wanted = _NAMES[_PLACES[providers][0]]
+            wanted = _NAMES[_BACKENDS[providers][0]]
             self.note = f"the classifier runs on {self.provider}, not on {wanted}: {reason}"
 
     def classify(self, pairs: np.ndarray) -> np.ndarray:
         """Probabilities (n, labels) float32 of flow pairs (n, 2, 28, 28, 3) uint8, for any n.
 
         Raises:
-            ValueError: `pairs` are of another shape or type.
+            ValueError: `pairs` has another shape or type.
         """
-        if pairs.dtype != np.uint8 or pairs.shape[1:] != PAIR:
-            raise ValueError(f"pairs are (n, *{PAIR}) uint8, got {pairs.shape} {pairs.dtype}")
+        if pairs.dtype != np.uint8 or pairs.shape[1:] != PAIR_SHAPE:
+            expected = ("n", *PAIR_SHAPE)
+            raise ValueError(
+                f"pairs must be ({', '.join(map(str, expected))}) uint8, "
+                f"got {pairs.shape} {pairs.dtype}"
+            )
         return self._network(pairs)
 
 
 class BoundNetwork:
-    """A network whose input and output lie in buffers of its device, for a few sizes of batch.
+    """A network with input and output buffers on its device, for a few batch sizes.
 
-    Nothing is allocated while it runs, and nothing but flow pairs and probabilities is copied. A
-    batch of another size is cut, and filled up to the next size.
+    A run allocates no buffers, and copies only flow pairs and probabilities. A batch of another
+    size is cut into parts, and the last part padded to the next size.
 
     Args:
         session: Takes (n, 2, 28, 28, 3) uint8 and gives (n, classes) float32.
-        device: Where the session keeps what it computes with, "cpu" or "cuda".
+        device: The session's device, "cpu" or "cuda".
         classes: Number of classes.
-        sizes: Sizes of a batch that get buffers, rising. All are run once here, as the first run of
-            each is slow.
+        sizes: The batch sizes, rising. Each is run once here, because its first run is slow.
     """
 
     def __init__(
@@ -127,91 +133,93 @@ class BoundNetwork:
         session: ort.InferenceSession,
         device: str,
         classes: int,
-        sizes: tuple[int, ...] = BATCHES,
+        sizes: tuple[int, ...] = BATCH_SIZES,
     ) -> None:
         self._classes, self._sizes = classes, sizes
         self._batches = {size: _Batch(session, device, size, classes) for size in sizes}
         self._lock = threading.Lock()
         for size in sizes:
-            self(np.zeros((size, *PAIR), np.uint8))
+            self(np.zeros((size, *PAIR_SHAPE), np.uint8))
 
     def __call__(self, pairs: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) of flow pairs (n, 2, 28, 28, 3) uint8."""
-        answers = np.empty((len(pairs), self._classes), np.float32)
+        probabilities = np.empty((len(pairs), self._classes), np.float32)
         done = 0
         while done < len(pairs):
             left = len(pairs) - done
             size = next((size for size in self._sizes if size >= left), self._sizes[-1])
             part = slice(done, done + size)
             with self._lock:
-                self._batches[size].run(pairs[part], answers[part])
+                self._batches[size].run(pairs[part], probabilities[part])
             done += size
-        return answers
+        return probabilities
 
 
 class _Batch:
-    """The buffers of one size of batch, and their binding to the network."""
+    """The buffers for one batch size, bound to the network."""
 
     def __init__(self, session: ort.InferenceSession, device: str, size: int, classes: int) -> None:
-        (given,), (answer,) = session.get_inputs(), session.get_outputs()
+        (input_,), (output,) = session.get_inputs(), session.get_outputs()
         self._session = session
-        # What is copied to the device in one go; rows that are not used keep what was there.
-        self._host = np.zeros((size, *PAIR), np.uint8)
+        # Copied to the device as a whole; unused rows keep their old content.
+        self._host = np.zeros((size, *PAIR_SHAPE), np.uint8)
         allocate = ort.OrtValue.ortvalue_from_shape_and_type
         self._input = allocate(self._host.shape, np.uint8, device, 0)
         self._output = allocate((size, classes), np.float32, device, 0)
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(given.name, self._input)
-        self._binding.bind_ortvalue_output(answer.name, self._output)
+        self._binding.bind_ortvalue_input(input_.name, self._input)
+        self._binding.bind_ortvalue_output(output.name, self._output)
 
-    def run(self, pairs: np.ndarray, answers: np.ndarray) -> None:
+    def run(self, pairs: np.ndarray, probabilities: np.ndarray) -> None:
+        """Writes the `probabilities` (n, classes) of at most `size` pairs."""
         self._host[: len(pairs)] = pairs
         self._input.update_inplace(self._host)
         self._session.run_with_iobinding(self._binding)
-        answers[:] = self._output.numpy()[: len(pairs)]
+        probabilities[:] = self._output.numpy()[: len(pairs)]
 
 
-def _open(weights: Weights, place: str, classes: int) -> BoundNetwork:
-    """The network of checked weights at a place, after its first runs.
+def _open(weights: Weights, backend: str, classes: int) -> BoundNetwork:
+    """The network of checked weights on a backend, warmed up.
 
     Raises:
-        InputError: The weights are no classifier's.
-        _Unavailable: The place is not the CPU, and cannot be used.
+        InputError: The weights are not a classifier's.
+        _Unavailable: The backend is not the CPU, and cannot be used.
     """
-    if place == "cpu":
+    if backend == "cpu":
         session = open_session(weights, [_CPU])
         _check(session, weights, classes)
         return BoundNetwork(session, "cpu", classes)
-    if reason := gpu.obstacle(place):
+    if reason := gpu.obstacle(backend):
         raise _Unavailable(reason)
     try:
-        session = open_session(weights, _gpu_providers(weights, place))
-        if session.get_providers()[0] == gpu.PROVIDERS[place]:
+        session = open_session(weights, _gpu_providers(weights, backend))
+        if session.get_providers()[0] == gpu.PROVIDERS[backend]:
             return BoundNetwork(session, "cuda", classes)
-    # ONNX Runtime raises many kinds, few of them public. Where the weights are to blame, the CPU is
-    # next to find it out.
+    # Most exception types of ONNX Runtime are not public. If the weights are at fault, the CPU will
+    # raise the error.
     except Exception as error:
         raise _Unavailable(f"it fails ({_first_line(error.__cause__ or error)})") from error
     raise _Unavailable("ONNX Runtime cannot start it: is the driver new enough?")
 
 
-def _gpu_providers(weights: Weights, place: str) -> list[str | tuple[str, dict[str, Any]]]:
-    cuda = {
-        # The networks are small: to try every algorithm takes longer than it will ever bring.
+def _gpu_providers(weights: Weights, backend: str) -> list[str | tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers for a GPU backend, with their options, in order of preference."""
+    cuda: dict[str, Any] = {
+        # On networks this small, trying every algorithm takes longer than it saves.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # The GPU may be shared: no more than is needed, and never all of it.
+        # The GPU may be shared: take only the memory that is needed, and never all of it.
         "arena_extend_strategy": "kSameAsRequested",
         "gpu_mem_limit": 2**30 + 4 * len(weights.content),
-        # Answers as on the CPU: TF32 has 10 bits of mantissa.
+        # Same results as on the CPU: TF32 has a mantissa of only 10 bits.
         "use_tf32": 0,
     }
-    providers = [(gpu.PROVIDERS["cuda"], cuda), _CPU]
-    if place == "cuda":
+    providers: list[str | tuple[str, dict[str, Any]]] = [(gpu.PROVIDERS["cuda"], cuda), _CPU]
+    if backend == "cuda":
         return providers
-    # Engines are of no use to other weights or another ONNX Runtime.
+    # An engine only fits the weights and the ONNX Runtime that it was built with.
     engines = default_cache() / "tensorrt" / f"{weights.card['sha256'][:16]}-{ort.__version__}"
     engines.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tensorrt = {
+    tensorrt: dict[str, Any] = {
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(engines),
         "trt_timing_cache_enable": True,
@@ -221,17 +229,17 @@ def _gpu_providers(weights: Weights, place: str) -> list[str | tuple[str, dict[s
 
 
 def _check(session: ort.InferenceSession, weights: Weights, classes: int) -> None:
-    """Raises InputError unless a session takes flow pairs and gives so many probabilities."""
-    remedy = "give weights that tools/recognition/train.py or import_checkpoint.py made"
-    given = session.get_inputs()[0]
-    if given.type != "tensor(uint8)" or tuple(given.shape[1:]) != PAIR:
+    """Raises InputError unless a session maps flow pairs to `classes` probabilities."""
+    remedy = "give weights of tools/recognition/train.py or import_checkpoint.py"
+    input_ = session.get_inputs()[0]
+    if input_.type != "tensor(uint8)" or tuple(input_.shape[1:]) != PAIR_SHAPE:
         raise InputError(
-            f"weights {weights.path} take an input of {given.shape}, not flow pairs: {remedy}"
+            f"weights {weights.path} take an input of {input_.shape}, not flow pairs: {remedy}"
         )
-    (answer, *_) = session.run(None, {given.name: np.zeros((1, *PAIR), np.uint8)})
-    if answer.shape != (1, classes):
+    (output, *_) = session.run(None, {input_.name: np.zeros((1, *PAIR_SHAPE), np.uint8)})
+    if output.shape != (1, classes):
         raise InputError(
-            f"weights {weights.path} give {answer.shape[-1]} probabilities, but their card names "
+            f"weights {weights.path} give {output.shape[-1]} probabilities, but their card names "
             f"{classes} labels: {remedy}"
         )
 

@@ -1,4 +1,4 @@
-"""The flow pair of an interval, made from the pictures of a face that the ring still holds."""
+"""The flow pair of an interval, made from the faces in the ring buffer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from realtime_mer.spotting.motion import RigidMotion, face_mask, texture_trust
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowPair:
-    """What the classifier and people see of an interval.
+    """The motion of an interval, for the classifier and for people.
 
     Attributes:
         images: (2, 28, 28, 3) uint8, onset to apex and apex to offset.
-        intensity_px: 99th percentile of the displacement from onset to apex in the face, pixels of
-            the canonical face.
+        intensity_px: 99th percentile of the displacement from onset to apex inside the face, pixels
+            of the canonical face.
         picture: For people.
     """
 
@@ -30,13 +30,18 @@ class FlowPair:
 
 
 class FacePair:
-    """Makes the flow pair of an interval from the pictures of a ring."""
+    """Makes flow pairs. Not to be shared between threads."""
 
     def __init__(self) -> None:
         self._flow = DenseFlow()
 
     def __call__(self, ring: RingBuffer, interval: Interval) -> FlowPair:
-        """The flow pair of an interval that lies in the ring."""
+        """The flow pair of an interval.
+
+        Args:
+            ring: The faces of the interval, and more.
+            interval: Onset, apex and offset.
+        """
         onset, apex, offset = (
             ring.at(t) for t in (interval.onset_s, interval.apex_s, interval.offset_s)
         )

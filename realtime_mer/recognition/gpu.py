@@ -1,7 +1,7 @@
 """The GPU: whether there is one, and what ONNX Runtime lacks to use it.
 
-ONNX Runtime finds that out by failing, and says so to developers. Here it is asked first, and the
-answer is one sentence with a remedy.
+ONNX Runtime only notices when it fails, and its messages are for developers. This module checks
+first, and answers in one sentence with a remedy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import onnxruntime as ort
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-# Of the versions that onnxruntime-gpu 1.31 was built with.
+# The versions that onnxruntime-gpu 1.31 was built with.
 _CUDNN = "libcudnn.so.9"
 _TENSORRT = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 _CUDA_REMEDY = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -36,25 +36,25 @@ def has_gpu(driver: str = _DRIVER) -> bool:
     return count.value > 0
 
 
-def obstacle(place: str) -> str:
-    """What stands against running on "cuda" or "tensorrt", with a remedy; empty if nothing does.
+def obstacle(backend: str) -> str:
+    """Why a backend, "cuda" or "tensorrt", cannot be used, with a remedy; empty if it can.
 
-    Loads the libraries from where pip has put them, so that ONNX Runtime finds them afterwards.
+    Loads the libraries from pip's packages, so that ONNX Runtime finds them afterwards.
     """
-    if PROVIDERS[place] not in ort.get_available_providers():
+    if PROVIDERS[backend] not in ort.get_available_providers():
         return "this ONNX Runtime is not built for it (pip install onnxruntime-gpu)"
     if not has_gpu():
         return "no NVIDIA GPU with a working driver is found (nvidia-smi must list it)"
     if missing := missing_cuda():
         return f"{missing} is missing ({_CUDA_REMEDY})"
-    if place == "tensorrt" and (missing := missing_tensorrt()):
+    if backend == "tensorrt" and (missing := missing_tensorrt()):
         return f"{missing} is missing ({_TENSORRT_REMEDY})"
     return ""
 
 
 def missing_cuda() -> str:
-    """Loads CUDA and cuDNN; returns the name of a library that cannot be loaded, or nothing."""
-    # It prints what it cannot load, without cuDNN: not every network needs that, but ours do.
+    """Loads CUDA and cuDNN; returns the name of a library that cannot be loaded, or ""."""
+    # preload_dlls prints what it cannot load, except cuDNN, which our networks need.
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(RuntimeError):
         ort.preload_dlls()
@@ -64,12 +64,12 @@ def missing_cuda() -> str:
 
 
 def missing_tensorrt() -> str:
-    """Loads TensorRT; returns the name of a library that cannot be loaded, or nothing."""
+    """Loads TensorRT; returns the name of a library that cannot be loaded, or ""."""
     package = importlib.util.find_spec("tensorrt_libs")
     folders = (package and package.submodule_search_locations) or []
     for name in _TENSORRT:
-        places = [str(Path(folder) / name) for folder in folders]
-        if not any(_loads(place) for place in [*places, name]):
+        paths = [str(Path(folder) / name) for folder in folders]
+        if not any(_loads(path) for path in [*paths, name]):
             return name
     return ""
 

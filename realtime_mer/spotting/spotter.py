@@ -50,7 +50,7 @@ MIN_SHARE_OF_BEFORE = 0.25
 _BEFORE_S = 0.3
 # If the network says "inside" with more than this probability right after the peak of "end", the
 # motion is still under way: an apex often looks like an offset at first.
-STILL_UNDER_WAY = 0.5
+_STILL_UNDER_WAY = 0.5
 # Keep cells for as long as a proposal reaches back: `_BEFORE_S`, the longest micro-expression, and
 # the delay until it is proposed.
 _MEMORY_S = 1.2
@@ -277,7 +277,7 @@ class Spotter:
         is_peak = last >= threshold and end < last and last >= earlier
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         is_new = interval.onset_s > self._reported_until - STEP_S
-        if not (is_peak and fits and is_new and inside < STILL_UNDER_WAY):
+        if not (is_peak and fits and is_new and inside < _STILL_UNDER_WAY):
             return []
         if not self._has_plausible_amplitude(interval):
             return []

@@ -1,4 +1,4 @@
-"""Weights are used only with the card that describes them."""
+"""Weights are loaded only together with the card that describes them."""
 
 import hashlib
 import json
@@ -12,12 +12,18 @@ import pytest
 from onnx import TensorProto, helper
 
 from realtime_mer.errors import InputError
-from realtime_mer.model_file import SPOTTER, load_weights, open_session
+from realtime_mer.model_file import (
+    CLASSIFIER,
+    SPOTTER,
+    _weights_folder,
+    load_weights,
+    open_session,
+)
 
 
 @pytest.fixture
 def weights(tmp_path) -> Path:
-    """A copy of real ones, to be spoilt."""
+    """A copy of the delivered weights, to be damaged."""
     for suffix in (".onnx", ".json"):
         shutil.copy(SPOTTER.with_suffix(suffix), tmp_path / f"net{suffix}")
     return tmp_path / "net.onnx"
@@ -50,8 +56,9 @@ def card(text: bytes):
     return lambda path: path.with_suffix(".json").write_bytes(text)
 
 
-def test_whole_weights_give_their_bytes_and_card(weights):
-    loaded = load_weights(weights)
+@pytest.mark.parametrize("path_type", [str, Path])
+def test_weights_give_their_bytes_and_card(weights, path_type):
+    loaded = load_weights(path_type(weights))
     assert loaded.path == weights
     assert loaded.content == weights.read_bytes()
     assert loaded.card == json.loads(weights.with_suffix(".json").read_text())
@@ -65,49 +72,73 @@ def test_whole_weights_give_their_bytes_and_card(weights):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
         (remove, ["net.onnx is missing"]),
         (remove_card, ["net.json is missing"]),
         (make_folder, ["cannot be read"]),
         (flip_one_bit, ["not the one that net.json describes", "SHA-256"]),
         (cut_short, ["not the one that net.json describes"]),
-        (card(b"{"), ["net.json is no JSON"]),
-        (card(b"\xff\xfe"), ["net.json is no JSON"]),
+        (card(b"{"), ["net.json is not JSON"]),
+        (card(b"\xff\xfe"), ["net.json is not JSON"]),
         (card(b"[]"), ["not the one that net.json describes"]),
         (card(b'{"name": "other", "sha256": "00"}'), ["not the one that net.json describes"]),
         (card(b'{"name": "without a hash"}'), ["not the one that net.json describes"]),
     ],
 )
-def test_what_does_not_belong_together_is_named_with_a_remedy(weights, spoil, words):
-    spoil(weights)
+def test_files_that_do_not_belong_together_are_named_with_a_remedy(weights, damage, words):
+    damage(weights)
     with pytest.raises(InputError) as raised:
         load_weights(weights)
     message = str(raised.value)
     assert "\n" not in message
-    for word in [*words, str(weights), "restore", "tools that train"]:
+    for word in [*words, str(weights), "restore", "train"]:
         assert word in message
 
 
+@pytest.mark.parametrize("path_type", [str, Path])
 @pytest.mark.parametrize("path", ["", ".", "/"])
-def test_no_file_name_is_refused(path):
+def test_path_without_a_file_name_is_refused(path, path_type):
     with pytest.raises(InputError, match="name an ONNX file"):
-        load_weights(Path(path))
+        load_weights(path_type(path))
 
 
-def test_matching_card_does_not_make_a_network_of_any_file(tmp_path, capfd):
+def test_missing_weights_given_as_text_are_named():
+    with pytest.raises(InputError, match=r"weights absent\.onnx: absent\.onnx is missing"):
+        load_weights("absent.onnx")
+
+
+def test_weights_of_an_installed_package_lie_inside_it(tmp_path):
+    package = tmp_path / "site-packages" / "realtime_mer"
+    (package / "weights").mkdir(parents=True)
+    (tmp_path / "site-packages" / "models" / "weights").mkdir(parents=True)  # of another package
+    assert _weights_folder(package) == package / "weights"
+
+
+def test_weights_of_a_checkout_lie_beside_the_networks(tmp_path):
+    package = tmp_path / "realtime_mer"
+    package.mkdir()
+    assert _weights_folder(package) == tmp_path / "models" / "weights"
+
+
+def test_delivered_weights_are_where_the_package_looks_for_them():
+    assert load_weights(CLASSIFIER).card["labels"] == ["negative", "positive", "surprise"]
+    assert "threshold" in load_weights(SPOTTER).card
+
+
+def test_a_matching_card_does_not_make_a_text_file_a_network(tmp_path, capfd):
     path = tmp_path / "text.onnx"
     path.write_text("no network")
     digest = hashlib.sha256(b"no network").hexdigest()
     path.with_suffix(".json").write_text(json.dumps({"sha256": digest}))
     loaded = load_weights(path)
-    with pytest.raises(InputError, match=r"text\.onnx cannot be used by ONNX Runtime: make"):
+    with pytest.raises(InputError, match=r"text\.onnx cannot be used by ONNX Runtime: export"):
         open_session(loaded, ["CPUExecutionProvider"])
     assert capfd.readouterr() == ("", "")
 
 
 def network_with_a_tensor_elsewhere(location: str, offset: int = 0) -> bytes:
-    """An ONNX file that looks rows up in a table, which lies at `location`."""
+    """An ONNX file whose only tensor, a table of rows to look up, is stored at `location`."""
     table = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[64, 64])
     table.data_location = TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", offset), ("length", 4 * 64 * 64)):
@@ -121,7 +152,7 @@ def network_with_a_tensor_elsewhere(location: str, offset: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("where", ["beside", "below", "above", "absolute", "link", "memory"])
-def test_no_other_file_is_read_however_the_weights_ask_for_it(tmp_path, monkeypatch, capfd, where):
+def test_tensors_outside_the_file_are_refused(tmp_path, monkeypatch, capfd, where):
     home = tmp_path / "home"
     (home / "folder").mkdir(parents=True)
     private = np.arange(64 * 64, dtype=np.float32)
@@ -134,7 +165,7 @@ def test_no_other_file_is_read_however_the_weights_ask_for_it(tmp_path, monkeypa
         "above": "../private.bin",
         "absolute": str(tmp_path / "private.bin"),
         "link": "link.bin",
-        "memory": "*/_ORT_MEM_ADDR_/*",  # by which ONNX Runtime marks what lies in its own memory
+        "memory": "*/_ORT_MEM_ADDR_/*",  # ONNX Runtime's mark for a tensor in memory
     }[where]
     offset = private.ctypes.data if where == "memory" else 0
     content = network_with_a_tensor_elsewhere(location, offset)
@@ -144,10 +175,10 @@ def test_no_other_file_is_read_however_the_weights_ask_for_it(tmp_path, monkeypa
     path.with_suffix(".json").write_text(json.dumps(card))
     monkeypatch.chdir(home)
     if where in ("beside", "below"):
-        # Left to itself, ONNX Runtime reads it.
+        # With its default options ONNX Runtime reads the file.
         plain = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         (read,) = plain.run(None, {"row": np.array([1])})
         assert read[0, 0] == 64
-    with pytest.raises(InputError, match=r"net\.onnx keep tensors outside their file.*: make"):
+    with pytest.raises(InputError, match=r"net\.onnx keep tensors outside their file.*: export"):
         open_session(load_weights(path), ["CPUExecutionProvider"])
     assert capfd.readouterr() == ("", "")

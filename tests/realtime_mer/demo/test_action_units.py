@@ -1,11 +1,11 @@
-"""Action-unit fields: where the skin moves, which way, how far, and that it never folds."""
+"""Action-unit fields: place, direction and size of the motion, and no folds."""
 
 import numpy as np
 import pytest
 
 from realtime_mer.demo.action_units import EXPRESSIONS, UNITS, action_unit, expression, peak
 
-# Image-right landmarks of the canonical face (x, y), read off a photo's face mesh.
+# Image-right landmarks of the canonical face (x, y), from the face mesh of a photo.
 INNER_BROW, OUTER_BROW = (147, 63), (184, 61)
 UPPER_LID, LOWER_LID = (171, 79), (171, 97)
 CHEEK, NOSE_WING = (172, 120), (152, 137)
@@ -39,7 +39,7 @@ def at(field: np.ndarray, place: tuple[int, int]) -> np.ndarray:
         ("AU26", CHIN, (0, 1), [INNER_BROW, NOSE_WING]),
     ],
 )
-def test_a_unit_moves_its_place_its_way_and_leaves_others_alone(name, place, direction, still):
+def test_a_unit_moves_its_place_in_its_direction_and_no_other(name, place, direction, still):
     field = action_unit(name)
     moved = at(field, place)
     cosine = moved @ direction / np.linalg.norm(moved) / np.linalg.norm(direction)
@@ -50,12 +50,12 @@ def test_a_unit_moves_its_place_its_way_and_leaves_others_alone(name, place, dir
 
 
 def test_every_unit_is_tested_above():
-    cases = test_a_unit_moves_its_place_its_way_and_leaves_others_alone.pytestmark[0].args[1]
+    cases = test_a_unit_moves_its_place_in_its_direction_and_no_other.pytestmark[0].args[1]
     assert {case[0] for case in cases} == set(UNITS)
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_a_plain_field_is_symmetric_still_at_the_border_and_of_the_wanted_peak(name):
+def test_a_plain_field_is_symmetric_zero_at_the_border_and_has_its_peak(name):
     field = action_unit(name, peak_px=2.5)
     assert field.shape == (224, 224, 2)
     assert field.dtype == np.float32
@@ -71,12 +71,12 @@ def test_a_plain_field_is_symmetric_still_at_the_border_and_of_the_wanted_peak(n
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_no_fold_and_no_jump_at_three_pixels(name):
+def test_fields_have_no_folds_and_no_jumps_at_three_pixels(name):
     rng = np.random.default_rng(3)
     for field in (action_unit(name, peak_px=3.0), action_unit(name, rng, 3.0)):
         u_y, u_x = np.gradient(field[..., 0])
         v_y, v_x = np.gradient(field[..., 1])
-        # Determinants of p - d(p) and p + d(p): a fold would make one of them negative.
+        # Determinants of p - d(p) and p + d(p): at a fold, one of them is negative.
         for sign in (-1, 1):
             stretch = (1 + sign * u_x) * (1 + sign * v_y) - u_y * v_x
             assert stretch.min() > 0.3
@@ -109,14 +109,14 @@ def test_an_expression_is_the_sum_of_its_units():
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: action_unit("AU99"), "AU99.*known are AU1"),
-        (lambda: action_unit("AU1", peak_px=-1), "not negative"),
+        (lambda: action_unit("AU1", peak_px=-1), "must not be negative"),
         (lambda: expression(()), "at least one"),
         (lambda: expression(("AU1", "12")), "no action unit '12'"),
     ],
 )
-def test_bad_arguments_are_refused(call, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
         call()

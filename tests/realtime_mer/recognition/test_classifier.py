@@ -1,6 +1,7 @@
+"""The classifier: probabilities, backends and their fallbacks, checks of the weights."""
+
 import json
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ WEIGHTS = Path(__file__).resolve().parents[3] / "models/weights/causalnet.onnx"
 
 @pytest.fixture
 def copied(tmp_path) -> Path:
-    """The deployed weights and their card, to be spoiled."""
+    """A copy of the delivered weights and their card, to be damaged."""
     for path in (WEIGHTS, WEIGHTS.with_suffix(".json")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path / WEIGHTS.name
@@ -38,7 +39,7 @@ def session() -> ort.InferenceSession:
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_probabilities_sum_to_one_and_do_not_depend_on_company(classifier, n):
+def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch(classifier, n):
     pairs = random_pairs(n)
     probabilities = classifier.classify(pairs)
     assert probabilities.shape == (n, len(classifier.labels))
@@ -48,7 +49,15 @@ def test_probabilities_sum_to_one_and_do_not_depend_on_company(classifier, n):
     np.testing.assert_allclose(probabilities, alone, atol=1e-5)
 
 
-def test_no_windows_give_no_probabilities(classifier):
+def test_weights_may_be_given_as_text(classifier):
+    pairs = random_pairs(1)
+    from_text = Classifier(str(WEIGHTS), providers="cpu")
+    np.testing.assert_array_equal(from_text.classify(pairs), classifier.classify(pairs))
+    with pytest.raises(InputError, match=r"spotter\.json is not the card of a classifier"):
+        Classifier(str(WEIGHTS.parent / "spotter.onnx"), providers="cpu")
+
+
+def test_an_empty_batch_gives_no_probabilities(classifier):
     probabilities = classifier.classify(random_pairs(0))
     assert probabilities.shape == (0, len(classifier.labels))
     assert probabilities.dtype == np.float32
@@ -62,36 +71,36 @@ def test_no_windows_give_no_probabilities(classifier):
         np.zeros((1, 2, 28, 28), np.uint8),
     ],
 )
-def test_what_is_no_flow_pair_is_refused(classifier, pairs):
+def test_arrays_other_than_flow_pairs_are_refused(classifier, pairs):
     with pytest.raises(ValueError, match="uint8"):
         classifier.classify(pairs)
 
 
 @pytest.mark.parametrize("sizes", [(1,), (1, 4), (2, 5)])
-def test_bound_buffers_give_what_a_plain_run_gives(session, sizes):
+def test_bound_buffers_give_the_results_of_a_plain_run(session, sizes):
     network = BoundNetwork(session, "cpu", 3, sizes)
-    # Falling sizes: nothing of a larger batch may be left over in a smaller one.
+    # Falling sizes: a smaller batch must not contain rests of a larger one.
     for n in (12, 6, 5, 3, 2, 1):
         pairs = random_pairs(n)
         (plain,) = session.run(None, {"flow_pair": pairs})
         np.testing.assert_allclose(network(pairs), plain, atol=1e-6)
 
 
-def test_bound_buffers_take_pairs_that_lie_apart_in_memory(session):
+def test_bound_buffers_take_pairs_that_are_not_contiguous(session):
     pairs = random_pairs(6)
     network = BoundNetwork(session, "cpu", 3)
     np.testing.assert_array_equal(network(pairs[::2]), network(pairs[::2].copy()))
 
 
-def test_threads_that_share_a_classifier_get_their_own_answers(classifier):
+def test_threads_that_share_a_classifier_get_their_own_results(classifier):
     pairs = random_pairs(4)
     expected = classifier.classify(pairs)
     wrong = []
 
     def ask(i: int) -> None:
         for _ in range(50):
-            answer = classifier.classify(pairs[i : i + 1])[0]
-            if np.abs(answer - expected[i]).max() > 1e-5:
+            probabilities = classifier.classify(pairs[i : i + 1])[0]
+            if np.abs(probabilities - expected[i]).max() > 1e-5:
                 wrong.append(i)
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
@@ -102,7 +111,7 @@ def test_threads_that_share_a_classifier_get_their_own_answers(classifier):
     assert not wrong
 
 
-def test_the_card_is_told(classifier):
+def test_name_and_labels_are_the_cards(classifier):
     card = json.loads(WEIGHTS.with_suffix(".json").read_text())
     assert classifier.labels == ("negative", "positive", "surprise")
     assert classifier.name == card["name"]
@@ -110,16 +119,8 @@ def test_the_card_is_told(classifier):
     assert classifier.note == ""
 
 
-def test_deployed_weights_are_small_and_fast(classifier):
+def test_delivered_weights_are_small():
     assert WEIGHTS.stat().st_size <= 16e6
-    pair = random_pairs(1)
-    times = []
-    for _ in range(50):
-        begin = time.perf_counter()
-        classifier.classify(pair)
-        times.append(time.perf_counter() - begin)
-    # The best of many: other programs may use the machine.
-    assert min(times) <= 5e-3
 
 
 without_gpu = pytest.mark.skipif(gpu.has_gpu(), reason="this machine has a GPU")
@@ -127,17 +128,17 @@ without_gpu = pytest.mark.skipif(gpu.has_gpu(), reason="this machine has a GPU")
 
 @without_gpu
 @pytest.mark.parametrize(("asked", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
-def test_without_a_gpu_the_cpu_serves_and_one_quiet_line_says_why(capfd, asked, name):
+def test_without_a_gpu_the_cpu_is_used_and_a_note_says_why(capfd, asked, name):
     classifier = Classifier(WEIGHTS, providers=asked)
     assert classifier.provider == "CPU"
     assert classifier.note.startswith(f"the classifier runs on CPU, not on {name}: no NVIDIA GPU")
     assert "\n" not in classifier.note
-    assert Classifier(WEIGHTS).note == ""  # nobody asked for CUDA
+    assert Classifier(WEIGHTS).note == ""  # "auto" did not ask for CUDA
     assert capfd.readouterr() == ("", "")
 
 
 @without_gpu
-def test_a_gpu_without_cuda_is_told_even_if_nobody_asked_for_it(monkeypatch):
+def test_a_gpu_without_cuda_is_noted_with_auto(monkeypatch):
     monkeypatch.setattr(gpu, "has_gpu", lambda: True)
     monkeypatch.setattr(gpu, "missing_cuda", lambda: "libcublas.so.13")
     classifier = Classifier(WEIGHTS)
@@ -150,11 +151,9 @@ def test_a_gpu_without_cuda_is_told_even_if_nobody_asked_for_it(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "reason"), [("cuda", "cannot start it"), ("tensorrt", "it fails (")]
 )
-def test_what_fails_although_nothing_seems_to_be_missing_falls_back(
-    monkeypatch, tmp_path, capfd, asked, reason
-):
+def test_a_backend_that_fails_to_start_falls_back(monkeypatch, tmp_path, capfd, asked, reason):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gpu, "obstacle", lambda place: "")
+    monkeypatch.setattr(gpu, "obstacle", lambda backend: "")
     classifier = Classifier(WEIGHTS, providers=asked)
     assert classifier.provider == "CPU"
     assert reason in classifier.note
@@ -165,9 +164,9 @@ def test_what_fails_although_nothing_seems_to_be_missing_falls_back(
 
 @without_gpu
 @pytest.mark.filterwarnings("ignore:Duplicate provider")
-def test_buffers_that_cannot_be_had_fall_back(monkeypatch):
-    # A session comes about, on the CPU; memory of a GPU does not.
-    monkeypatch.setattr(gpu, "obstacle", lambda place: "")
+def test_a_backend_without_memory_falls_back(monkeypatch):
+    # The session starts, on the CPU; allocating memory on a GPU fails.
+    monkeypatch.setattr(gpu, "obstacle", lambda backend: "")
     monkeypatch.setitem(gpu.PROVIDERS, "cuda", "CPUExecutionProvider")
     classifier = Classifier(WEIGHTS, providers="cuda")
     assert classifier.provider == "CPU"
@@ -176,7 +175,7 @@ def test_buffers_that_cannot_be_had_fall_back(monkeypatch):
 
 @pytest.mark.skipif(not gpu.has_gpu(), reason="this machine has no GPU")
 @pytest.mark.parametrize("asked", ["cuda", "tensorrt"])
-def test_a_gpu_gives_the_answers_of_the_cpu(classifier, asked):
+def test_a_gpu_gives_the_probabilities_of_the_cpu(classifier, asked):
     on_gpu = Classifier(WEIGHTS, providers=asked)
     if on_gpu.note:
         pytest.skip(on_gpu.note)
@@ -185,7 +184,7 @@ def test_a_gpu_gives_the_answers_of_the_cpu(classifier, asked):
         np.testing.assert_allclose(on_gpu.classify(pairs), classifier.classify(pairs), atol=1e-3)
 
 
-def test_engines_of_tensorrt_are_kept_for_these_weights_alone(monkeypatch, tmp_path):
+def test_tensorrts_engines_are_cached_by_weights_in_a_private_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     loaded = load_weights(WEIGHTS)
     assert not list(tmp_path.iterdir())
@@ -195,7 +194,7 @@ def test_engines_of_tensorrt_are_kept_for_these_weights_alone(monkeypatch, tmp_p
     engines = Path(options["trt_engine_cache_path"])
     assert engines.is_relative_to(tmp_path / "realtime_mer")
     assert engines.name.startswith(loaded.card["sha256"][:16])
-    assert engines.stat().st_mode & 0o077 == 0  # they are code: nobody else may put some there
+    assert engines.stat().st_mode & 0o077 == 0  # engines are code: nobody else may write there
 
 
 def test_unknown_providers_are_refused():
@@ -204,7 +203,7 @@ def test_unknown_providers_are_refused():
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_a_least_confidence_that_is_no_probability_is_refused(value):
+def test_a_least_confidence_outside_0_to_1_is_refused(value):
     with pytest.raises(ValueError, match="from 0 to 1"):
         Classifier(WEIGHTS, providers="cpu", least_confidence=value)
 
@@ -258,12 +257,12 @@ def _another_network(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(named))
 
 
-def _card_no_json(path: Path) -> None:
+def _card_is_not_json(path: Path) -> None:
     path.with_suffix(".json").write_text("{")
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         _no_weights,
         _no_card,
@@ -273,10 +272,10 @@ def _card_no_json(path: Path) -> None:
         _card_without_labels,
         _card_with_one_label_more,
         _another_network,
-        _card_no_json,
+        _card_is_not_json,
     ],
 )
-def test_spoiled_weights_are_told_with_their_name(copied, spoil):
-    spoil(copied)
+def test_damaged_weights_are_refused_by_name(copied, damage):
+    damage(copied)
     with pytest.raises(InputError, match="causalnet"):
         Classifier(copied)

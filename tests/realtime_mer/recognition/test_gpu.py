@@ -1,4 +1,4 @@
-"""What stands against a GPU is told with a remedy that this ONNX Runtime knows."""
+"""Why a GPU cannot be used, with a remedy that fits this ONNX Runtime."""
 
 import importlib.metadata
 import re
@@ -13,26 +13,26 @@ CAPI = Path(ort.__file__).parent / "capi"
 
 
 @pytest.mark.parametrize("driver", ["libno_such_driver.so.1", "libc.so.6"])
-def test_no_driver_is_no_gpu(driver):
+def test_without_a_driver_there_is_no_gpu(driver):
     assert gpu.has_gpu(driver) is False
 
 
-@pytest.mark.parametrize("place", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("backend", ["cuda", "tensorrt"])
 @pytest.mark.parametrize(
-    ("there", "told", "remedy"),
+    ("present", "cause", "remedy"),
     [
         ({"providers"}, "no NVIDIA GPU", "nvidia-smi"),
         (set(), "not built for it", "pip install onnxruntime-gpu"),
         ({"providers", "gpu"}, "libcublas.so.13 is missing", "[cuda,cudnn]"),
     ],
 )
-def test_the_first_thing_that_is_missing_is_told(monkeypatch, place, there, told, remedy):
-    available = [*gpu.PROVIDERS.values(), "CPUExecutionProvider"] if "providers" in there else []
+def test_the_first_missing_part_is_named(monkeypatch, backend, present, cause, remedy):
+    available = [*gpu.PROVIDERS.values(), "CPUExecutionProvider"] if "providers" in present else []
     monkeypatch.setattr(ort, "get_available_providers", lambda: available)
-    monkeypatch.setattr(gpu, "has_gpu", lambda: "gpu" in there)
+    monkeypatch.setattr(gpu, "has_gpu", lambda: "gpu" in present)
     monkeypatch.setattr(gpu, "missing_cuda", lambda: "libcublas.so.13")
-    reason = gpu.obstacle(place)
-    assert told in reason
+    reason = gpu.obstacle(backend)
+    assert cause in reason
     assert remedy in reason
     assert "\n" not in reason
 
@@ -45,13 +45,13 @@ def test_tensorrt_needs_more_than_cuda(monkeypatch):
     assert gpu.obstacle("tensorrt").startswith("libnvinfer.so.10 is missing (pip install")
 
 
-def test_what_is_missing_here_is_a_name_or_nothing(capfd):
+def test_missing_libraries_of_this_machine_are_names_or_empty(capfd):
     for missing in (gpu.missing_cuda(), gpu.missing_tensorrt()):
         assert missing == "" or re.fullmatch(r"[\w.]+\.so\.\d+", missing)
     assert capfd.readouterr() == ("", "")
 
 
-def test_libraries_that_pip_has_put_somewhere_are_loaded(monkeypatch, tmp_path):
+def test_libraries_in_pips_packages_are_tried_first(monkeypatch, tmp_path):
     package = tmp_path / "tensorrt_libs"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -65,7 +65,7 @@ def test_libraries_that_pip_has_put_somewhere_are_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "_loads", loads)
     assert gpu.missing_tensorrt() == "libnvonnxparser.so.10"
     assert asked[0] == str(package / "libnvinfer.so.10")
-    assert asked[-1] == "libnvonnxparser.so.10"  # at last, wherever the system has it
+    assert asked[-1] == "libnvonnxparser.so.10"  # at last, the system's
 
 
 def test_remedies_and_versions_are_those_of_the_installed_onnx_runtime():
@@ -74,7 +74,7 @@ def test_remedies_and_versions_are_those_of_the_installed_onnx_runtime():
     needs = importlib.metadata.requires("onnxruntime-gpu")
     cudnn = next(need for need in needs if "cudnn" in need)
     assert f"~={gpu._CUDNN.rsplit('.')[-1]}." in cudnn
-    # Where CUDA 13 is what it needs, TensorRT for CUDA 13 is what it needs besides.
+    # It needs CUDA 13, and so a TensorRT for CUDA 13.
     assert "cu13" in cudnn
     assert "cu13" in gpu._TENSORRT_REMEDY
     provider = (CAPI / "libonnxruntime_providers_tensorrt.so").read_bytes()
