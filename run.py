@@ -2,9 +2,7 @@
 
 import sys
 
+from realtime_mer.cli import main
+
 if __name__ == "__main__":
-    try:
-        from realtime_mer.cli import main
-    except KeyboardInterrupt:  # loading the libraries takes a second or two
-        sys.exit(0)
-    sys.exit(main())
+    sys.exit(main(prog="run.py"))

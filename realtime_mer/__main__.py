@@ -5,4 +5,4 @@ import sys
 from realtime_mer.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="python -m realtime_mer"))

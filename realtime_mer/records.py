@@ -1,4 +1,4 @@
-"""Values as the logs hold them: rounded, and nothing that JSON does not know."""
+"""Values as records hold them: rounded, and only of types that JSON has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def seconds(value: float) -> float | None:
 
 
 def number(value: float, digits: int) -> float | None:
-    """A number rounded to some digits; None where it is not finite."""
+    """A number rounded to some digits; None if it is not finite."""
     return round(float(value), digits) if math.isfinite(value) else None
 
 

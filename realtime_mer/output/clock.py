@@ -1,4 +1,4 @@
-"""Times of a source as people read them."""
+"""Times for people to read."""
 
 from __future__ import annotations
 

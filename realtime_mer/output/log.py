@@ -6,15 +6,27 @@ import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any, TextIO
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import check_writable
-from realtime_mer.results import Analysis, Session, Summary
+from realtime_mer.results import Analysis, Gap, MicroExpression, Session, StatusChange, Summary
+
+
+def schema() -> dict[str, Any]:
+    """Returns the JSON Schema (draft 2020-12) of a line of `JsonLinesLog`.
+
+    Example:
+        >>> sorted(schema()["$defs"])[:2]
+        ['gap', 'macro_expression']
+    """
+    text = resources.files(__package__).joinpath("log.schema.json").read_text("utf-8")
+    return json.loads(text)
 
 
 class _LineFile:
-    """A text file that is complete after every line, and that begins to exist at `open`."""
+    """A text file that is complete after every line. `open` creates it, not the constructor."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_writable(path)
@@ -58,8 +70,8 @@ class _LineFile:
 class JsonLinesLog:
     """One JSON object a line: a session, its events and gaps as they come, a summary.
 
-    Every line is on its way to the disk when `update` returns, so that a reader can follow and an
-    early end leaves whole lines.
+    Each line is flushed when it is written: another program can follow the log, and an early end
+    leaves whole lines. `schema` describes them.
 
     Example:
         log = JsonLinesLog("events.jsonl")
@@ -69,7 +81,7 @@ class JsonLinesLog:
         """
         Args:
             path: Where to write it.
-            macros: Macro-expressions are written, too.
+            macros: Whether to write macro-expressions, too.
 
         Raises:
             InputError: Nothing can be written there.
@@ -82,7 +94,9 @@ class JsonLinesLog:
         self._write(session.to_dict())
 
     def update(self, analysis: Analysis) -> None:
-        for result in (*analysis.statuses, *analysis.gaps, *analysis.events):
+        results: tuple[StatusChange | Gap | MicroExpression, ...]
+        results = (*analysis.statuses, *analysis.gaps, *analysis.events)
+        for result in results:
             self._write(result.to_dict())
         for macro in analysis.macros if self._macros else ():
             self._write(macro.to_dict())
@@ -96,12 +110,12 @@ class JsonLinesLog:
             self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        # ASCII, so that the log survives any pipe and any file name.
+        # ASCII, so that any pipe and any file name leave the log whole.
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 class CsvLog:
-    """Events only, a row each, under a header that is there even without events.
+    """One event a row, below a header that is written even if there are no events.
 
     Example:
         log = CsvLog("events.csv")

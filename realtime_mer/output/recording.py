@@ -1,8 +1,7 @@
-"""Clips of the events: the raw frames around each micro-expression, lossless, with a JSON beside.
+"""Clips of events: the frames around each micro-expression, lossless, with a JSON file beside.
 
-Frames of the last seconds wait in bounded memory. A thread of its own does all encoding and disk
-work; the session only hands frames over. Nothing is kept, on disk or in memory, unless recording
-is on.
+The frames of the last seconds wait in bounded memory. A separate thread does all encoding and disk
+work; the session only hands frames over. While recording is off, nothing is kept.
 """
 
 from __future__ import annotations
@@ -33,36 +32,38 @@ from realtime_mer.source.opencv import quiet_opencv
 
 BEFORE_S = 2.0
 AFTER_S = 2.0
+"""Chosen by judgement: enough to see the face at rest before and after the motion."""
 
 LIMIT_BYTES = 2_000_000_000
-"""What all clips of a folder may take."""
+"""Size of all clips in a folder at which recording stops, chosen by judgement."""
 
 FREE_BYTES = 500_000_000
-"""What recording leaves free of the disk."""
+"""Free disk space at which recording stops, chosen by judgement."""
 
-# HuffYUV keeps every value of every pixel and takes 1.7 ms of processor time a frame at 640 x 480
-# (5.5 at 1280 x 720) where FFV1 takes 17 (46): more than the analysis itself. FFV1's files are
-# smaller, by a fifth with a sensor's noise and by two thirds without.
+# HuffYUV is lossless and takes 1.7 ms of processor time a frame at 640 x 480 (5.5 at 1280 x 720).
+# FFV1 takes 17 (46), more than the analysis itself; its files are smaller by a fifth with a
+# sensor's noise and by two thirds without.
 _CODEC = "HFYU"
 _SUFFIX = ".avi"
 
-# An event is reported at most so long after its onset.
-_REACH_S = 1.5
+# An event is reported at most this long after its onset.
+_MAX_REPORT_DELAY_S = 1.5
+# At 640 x 480 and 30 fps, nine seconds of raw frames.
 _MEMORY_BYTES = 256_000_000
-# What is over this is kept as JPEG: 1 ms a frame at 640 x 360, mean error below 1 grey level. At
-# 640 x 480 and 30 fps it does not come to that.
+# Frames beyond this become JPEG: 1 ms a frame at 640 x 360, mean error below 1 grey level. At
+# 640 x 480 and 30 fps all stay raw.
 _RAW_BYTES = 192_000_000
 _JPEG = (
     *(cv2.IMWRITE_JPEG_QUALITY, 95),
     *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
 )
-# Clips that wait for a disk that hangs.
-_MOST_CLIPS = 8
-# The disk is asked once in so many frames how full it is.
+# Clips that may wait while the disk hangs.
+_MAX_CLIPS = 8
+# Frames between two looks at the free disk space.
 _CHECK_FRAMES = 16
-# What is still to be written at the end of a session is at most the memory's content.
+# Time at the end of a session to write what is still in memory.
 _JOIN_S = 30.0
-# A hidden file that has not grown for so long was left by a session that was killed.
+# A hidden file that has not grown for this long belongs to a session that was killed.
 _STALE_S = 3600.0
 
 _OWN_NAME = re.compile(r"mer_\d{8}-\d{6}-\d{3}_[a-z0-9-]+(_\d+)?\.(avi|json)")
@@ -71,7 +72,7 @@ _OWN_PART = re.compile(r"\.mer_\d+_\d+\.part\.avi")
 
 @dataclass(slots=True)
 class _Kept:
-    """A frame in memory: its picture, or what JPEG makes of it."""
+    """A frame in memory: its picture, or that as JPEG."""
 
     number: int
     index: int
@@ -89,22 +90,24 @@ class _Kept:
         if self.image is not None:
             return self.image
         assert self.jpeg is not None
-        return cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR)
+        assert image is not None
+        return image
 
 
 @dataclass(slots=True)
 class _Clip:
-    """A clip that is to be, or is being, written.
+    """A clip that is planned or being written.
 
     Attributes:
-        start_s, end_s: What it should hold, in the source's seconds.
+        start_s, end_s: The time that it should cover, in the source's seconds.
         begun_at: When its first event was reported, by the wall clock.
         next_number: The first frame that has not been written.
-        sealed: Takes no more events, and no frames that are not in memory yet.
-        cut_short: Why it ends before `end_s`; None where it does not.
-        times_s, indices: Of the frames that have been written.
-        compressed: Which of them, from 0, had been JPEG in memory.
-        mismatched: Frames of another size than the first, which are left out.
+        sealed: It takes no more events, and no frames that are not in memory yet.
+        cut_short: Why it ends before `end_s`; None if it does not.
+        times_s, indices: Times and source indices of the written frames.
+        compressed: Which of them, from 0, were JPEG in memory.
+        mismatched: Number of frames left out because their size differs from the first one's.
     """
 
     start_s: float
@@ -125,18 +128,17 @@ class _Clip:
 
 
 class _Full(Exception):
-    """There is no room for more clips. The message says why and what to do."""
+    """There is no room for more clips. The message gives the reason and the remedy."""
 
 
 class EventRecorder:
     """Records a clip of each event, from 2 s before its onset to 2 s after its offset.
 
-    An event that is reported while a clip is open goes into it. Clips take their names when they
-    are complete, and are never overwritten or deleted: at the limit recording stops, since what
-    has been recorded cannot be had again. The JSON beside a clip tells the events as the log does,
-    the time of every frame, and what is missing.
+    An event that is reported while a clip is open joins that clip. A clip gets its name when it is
+    complete, and is never overwritten or deleted: at the limit, recording stops. The JSON file
+    beside it holds the events' log records, the time of every frame, and what is missing.
 
-    What goes wrong with the disk ends the recording, not the session.
+    A disk error ends the recording, not the session.
 
     Example:
         recorder = EventRecorder("recordings", note=terminal.note)
@@ -153,11 +155,11 @@ class EventRecorder:
     ) -> None:
         """
         Args:
-            folder: Where the clips go. It is made when it does not exist, for the user alone: at
-                once where recording is on, else when the first clip needs it.
+            folder: Where the clips go. If it does not exist, it is made for this user alone: at
+                once if recording is on, else for the first clip.
             on: Whether to record from the start.
-            note: Is told what the user should know, from the thread that calls the recorder.
-            limit_bytes: What all clips in the folder may take.
+            note: Called with messages for the user, in the thread that calls the recorder.
+            limit_bytes: Size of all clips in the folder at which recording stops.
 
         Raises:
             InputError: `on`, and nothing can be written there.
@@ -175,7 +177,7 @@ class EventRecorder:
         self._numbers = itertools.count()
         self._now_s = 0.0
         self._newest: Frame | None = None
-        # Times of the frames that memory had no room for.
+        # Times of frames that did not fit into memory.
         self._refused: deque[float] = deque(maxlen=4096)
         self._clips: deque[_Clip] = deque()
         self._notes: deque[str] = deque(maxlen=16)
@@ -194,11 +196,16 @@ class EventRecorder:
 
     @property
     def dropped(self) -> int:
-        """Frames that the finished clips lack because writing did not keep up."""
+        """Number of frames missing in the finished clips because writing was too slow."""
         return self._dropped
 
+    @property
+    def folder(self) -> Path:
+        """Where the clips go."""
+        return self._folder
+
     def toggle(self) -> None:
-        """Switches recording on or off, from any thread. A clip that is open is finished."""
+        """Switches recording on or off, from any thread. Off completes the open clip."""
         with self._changed:
             self._is_on = not self._is_on
             if not self._is_on:
@@ -213,14 +220,14 @@ class EventRecorder:
             if self._is_on:
                 self._start()
                 self._now_s = analysis.frame.time_s
-                # A live source that is away repeats its last frame, to be shown and not kept.
+                # While a live source is away, its last frame is shown again: keep it once.
                 if analysis.frame is not self._newest:
                     self._newest = analysis.frame
                     self._keep(analysis.frame)
                 for event in analysis.events:
                     self._plan(event)
                 self._changed.notify()
-        self._tell()
+        self._send_notes()
 
     def end(self, summary: Summary) -> None:
         with self._changed:
@@ -232,17 +239,17 @@ class EventRecorder:
         if thread is not None:
             thread.join(_JOIN_S)
             if thread.is_alive():
-                self._say(f"{self._folder} does not take the last clip: it is given up")
+                self._say(f"{self._folder}: writing the last clip takes too long; it is lost")
         if self._recorded:
             clips = "1 clip" if self._recorded == 1 else f"{self._recorded} clips"
             self._say(f"{clips} recorded in {self._folder}")
         if self._dropped:
-            self._say(f"the clips lack {self._dropped} frames: writing them did not keep up")
+            self._say(f"the clips lack {self._dropped} frames: writing them was too slow")
         if self._missed:
-            self._say(f"{self._missed} events have no clip: writing did not keep up")
-        self._tell()
+            self._say(f"{self._missed} events have no clip: writing was too slow")
+        self._send_notes()
 
-    # The session's side; the lock is held
+    # In the session's thread, with the lock held
 
     def _start(self) -> None:
         if self._thread is None:
@@ -250,15 +257,15 @@ class EventRecorder:
             self._thread.start()
 
     def _keep(self, frame: Frame) -> None:
-        """Takes a frame into memory, where no frame that a clip waits for is given up for it."""
-        since_s = frame.time_s - BEFORE_S - _REACH_S
+        """Takes a frame into memory, but never at the cost of one that a clip needs."""
+        since_s = frame.time_s - BEFORE_S - _MAX_REPORT_DELAY_S
         size = frame.image.nbytes
         while self._kept and not self._is_wanted(self._kept[0]):
             if self._kept[0].time_s >= since_s and self._bytes + size <= _MEMORY_BYTES:
                 break
             self._forget(self._kept.popleft())
         if self._bytes + size > _MEMORY_BYTES:
-            # The newest is left out: the clip keeps the event itself, and thins out at its end.
+            # Leave out the newest: the clip keeps the event itself and loses frames at its end.
             self._refused.append(frame.time_s)
             return
         self._kept.append(_Kept(next(self._numbers), frame.index, frame.time_s, frame.image))
@@ -279,13 +286,13 @@ class EventRecorder:
         if last is not None and not last.sealed and start_s <= last.end_s:
             last.events.append(event)
             last.end_s = max(last.end_s, end_s)
-        elif len(self._clips) < _MOST_CLIPS:
+        elif len(self._clips) < _MAX_CLIPS:
             self._clips.append(_Clip(start_s, end_s, [event], datetime.now().astimezone()))
         else:
             self._missed += 1
 
     def _seal(self, reason: str) -> None:
-        """Lets the clips end with the frames that are here; memory keeps no others."""
+        """Lets the clips end with the frames in memory, and drops all frames they do not need."""
         for clip in self._clips:
             clip.sealed = True
             if self._now_s < clip.end_s:
@@ -299,11 +306,11 @@ class EventRecorder:
     def _say(self, text: str) -> None:
         self._notes.append(text)
 
-    def _tell(self) -> None:
+    def _send_notes(self) -> None:
         while self._notes:
             self._note(self._notes.popleft())
 
-    # The writer's side, without the lock unless it says so
+    # In the writer's thread, without the lock unless taken here
 
     def _work(self) -> None:
         quiet_opencv()
@@ -319,19 +326,18 @@ class EventRecorder:
                 self._stop(f"{self._folder} cannot be written: {reason}", keep=False)
 
     def _next_job(self) -> Callable[[], None] | None:
-        """Waits for something to do; None at the end."""
+        """Waits for the next thing to do; returns None at the end."""
         with self._changed:
             while True:
                 clip = self._clips[0] if self._clips else None
                 if self._raw_bytes > _RAW_BYTES:
-                    # Before anything is written: it is faster, and makes the room that new frames
-                    # need.
+                    # Before any writing: it is faster, and new frames need the room.
                     raw = self._least_needed()
                     return lambda: self._compress(raw)
                 if clip is not None:
                     kept = next((k for k in self._kept if clip.wants(k)), None)
                     if kept is not None:
-                        # It stays in memory, as long as there is room: a later clip may want it.
+                        # It stays in memory while there is room: a later clip may need it.
                         clip.next_number = kept.number + 1
                         return lambda: self._write(clip, kept)
                     if clip.sealed or self._now_s > clip.end_s:
@@ -342,9 +348,9 @@ class EventRecorder:
                 self._changed.wait()
 
     def _least_needed(self) -> _Kept:
-        """The raw frame to compress: the oldest, or of those that a clip waits for, the newest.
+        """The raw frame to compress: the oldest that no clip needs, else the newest of all.
 
-        For the newest come after the event, and the event itself shall stay as it is.
+        The newest are after the event, which should stay lossless.
         """
         raw = [kept for kept in self._kept if kept.image is not None]
         return next((kept for kept in raw if not self._is_wanted(kept)), raw[-1])
@@ -371,7 +377,7 @@ class EventRecorder:
         clip.indices.append(kept.index)
 
     def _finish(self, clip: _Clip) -> None:
-        """Gives a clip its name, and a JSON beside it."""
+        """Gives a clip its name, and writes the JSON file beside it."""
         with self._changed:
             dropped = clip.mismatched
             dropped += sum(clip.start_s <= t <= clip.end_s for t in self._refused)
@@ -416,7 +422,7 @@ class EventRecorder:
                 self._bytes += kept.size
 
     def _stop(self, reason: str, keep: bool) -> None:
-        """Ends the recording: with the clip that is open as it is, or without it."""
+        """Ends the recording, and completes the open clip (`keep`) or discards it."""
         with self._changed:
             clips = list(self._clips)
             self._clips.clear()
@@ -440,7 +446,7 @@ class EventRecorder:
             file.discard()
 
     def _check_folder(self) -> None:
-        """Makes the folder, and takes away what killed sessions left in it."""
+        """Makes the folder, and deletes what killed sessions left in it."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -477,11 +483,12 @@ class EventRecorder:
 
 
 class _ClipFile:
-    """A clip on disk: hidden while it grows.
+    """A clip on disk: hidden until it is complete.
 
     Attributes:
-        shape: Of the frames that it takes.
-        fps: What it plays at.
+        part: Its hidden file.
+        shape: Shape of its frames, (height, width, 3).
+        fps: Frame rate of the file.
     """
 
     def __init__(self, part: Path, shape: tuple[int, ...], fps: float) -> None:
@@ -491,7 +498,7 @@ class _ClipFile:
         """
         self.part, self.shape, self.fps = part, shape, fps
         self._count = 0
-        # OpenCV cuts odd sizes; a repeated row or column is added instead.
+        # OpenCV would cut odd sizes: repeat a row or column to make them even.
         self._pad = (shape[0] % 2, shape[1] % 2)
         size = (shape[1] + self._pad[1], shape[0] + self._pad[0])
         self._writer = cv2.VideoWriter(
@@ -509,16 +516,16 @@ class _ClipFile:
         self._count += 1
 
     def finish(self, folder: Path, stem: str, record: dict[str, Any]) -> None:
-        """Closes the clip and gives it a name in the folder that nothing else has.
+        """Closes the clip and gives it a free name in the folder.
 
         Raises:
-            OSError: It is not whole, or cannot be named. It is gone then.
+            OSError: It is not complete, or cannot be renamed. Its file is deleted.
         """
         try:
             self._writer.release()
-            # OpenCV's writer says nothing of a disk that takes no more.
+            # OpenCV's writer does not report a full disk.
             if _frame_count(self.part) != self._count:
-                raise OSError(0, "the clip was not written whole")
+                raise OSError(0, "the clip was not written completely")
             self._name(folder, stem, record)
         except OSError:
             self.discard()
@@ -531,7 +538,7 @@ class _ClipFile:
             if path.exists():
                 continue
             try:
-                # The JSON comes first, and reserves the name.
+                # Creating the JSON file first reserves the name.
                 file = beside.open("x", encoding="utf-8")
             except FileExistsError:
                 continue
@@ -560,13 +567,13 @@ def _frame_count(path: Path) -> int:
 
 def _stem(clip: _Clip) -> str:
     when = clip.begun_at
-    # Labels come from the model's card.
+    # Labels come from the model's card and may hold any character.
     label = re.sub(r"[^a-z0-9]+", "-", clip.events[0].label.lower()).strip("-")[:32] or "event"
     return f"mer_{when:%Y%m%d-%H%M%S}-{when.microsecond // 1000:03d}_{label}"
 
 
 def _rate(times: list[float], declared: float) -> float:
-    """The usual frame rate: the mean of what is near the median, so that rounded times are fine."""
+    """The usual frame rate, from the mean of the steps near the median: times may be rounded."""
     steps = np.diff(times)
     steps = steps[steps > 0]
     if steps.size:

@@ -1,4 +1,4 @@
-"""The file of `--stats`: rates, latencies and memory of a session."""
+"""A session's rates, latencies and memory as a file."""
 
 from __future__ import annotations
 

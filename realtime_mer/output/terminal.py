@@ -1,4 +1,4 @@
-"""The terminal: a live view while it runs, a line for every event, a table at the end."""
+"""The terminal: a live view, a line for every event, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,20 @@ from rich.table import Table
 from rich.text import Text
 
 from realtime_mer.output.clock import clock
-from realtime_mer.results import Analysis, Gap, MicroExpression, Session, Summary
+from realtime_mer.results import (
+    Analysis,
+    Gap,
+    MicroExpression,
+    Session,
+    SourceStatus,
+    StatusChange,
+    Summary,
+)
 
+# Chosen by judgement: figures that change faster cannot be read.
 REFRESH_S = 0.1
 
-# Okabe and Ito's palette: told apart with any colour vision.
+# Okabe and Ito's palette, which any colour vision tells apart.
 _LABEL_STYLES = ("bold #E69F00", "bold #56B4E9", "bold #CC79A7", "bold #009E73", "bold #F0E442")
 _THRESHOLD_STYLE = "bold #E69F00"
 _CURVE_STYLE = "#56B4E9"
@@ -32,17 +41,17 @@ _ALERT_STYLE = "yellow"
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS = "_.:-=+*#"
 
-# Values a sparkline keeps: one a drawing, so the last ten seconds.
+# Marks of a curve, one a drawing: ten seconds.
 _CURVE_LENGTH = 100
-# Latencies that the median is taken of: at 30 fps the last ten seconds.
+# The median latency is over this many frames: ten seconds at 30 fps.
 _LATENCIES = 300
-# A flat latency of a few milliseconds is not drawn as a mountain range.
+# The latency curve's scale ends here or higher, so that jitter of a few milliseconds looks flat.
 _LATENCY_SCALE_MS = 40.0
-# A face that is read so badly is shown as a warning.
+# Chosen by judgement: a face of a quality below this is shown as a warning.
 _POOR_QUALITY = 0.5
-# Narrower terminals show when an event began, but not its end.
+# Narrower terminals, in columns, show an event's onset without its offset.
 _NARROW = 68
-_MOST_ROWS = 20
+_MAX_ROWS = 20
 
 
 def _short(seconds: float) -> str:
@@ -50,7 +59,7 @@ def _short(seconds: float) -> str:
 
 
 def event_line(event: MicroExpression, dash: str = "-", narrow: bool = False) -> str:
-    """One event in one line, for people: when, what, how sure, how long, how strong."""
+    """An event as a line: onset and offset, label, confidence, length, motion, face."""
     when = clock(event.interval.onset_s)
     if not narrow:
         when = f"{when} {dash} {clock(event.interval.offset_s):<8}"
@@ -62,7 +71,7 @@ def event_line(event: MicroExpression, dash: str = "-", narrow: bool = False) ->
 
 
 def _header(narrow: bool) -> str:
-    """What stands over event lines."""
+    """The header above event lines."""
     return f"{'onset' if narrow else 'onset, offset':<{8 if narrow else 19}}  " + (
         f"{'label':<9} {'conf':>4}  {'length':>7}  {'motion':>7}"
     )
@@ -70,6 +79,10 @@ def _header(narrow: bool) -> str:
 
 def gap_line(gap: Gap, dash: str = "-") -> str:
     return f"{clock(gap.start_s)} {dash} {clock(gap.end_s)}  face {gap.face} not seen: {gap.reason}"
+
+
+def status_line(change: StatusChange) -> str:
+    return f"{clock(change.time_s)}  source {change.status}"
 
 
 def session_line(session: Session) -> str:
@@ -82,7 +95,12 @@ def session_line(session: Session) -> str:
 
 
 def summary_rows(summary: Summary, labels: Counter[str]) -> list[tuple[str, str]]:
-    """The summary as pairs of a name and a value."""
+    """The summary as pairs of a name and a value.
+
+    Args:
+        summary: The session's figures.
+        labels: How many events have each label.
+    """
     by_label = ", ".join(f"{n} {label}" for label, n in labels.most_common())
     rows = [
         ("ended by", summary.reason),
@@ -110,7 +128,7 @@ def summary_rows(summary: Summary, labels: Counter[str]) -> list[tuple[str, str]
 
 
 class _Lines:
-    """Lines that are laid out already: what tables and grids find out takes rich milliseconds."""
+    """Lines that need no layout, for which rich's tables and grids take milliseconds."""
 
     def __init__(self, lines: Iterable[list[Segment]]) -> None:
         self._lines = lines
@@ -122,7 +140,7 @@ class _Lines:
 
 
 class _Curve:
-    """The last values of something, a mark a drawing: the greatest since the one before."""
+    """A curve of block characters. Each is the largest value since the one before it."""
 
     def __init__(self, levels: str) -> None:
         self._levels = levels
@@ -133,7 +151,7 @@ class _Curve:
         self._greatest = max(self._greatest, value)
 
     def step(self) -> None:
-        """Makes a mark of what was added since the last one."""
+        """Appends the mark for the values added since the last one."""
         self._values.append(self._greatest)
         self._greatest = 0.0
 
@@ -146,12 +164,12 @@ class _Curve:
         return max(self._values, default=0.0)
 
     def segments(self, width: int, full: float, threshold: float = math.inf) -> list[Segment]:
-        """The newest marks, `width` cells in all.
+        """The newest marks.
 
         Args:
-            width: In cells.
+            width: How many cells to fill; blanks follow if there are fewer marks.
             full: The value of the highest mark.
-            threshold: Values from here on stand out.
+            threshold: From this value on, marks are highlighted.
         """
         values = list(self._values)[-width:]
         top = len(self._levels) - 1
@@ -169,9 +187,9 @@ def _styled(text: str, style: str = "") -> Segment:
 class Terminal:
     """Shows a session on standard output.
 
-    On a terminal: curves, health and the newest events, drawn anew ten times a second at most. An
-    event that leaves this view, or that is in it at the end, becomes a line above it, so that
-    scrolling back shows them all, in order. Anywhere else: plain lines, each flushed when it is
+    On a terminal: curves, health and the newest events, redrawn ten times a second at most. An
+    event that has to leave this view becomes a line above it, and so do those in it at the end:
+    scrolling back shows all events in order. Elsewhere: plain lines, each flushed when it is
     written.
 
     Example:
@@ -194,13 +212,13 @@ class Terminal:
         self._scores = _Curve(levels)
         self._delays = _Curve(levels)
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
-        # What happened last and is in no line yet, the oldest first.
-        self._rows: deque[MicroExpression | Gap] = deque()
+        # What is in the view and not yet a line above it, the oldest first.
+        self._rows: deque[MicroExpression | Gap | StatusChange] = deque()
         self._shown_at = 0.0
         self._began_at = 0.0
 
     def note(self, text: str) -> None:
-        """Tells the user something that is no event: a warning, a fallback, a place of a file."""
+        """Prints a message for the user: a warning, a fallback, where a file is."""
         self._line("note: " + text, "yellow")
 
     def begin(self, session: Session) -> None:
@@ -208,14 +226,14 @@ class Terminal:
         self._began_at = time.monotonic()
         self._line(session_line(session), "bold")
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            with self._while_it_is_there():
-                # Without a thread of its own: it is drawn when there is something new.
+            with self._ignoring_a_closed_output():
+                # Without rich's own thread: `update` draws.
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
 
     def update(self, analysis: Analysis) -> None:
         self._labels.update(event.label for event in analysis.events)
-        self._rows += [*analysis.gaps, *analysis.events]
+        self._rows += [*analysis.statuses, *analysis.gaps, *analysis.events]
         if self._live is None:
             self._write_rows(keep=0)
             return
@@ -225,20 +243,20 @@ class Terminal:
         self._delays.add(1000 * analysis.latency_s)
         self._latencies.append(1000 * analysis.latency_s)
         now = time.monotonic()
-        # A burst of events must not fill the memory between two drawings.
-        if now - self._shown_at < REFRESH_S and len(self._rows) <= _MOST_ROWS:
+        # Many events between two drawings must not fill the memory.
+        if now - self._shown_at < REFRESH_S and len(self._rows) <= _MAX_ROWS:
             return
         self._shown_at = now
         self._scores.step()
         self._delays.step()
         self._write_rows(keep=self._room())
-        with self._while_it_is_there():
+        with self._ignoring_a_closed_output():
             self._live.update(_Lines(self._view(analysis, now)), refresh=True)
 
     def end(self, summary: Summary) -> None:
         if self._live is not None:
             live, self._live = self._live, None
-            with self._while_it_is_there():
+            with self._ignoring_a_closed_output():
                 live.stop()
         self._write_rows(keep=0)
         rows = summary_rows(summary, self._labels)
@@ -251,7 +269,7 @@ class Terminal:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(self._encodable(value)))
-        with self._while_it_is_there():
+        with self._ignoring_a_closed_output():
             self._console.print()
             self._console.print(table)
 
@@ -262,15 +280,18 @@ class Terminal:
     # Lines
 
     def _write_rows(self, keep: int) -> None:
-        """Makes lines of what happened, but for the newest that the view has room for."""
+        """Turns all but the newest rows into lines."""
         while len(self._rows) > keep:
             self._line(*self._row(self._rows.popleft()))
 
-    def _row(self, what: MicroExpression | Gap) -> tuple[str, str]:
-        """The text and the style of an event or a gap."""
-        if isinstance(what, Gap):
-            return gap_line(what, self._dash), "dim"
-        return event_line(what, self._dash, self._is_narrow), self._style(what.label)
+    def _row(self, result: MicroExpression | Gap | StatusChange) -> tuple[str, str]:
+        """The text and the style of a row."""
+        if isinstance(result, Gap):
+            return gap_line(result, self._dash), "dim"
+        if isinstance(result, StatusChange):
+            is_well = result.status is SourceStatus.RECOVERED
+            return status_line(result), "dim" if is_well else _ALERT_STYLE
+        return event_line(result, self._dash, self._is_narrow), self._style(result.label)
 
     @property
     def _is_narrow(self) -> bool:
@@ -278,9 +299,9 @@ class Terminal:
 
     def _line(self, text: str, style: str = "") -> None:
         text = self._encodable(text)
-        with self._while_it_is_there():
+        with self._ignoring_a_closed_output():
             if self._console.is_terminal:
-                # Text objects: what stands in brackets in a file name is no markup.
+                # A Text: in a plain string, rich would take brackets (in a file name) for markup.
                 self._console.print(Text(text, style=style), soft_wrap=True)
             else:
                 self._console.file.write(text + "\n")
@@ -291,13 +312,12 @@ class Terminal:
         return text.encode(encoding, "replace").decode(encoding)
 
     @contextlib.contextmanager
-    def _while_it_is_there(self) -> Iterator[None]:
+    def _ignoring_a_closed_output(self) -> Iterator[None]:
         try:
             yield
         except OSError:
-            # `| head` has seen enough, the terminal was closed, or the disk behind the output is
-            # full. Logs and analysis go on, writing to nowhere, and the interpreter's own flush at
-            # exit must find an open file.
+            # The pipe or the terminal was closed, or the disk is full. Logs and analysis continue.
+            # From now on, write to nowhere: the interpreter flushes at exit and needs an open file.
             with contextlib.suppress(OSError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, self._console.file.fileno())
@@ -306,8 +326,8 @@ class Terminal:
     # The view
 
     def _room(self) -> int:
-        """Rows of events in the view: the half of the terminal at most, the rest scrolls."""
-        return max(0, min(_MOST_ROWS, (self._console.height - 8) // 2))
+        """Rows that the view may have: at most about half of the terminal's lines."""
+        return max(0, min(_MAX_ROWS, (self._console.height - 8) // 2))
 
     def _view(self, analysis: Analysis, now: float) -> list[list[Segment]]:
         width = self._console.width
@@ -320,7 +340,7 @@ class Terminal:
         lines += _packed("health", self._health(analysis), width)
         alerts = [_styled(self._encodable(alert), _ALERT_STYLE) for alert in analysis.alerts]
         lines += _packed("alerts", alerts or [_styled("none", "dim")], width)
-        # The cursor stands at the end of the last line, where Ctrl-C is echoed: twice, if need be.
+        # Leave room for "^C^C", which the terminal echoes at the end of the last line.
         width = max(1, width - 5)
         lines.append(
             Segment.adjust_line_length(self._progress(analysis, now, width), width, pad=False)
@@ -335,7 +355,7 @@ class Terminal:
         return [
             [
                 _title("score"),
-                # The threshold is at half the height.
+                # Twice the threshold fills the height.
                 *self._scores.segments(room, 2.0, threshold=1.0),
                 _styled(f" {score:5.2f}", _THRESHOLD_STYLE if score >= 1 else ""),
                 _styled("  " + ", ".join(nuisances), "dim"),
@@ -348,7 +368,7 @@ class Terminal:
         ]
 
     def _health(self, analysis: Analysis) -> Iterator[Segment]:
-        """The pieces of the line of health."""
+        """The pieces of the line "health"."""
         assert self._session is not None
         source = f"source {analysis.source_fps:.1f}, " if analysis.source_fps > 0 else ""
         yield _styled(f"{source}analysed {analysis.fps:.1f} fps")
@@ -373,9 +393,11 @@ class Terminal:
         done, total = analysis.frame.index + 1, self._session.frame_count
         if self._session.live or not total:
             badge = _styled(" LIVE " if self._session.live else " FILE ", "bold black on #009E73")
+            if analysis.is_away:
+                badge = _styled(" AWAY ", _ALERT_STYLE)
             return [badge, _styled(f"   {time_s}   {counted}   Ctrl-C ends")]
         share = min(1.0, done / total)
-        # The mean pace, not the momentary one: an estimate that jumps is of no use.
+        # By the mean pace: the momentary one would make the estimate jump.
         left_s = (now - self._began_at) * (total - done) / done if done < total else 0.0
         percent, tail = f"{share:4.0%}     ", f"  {time_s}, {_short(left_s)} left  {counted}"
         room = max(4, width - len(percent) - len(tail))
@@ -394,7 +416,7 @@ def _title(name: str) -> Segment:
 
 
 def _packed(name: str, pieces: Iterable[Segment], width: int) -> list[list[Segment]]:
-    """The pieces side by side, in as many lines as it takes."""
+    """The pieces side by side, in as many lines as they need."""
     lines, used = [[_title(name)]], 9
     for piece in pieces:
         if used > 9 and used + piece.cell_length > width:

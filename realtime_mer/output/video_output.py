@@ -16,18 +16,18 @@ from realtime_mer.output.writable import check_writable
 from realtime_mer.results import Analysis, Session, Summary
 from realtime_mer.source.opencv import quiet_opencv
 
-# Both encode fast and are part of every OpenCV wheel.
+# Both encode fast, and every OpenCV wheel has them.
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
 DEFAULT_FPS = 30.0
+"""Frame rate of the file for live sources, which often declare a wrong one."""
 
 
 class VideoOutput:
     """Writes the overlay's pictures at a constant rate that keeps the source's time.
 
-    A picture stands until the next one's time: what a source dropped is repeated, what comes
-    faster than the file's rate is left out. The file appears under its name when it is complete,
-    which an early end also makes it.
+    A picture is repeated until the next one's time, and left out if the file's rate has no room
+    for it. The file gets its name when it is complete; an early end completes it, too.
 
     Example:
         output = VideoOutput("annotated.mp4", Overlay())
@@ -37,7 +37,7 @@ class VideoOutput:
         """
         Args:
             path: .mp4 or .avi.
-            overlay: Makes the pictures; may be shared with a window.
+            overlay: It draws the pictures; a window may share it.
 
         Raises:
             InputError: Nothing can be written there, or not in this format.
@@ -53,7 +53,7 @@ class VideoOutput:
         self._codec = cv2.VideoWriter.fourcc(*codec)
         self._fps = DEFAULT_FPS
         self._check_codec(codec)
-        # Hidden, in the same folder, so that it can take its place at once.
+        # Hidden, and in the same folder, so that a rename completes it.
         self._part = self._path.with_name(f".{self._path.stem}.part{self._path.suffix}")
         self._overlay = overlay
         self._writer: cv2.VideoWriter | None = None
@@ -62,7 +62,6 @@ class VideoOutput:
 
     def begin(self, session: Session) -> None:
         self._overlay.begin(session)
-        # What cameras and streams declare is often wrong.
         if not session.live and 1 <= session.fps <= 240:
             self._fps = session.fps
 
@@ -103,6 +102,7 @@ class VideoOutput:
 
     def _write(self, times: int) -> None:
         assert self._writer is not None
+        assert self._pending is not None
         for _ in range(times):
             self._writer.write(self._pending)
 

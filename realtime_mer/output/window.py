@@ -20,18 +20,31 @@ from realtime_mer.results import Analysis, Session, Summary
 
 TITLE = "realtime_mer   h: help   q: quit"
 
-# Faster than this no one sees it, and a file would be analysed at the pace of its display.
+# The rate of most displays. Without it, a file would be analysed at the pace of its display.
 _SHOW_PERIOD_S = 1 / 60
-_LARGEST = (1600, 900)
-# What a key did is told for so long.
+# (width, height) in pixels at which a window opens at most: it fits most screens.
+_MAX_SIZE = (1600, 900)
+# Chosen by judgement: long enough to read a toast.
 _TOAST_S = 1.5
 _NOT_AVAILABLE = "not available"
+# The system's libraries that Qt's X11 plugin links (`readelf -d`), and the Debian packages that
+# carry them. All others come with OpenCV's wheel.
+_X11_LIBRARIES = {
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+    "libXext.so.6": "libxext6",
+    "libxcb.so.1": "libxcb1",
+    "libSM.so.6": "libsm6",
+    "libICE.so.6": "libice6",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+}
 
 
 def display_problem() -> str | None:
-    """Says why no window can be opened here; None where one can.
+    """Says why no window can be opened here; None if one can.
 
-    To be asked before a window is made: without a reachable display, Qt ends the whole process.
+    Ask before making a window: without a display or a library that it needs, Qt aborts the process.
     """
     try:
         framework = cv2.currentUIFramework()
@@ -45,8 +58,33 @@ def display_problem() -> str | None:
         if os.environ.get("WAYLAND_DISPLAY"):
             return "there is no X display (OpenCV's windows need XWayland)"
         return "there is no display"
+    if problem := _library_problem(framework):
+        return problem
     if not _x_server_answers():
         return f"the display {os.environ['DISPLAY']} cannot be reached"
+    return None
+
+
+def _library_problem(framework: str) -> str | None:
+    """Says what the windows of OpenCV's wheels lack; None if nothing, or if it is another build."""
+    plugin = Path(cv2.__file__).with_name("qt") / "plugins" / "platforms" / "libqxcb.so"
+    if not framework.upper().startswith("QT") or not plugin.exists():
+        return None
+    missing = {name: package for name, package in _X11_LIBRARIES.items() if _load_error(name)}
+    if missing:
+        packages = " ".join(dict.fromkeys(missing.values()))
+        return (
+            f"{' and '.join(missing)} cannot be loaded; on Debian and Ubuntu, "
+            f"`apt-get install {packages}` provides what is missing"
+        )
+    return _load_error(str(plugin))
+
+
+def _load_error(library: str) -> str | None:
+    try:
+        ctypes.CDLL(library)
+    except OSError as error:
+        return str(error)
     return None
 
 
@@ -54,7 +92,6 @@ def _x_server_answers() -> bool:
     """Connects as Qt will, access rights included."""
     try:
         xcb = ctypes.CDLL("libxcb.so.1")
-        ctypes.CDLL("libX11.so.6")
     except OSError:
         return False
     xcb.xcb_connect.restype = ctypes.c_void_p
@@ -68,22 +105,24 @@ def _x_server_answers() -> bool:
 
 
 def _prepare_qt() -> None:
-    # The wheels carry Qt's X11 plugin only, and no fonts, of which Qt complains at every window.
+    # The wheels carry only Qt's X11 plugin, and no fonts: Qt would warn at every window.
     os.environ["QT_QPA_PLATFORM"] = "xcb"
     os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.warning=false")
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What keys can change outside the window. What is None is told to be not available.
+    """What keys can change outside the window. If it is None, the key says "not available".
+
+    The message of an `InputError` that one of them raises is shown, too.
 
     Attributes:
-        change_sensitivity: Called with 1 for more sensitive by a step or -1 for less; returns what
-            to tell the user. An `InputError` is told too.
+        change_sensitivity: Called with 1 for a step more sensitive or -1 for less; returns the
+            message to show.
         toggle_recording: Starts a recording and returns the name of its file, or ends it and
-            returns None. An `InputError` is told.
-        is_recording: Whether a recording goes on: it may have ended by itself. None where it goes
-            on until it is told to end.
+            returns None.
+        is_recording: Whether a recording is running, since it may end by itself. None if only
+            `toggle_recording` ends it.
     """
 
     change_sensitivity: Callable[[int], str] | None = None
@@ -96,10 +135,10 @@ class Command:
     """What a key does.
 
     Attributes:
-        name: The key as the user knows it.
+        name: The key as the keyboard shows it.
         what: What it does, in a few words.
         codes: As OpenCV gives them, without the flags above 16 bits.
-        do: Does it; returns what to tell the user, or nothing.
+        do: Does it; returns the message to show, if any.
     """
 
     name: str
@@ -109,13 +148,13 @@ class Command:
 
 
 class Window:
-    """Shows the overlay and listens to the keyboard. All calls come from one thread.
+    """Shows the overlay and obeys the keyboard. Call it from one thread only.
 
-    `COMMANDS` says which keys it obeys; closing the window quits too. A pause freezes the picture
-    of a live source while its analysis goes on, and holds the analysis of a recording: see
-    `wait_while_paused`. Pictures are saved into the working folder.
+    `COMMANDS` lists its keys; closing the window quits, too. A pause freezes the picture of a live
+    source while its analysis continues, and holds the analysis of a recording: see
+    `wait_while_paused`. Pictures are saved in the working folder.
 
-    Where no window can be opened it says so once and does nothing from then on.
+    If no window can be opened, it says so once and does nothing from then on.
 
     Example:
         window = Window(Overlay(), note=print)
@@ -129,8 +168,8 @@ class Window:
     ) -> None:
         """
         Args:
-            overlay: Makes the pictures; the keys change its view.
-            note: Called with what the user should know.
+            overlay: It draws the pictures; the keys change its view.
+            note: Called with messages for the user.
             controls: What the keys change outside the window.
         """
         self._overlay = overlay
@@ -142,13 +181,13 @@ class Window:
         self._wants_quit = False
         self._help = False
         self._shown_at = 0.0
-        # What is shown in place of the overlay during a pause.
+        # During a pause, shown in place of the overlay.
         self._still: Overlay | None = None
         self._toast: Toast | None = None
         self._toast_until = 0.0
         self._recording_since: float | None = None
-        # What was drawn over the last picture.
-        self._told: tuple[object, ...] = ()
+        # Tells the notices on the last picture from others.
+        self._notices_key: tuple[object, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -187,7 +226,7 @@ class Window:
         self.poll()
 
     def poll(self) -> None:
-        """Lets the window work and obeys the keys. To be called now and then without frames."""
+        """Lets the window work and obeys the keys. Call it now and then while no frames come."""
         if not self._opened:
             return
         try:
@@ -201,12 +240,12 @@ class Window:
         # Keys without a character have more than one byte: the left arrow ends in that of "Q".
         command = _BY_CODE.get(key & 0xFFFF) if key >= 0 else None
         if command is not None:
-            self._tell(command.do(self))
-        if command is not None or self._notices()[0] != self._told:
+            self._show_toast(command.do(self))
+        if command is not None or self._notices()[0] != self._notices_key:
             self._show()
 
     def wait_while_paused(self) -> None:
-        """Returns when the analysis of a recording may go on; at once for live sources."""
+        """Returns when the analysis of a recording may continue; at once for live sources."""
         while self.paused and not self._live and not self._wants_quit:
             self.poll()
             time.sleep(0.02)
@@ -221,14 +260,14 @@ class Window:
 
     def _show(self) -> None:
         overlay = self._still or self._overlay
-        self._told, notices = self._notices()
+        self._notices_key, notices = self._notices()
         picture = overlay.picture_with(notices) if notices else overlay.picture()
         try:
             if not self._opened:
                 flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
                 cv2.namedWindow(TITLE, flags)
                 height, width = picture.shape[:2]
-                scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+                scale = min(1.0, _MAX_SIZE[0] / width, _MAX_SIZE[1] / height)
                 cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
                 self._opened = True
             cv2.imshow(TITLE, picture)
@@ -237,7 +276,7 @@ class Window:
             self._note(f"no window: {str(error).strip().splitlines()[-1]}")
 
     def _notices(self) -> tuple[tuple[object, ...], list[Element]]:
-        """What tells one set of notices from another, and the notices."""
+        """Returns a key that changes when the notices do, and the notices."""
         now = time.monotonic()
         if now >= self._toast_until:
             self._toast = None
@@ -245,7 +284,7 @@ class Window:
         if toast is None and self.paused:
             toast = Toast(self._pause_text())
         elapsed_s = self._recorded_s(now)
-        told = (toast and toast.text, self._help, None if elapsed_s is None else int(elapsed_s))
+        key = (toast and toast.text, self._help, None if elapsed_s is None else int(elapsed_s))
         notices: list[Element] = []
         if elapsed_s is not None:
             notices.append(RecordingMark(elapsed_s))
@@ -253,25 +292,25 @@ class Window:
             notices.append(HelpCard([(c.name, c.what) for c in COMMANDS]))
         if toast is not None:
             notices.append(toast)
-        return told, notices
+        return key, notices
 
     def _recorded_s(self, now: float) -> float | None:
-        """How long a recording has been going on, if one is."""
-        goes_on = self._controls.is_recording
-        if goes_on is not None:
-            if not goes_on():
+        """Seconds since the recording began; None if there is none."""
+        is_recording = self._controls.is_recording
+        if is_recording is not None:
+            if not is_recording():
                 self._recording_since = None
             elif self._recording_since is None:
                 self._recording_since = now
         return None if self._recording_since is None else now - self._recording_since
 
-    def _tell(self, text: str | None) -> None:
+    def _show_toast(self, text: str | None) -> None:
         if text:
             self._toast = Toast(text)
             self._toast_until = time.monotonic() + _TOAST_S
 
     def _pause_text(self) -> str:
-        return "picture held, analysis goes on" if self._live else "paused: space goes on"
+        return "picture held, analysis continues" if self._live else "paused: space resumes"
 
     # What the keys do
 
@@ -281,9 +320,9 @@ class Window:
     def _toggle_pause(self) -> str | None:
         if self.paused:
             self._still = None
-            return "goes on"
+            return "resumed"
         self._still = self._overlay.still()
-        return None  # a pause is told until it ends
+        return None  # the toast of a pause stays until it ends
 
     def _toggle_details(self) -> str:
         view = self._overlay.view
@@ -345,7 +384,7 @@ COMMANDS = (
     Command("-", "less sensitive", _codes("-", "_"), lambda w: w._change_sensitivity(-1)),
     Command("r", "start or stop recording", _codes("r", "R"), Window._toggle_recording),
     Command("s", "save a picture", _codes("s", "S"), Window._save),
-    Command("space", "pause, and go on", _codes(" "), Window._toggle_pause),
+    Command("space", "pause or resume", _codes(" "), Window._toggle_pause),
     Command("q  Esc", "quit", (*_codes("q", "Q"), 27), Window._quit),
 )
 _BY_CODE = {code: command for command in COMMANDS for code in command.codes}

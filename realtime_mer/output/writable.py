@@ -1,4 +1,4 @@
-"""Files that are going to be written: refused early, and without touching what is there."""
+"""Checks of output files before a session begins. They create and change nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime_mer.errors import InputError
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Returns the path if a file can be written there; creates and changes nothing.
+    """Returns the path if a file can be written there.
 
     Raises:
         InputError: It cannot, with the reason and the remedy.
@@ -45,7 +45,7 @@ def _check_folder(path: Path) -> None:
         raise InputError(
             f"{path} cannot be written: the folder {path.parent} does not exist. Make it first."
         )
-    # Says the truth where permission bits don't (full quota, read-only mounts). On Linux the file
+    # Permission bits do not know of a full quota or a read-only mount: try it. On Linux this file
     # never has a name.
     with tempfile.TemporaryFile(dir=path.parent):
         pass

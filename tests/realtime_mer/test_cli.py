@@ -1,4 +1,4 @@
-"""The command line in this process; what only a process of its own can show is in test_run.py."""
+"""The command line in this process; test_run.py starts processes."""
 
 import csv
 import json
@@ -11,34 +11,17 @@ import numpy as np
 import pytest
 
 from realtime_mer import cli
-from realtime_mer.cli import main, parser
+from realtime_mer.cli import main
+from realtime_mer.command import demo as demo_command
 from realtime_mer.demo import clip as demo
 from realtime_mer.demo.clip import DemoTruth, HiddenEvent
-from realtime_mer.demo.score import compare
-from realtime_mer.results import Interval, MicroExpression
+from realtime_mer.results import Interval
 
 HIDDEN = HiddenEvent(Interval(1.80, 1.97, 2.17), "surprise", ("AU1", "AU2"), 2.6)
 
 
-def write_video(path: Path, frames) -> Path:
-    height, width = frames[0].shape[:2]
-    codec = cv2.VideoWriter_fourcc(*"MJPG")
-    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, codec, 30, (width, height))
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
-    return path
-
-
-@pytest.fixture
-def faceless(tmp_path) -> Path:
-    """A second of noise that no one would take for a face, small and fast."""
-    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
-    return write_video(tmp_path / "faceless.avi", noise)
-
-
 def refused(arguments, capfd) -> str:
-    """The one line that the program has to say about arguments that it does not take."""
+    """The one line on stderr about arguments that cannot be used."""
     try:
         status = main([str(a) for a in arguments])
     except SystemExit as leaving:
@@ -47,17 +30,8 @@ def refused(arguments, capfd) -> str:
     assert (status, out) == (2, "")
     assert err.endswith("\n")
     assert err.count("\n") == 1
-    assert err.startswith("run.py: ")
+    assert err.startswith("realtime-mer: ")
     return err
-
-
-# What is understood
-
-
-def test_without_arguments_it_is_the_first_camera_in_a_window():
-    options = parser().parse_args([])
-    assert (options.source, options.demo, options.headless) == (None, False, False)
-    assert (options.faces, options.fps, options.providers) == (1, None, "auto")
 
 
 def test_help_names_every_option(capsys):
@@ -72,47 +46,44 @@ def test_help_names_every_option(capsys):
     assert "--least-confidence" in text
 
 
+# Sources
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--faces", "0"], ["--faces", "'0'", "1 to 16"]),
-        (["--faces", "17"], ["--faces", "'17'", "1 to 16"]),
-        (["--faces", "²"], ["--faces", "1 to 16"]),
-        (["--faces", "two"], ["--faces", "'two'", "1 to 16"]),
-        (["--fps", "0"], ["--fps", "'0'", "frames a second"]),
-        (["--fps", "-3"], ["--fps", "'-3'", "frames a second"]),
-        (["--fps", "nan"], ["--fps", "'nan'"]),
-        (["--fps", "inf"], ["--fps", "'inf'"]),
-        (["--sensitivity", "0"], ["--sensitivity", "'0'"]),
-        (["--sensitivity", "nan"], ["--sensitivity", "'nan'"]),
-        (["--camera-size", "1280"], ["--camera-size", "'1280'", "1280x720"]),
-        (["--camera-fps", "0"], ["--camera-fps", "'0'"]),
-        (["--providers", "tpu"], ["--providers", "'tpu'", "cuda"]),
-        (["--least-confidence", "1.1"], ["--least-confidence", "'1.1'", "0 to 1"]),
-        (["--least-confidence", "nan"], ["--least-confidence", "'nan'", "0 to 1"]),
-        (["--least-confidence", "much"], ["--least-confidence", "'much'", "0 to 1"]),
-        (["--no-such-option"], ["--no-such-option", "--help"]),
-        (["0", "one too many"], ["one too many", "--help"]),
-        (["--log"], ["--log", "--help"]),
-        (["0", "--fps", "30", "--headless"], ["frame rate (fps) is for recordings", "0 is live"]),
-        (["--demo", "clip.mp4"], ["--demo", "'clip.mp4'", "leave out"]),
-        (["--demo", "--fps", "25"], ["--demo", "--fps", "leave out"]),
+        (["0", "--fps", "30"], ["--fps is for recordings", "camera 0 come live"]),
+        (["http://10.0.0.2/live", "--fps", "30"], ["--fps is for recordings"]),
+        (["{video}", "--no-reconnect"], ["--no-reconnect", "faceless.avi is a recording"]),
+        (["{folder}", "--no-reconnect"], ["--no-reconnect", "is a recording"]),
+        (["{video}", "--camera-size", "1280x720"], ["--camera-size", "faceless.avi is none"]),
+        (["{folder}", "--camera-fps", "30"], ["--camera-fps", "is none"]),
+        (["http://10.0.0.2/live", "--camera-fps", "30"], ["--camera-fps is for cameras"]),
+        (["77"], ["camera 77", "--demo needs no camera"]),
+        (["no such video.mp4"], ["no such video.mp4 does not exist"]),
     ],
 )
-def test_wrong_options_are_named_in_one_line(arguments, words, capfd):
-    message = refused(arguments, capfd)
+def test_source_and_its_options_have_to_go_together(arguments, words, tmp_path, faceless, capfd):
+    arguments = [a.format(video=faceless, folder=tmp_path) for a in arguments]
+    message = refused([*arguments, "--headless"], capfd)
     for word in words:
         assert word in message
+
+
+def test_frame_rate_replaces_a_video_s_own_times(tmp_path, faceless, capfd):
+    log = tmp_path / "log.jsonl"
+    assert main([str(faceless), "--headless", "--fps", "120", "--log", str(log)]) == 0
+    session, summary = (json.loads(line) for line in log.read_text().splitlines())
+    assert session["fps"] == 120
+    assert summary["duration_s"] == pytest.approx(29 / 120, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--demo", "rtsp://admin:hunter2@10.0.0.2/live"],
-        ["0", "rtsp://admin:hunter2@10.0.0.2/live"],
-        ["--faces", "rtsp://admin:hunter2@10.0.0.2/live?token=s3cr3t"],
         ["gopher://admin:hunter2@10.0.0.2/live"],
-        ["rtsp://admin:hunter2@10.0.0.2/live", "--fps", "25"],
+        ["rtsp://admin:hunter2@10.0.0.2/live?token=s3cr3t", "--fps", "25"],
+        ["rtsp://admin:hunter2@10.0.0.2/live?token=s3cr3t", "--camera-fps", "25"],
     ],
 )
 def test_credentials_are_never_shown(arguments, capfd):
@@ -125,18 +96,18 @@ def test_credentials_are_never_shown(arguments, capfd):
 # Outputs
 
 
-def test_outputs_are_looked_at_before_the_demo_clip_is_made(tmp_path, monkeypatch, capfd):
+def test_outputs_are_checked_before_the_demo_clip_is_made(tmp_path, monkeypatch, capfd):
     def make(*args, **kwargs):
         raise AssertionError("outputs come first")
 
-    monkeypatch.setattr(cli, "make_demo_clip", make)
+    monkeypatch.setattr(demo_command, "make_demo_clip", make)
     message = refused(["--demo", "--headless", "--log", tmp_path / "no" / "log.jsonl"], capfd)
     assert "log.jsonl" in message
 
 
 @pytest.mark.parametrize("option", ["--log", "--csv", "--stats", "--output"])
-def test_output_that_is_the_source_is_refused(option, tmp_path, faceless, monkeypatch, capfd):
-    """Also by another name of it."""
+def test_output_that_is_the_source_is_refused(option, tmp_path, faceless, capfd):
+    """Also under another name."""
     other = tmp_path / "link.avi"
     other.symlink_to(faceless)
     before = faceless.read_bytes()
@@ -178,7 +149,7 @@ def test_video_without_a_face_gives_empty_well_formed_results(tmp_path, faceless
     )
 
 
-def test_broken_picture_in_a_folder_ends_the_run_with_whole_logs(tmp_path, capfd):
+def test_broken_picture_in_a_folder_ends_the_run_with_complete_logs(tmp_path, capfd):
     folder = tmp_path / "frames"
     folder.mkdir()
     for index in range(6):
@@ -196,7 +167,7 @@ def test_broken_picture_in_a_folder_ends_the_run_with_whole_logs(tmp_path, capfd
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_full_disk_is_told_in_one_line_and_no_other_output_is_begun(tmp_path, faceless, capfd):
+def test_full_disk_gives_one_line_and_no_other_output_is_begun(tmp_path, faceless, capfd):
     table, stats = tmp_path / "log.csv", tmp_path / "stats.json"
     arguments = [faceless, "--headless", "--csv", table, "--stats", stats, "--log", "/dev/full"]
     assert main([str(a) for a in arguments]) == 2
@@ -224,28 +195,8 @@ def test_demo_prints_what_was_hidden_and_what_was_found(tmp_path, monkeypatch, c
     (event,) = (json.loads(line) for line in log.read_text().splitlines()[1:-1])
     assert event["type"] == "micro_expression"
     assert event["label"] in out
-    # The clip is gone with its folder.
+    # The clip was deleted with its folder.
     assert not Path(event["source"]).parent.exists()
-
-
-def table_text(truth, rows) -> str:
-    console = cli.Console(width=120)
-    with console.capture() as capture:
-        console.print(cli.demo_table(truth, rows))
-    return capture.get()
-
-
-def test_demo_table_tells_misses_and_false_reports():
-    missed = HiddenEvent(Interval(5.0, 5.2, 5.4), "negative", ("AU4",), 2.0)
-    truth = DemoTruth((HIDDEN, missed), ((3.0, 3.3),), 30, 300)
-    probabilities = {"negative": 0.2, "positive": 0.7, "surprise": 0.1}
-    found = MicroExpression(0, HIDDEN.interval, probabilities, 2.0, 2.4)
-    false = MicroExpression(0, Interval(8.0, 8.1, 8.3), probabilities, 2.0, 8.5)
-    text = table_text(truth, compare(truth, [found, false]))
-    assert "1 of 2 found, 0 named right, 1 false, 1 blinks" in text
-    assert "missed" in text
-    assert "8.00-8.30" in text
-    assert "100%" in text
 
 
 # Signals
@@ -261,10 +212,9 @@ def handlers():
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_end_a_run_once(handlers, name):
-    """A second one must not cut the ending short; a third breaks off an ending that hangs."""
+def test_second_signal_does_not_cut_the_ending_short_but_a_third_does(handlers, name):
     number = getattr(signal, name)
-    with cli._signals_are_ctrl_c():
+    with cli._signals_like_ctrl_c():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         signal.raise_signal(signal.SIGTERM)
@@ -275,6 +225,6 @@ def test_signals_end_a_run_once(handlers, name):
 
 def test_ignored_signals_stay_ignored(handlers):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
-    with cli._signals_are_ctrl_c():
+    with cli._signals_like_ctrl_c():
         signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

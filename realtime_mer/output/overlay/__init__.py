@@ -1,9 +1,8 @@
-"""The picture that a person looks at: the video with marks on the face, and a panel beside it.
+"""The annotated picture: the video with marks on the face, and a panel beside it.
 
-The panel stands outside the video, so that nothing written ever hides a face. Every element is a
-small class with one method, `draw(canvas, scene)`; what changes seldom is drawn once and kept.
-Colours are those of Okabe and Ito, which any colour vision tells apart, and no meaning is carried
-by colour alone.
+The panel is outside the video, so that no text hides a face. Each element is a small class with one
+method, `draw(canvas, scene)`, and caches what seldom changes. The colours are Okabe and Ito's,
+which any colour vision tells apart; no meaning depends on colour alone.
 """
 
 from realtime_mer.output.overlay.curve import ScoreCurve

@@ -30,9 +30,9 @@ from realtime_mer.results import Interval
 class ScoreCurve:
     """The spotter's score over the last seconds, with the threshold and the windows.
 
-    The threshold lies at half height. Above it the scale shrinks, so that strong motions stay in
-    the picture: height 1 - 1 / (2 score). A window stands between brackets, its apex under a
-    triangle: grey when over, yellow while under way, in its label's colour once it is an event.
+    The threshold is at half height. Above it the height is 1 - 1 / (2 score), so that strong
+    motions stay in the picture. Brackets mark a window's onset and offset, a triangle its apex:
+    grey when over, yellow while under way, in the label's colour once it is an event.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class ScoreCurve:
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
         unit = scene.layout.unit
         box = scene.layout.curve
-        # Score and nuisances at the pace of reading, the curve at that of the frames.
+        # Text changes at the pace of reading, the curve with every frame.
         main = scene.main_face
         words = ", ".join(main.nuisances) if main else "no face"
         score = main.score if main else math.nan
@@ -136,7 +136,7 @@ class ScoreCurve:
         level = np.where(scores <= 1, scores / 2, 1 - 0.5 / np.maximum(scores, 1))
         x = (times - now_s + CURVE_S) / CURVE_S * (width - 1)
         y = (1 - level) * (height - 1)
-        # A face that was lost, or a score that is not known yet, leaves a hole.
+        # No line where the face was lost or the score was not known.
         known = np.isfinite(y)
         hole = ~known[1:] | ~known[:-1] | (np.diff(times) > 0.5)
         thick = max(1, round((1.6 if strong else 1) * unit))

@@ -27,25 +27,26 @@ from realtime_mer.output.overlay.scene import Scene
 from realtime_mer.output.overlay.status import alerts_height
 from realtime_mer.results import EventPicture, MicroExpression
 
-# Arrows of a micro-expression's true length, 1 to 3 px, would be points.
+# Arrows are this many times as long as the motion, 1 to 3 px: at true length they would be dots.
 _ARROW_GAIN = 22.0
-_ARROWS = 7  # a side
-# Shorter ones are noise.
+_ARROWS = 7  # along each side
+# Shorter motions are noise: no arrow.
 _ARROW_FROM_PX = 0.4
-# The face within the canonical face: what moves outside is hair and background. Centre, half axes.
+# Ellipse of the face in the canonical face (centre x, y, half axes x, y, pixels): outside it, hair
+# and background move.
 _FACE = (FACE_SIZE / 2 + 4, 118.0, 88.0, 112.0)
 
 
 class EventCards:
-    """The last events, newest first: label, confidence, time, length, strength, probabilities.
+    """The last events, newest first: label, confidence, time, length, motion, probabilities.
 
-    The newest one also shows the face at onset and apex, with the motion between as arrows.
+    The newest one also shows the face at onset and apex, with arrows for the motion between them.
     """
 
     def __init__(self, only_last: bool = False) -> None:
         """
         Args:
-            only_last: Show one card, large, in the place of the whole panel.
+            only_last: Show only the last event, on a large card.
         """
         self._tile = Tile()
         self._only_last = only_last
@@ -166,7 +167,7 @@ def _head(card: np.ndarray, scene: Scene, event: MicroExpression, x: float, end:
 
 
 def _pictures(card: np.ndarray, scene: Scene, event: MicroExpression, x: float, size: float) -> int:
-    """The face at onset and apex, `size` units large. Returns where they end, pixels."""
+    """Draws the face at onset and apex, each `size` units wide; returns their right end, pixels."""
     unit, picture = scene.layout.unit, event.picture
     assert picture is not None
     pixels, left, top = round(size * unit), round(x), round(24 * unit)
@@ -189,7 +190,7 @@ def _title(card: np.ndarray, scene: Scene, event: MicroExpression, x: float, roo
 
 
 def _bars(card: np.ndarray, scene: Scene, event: MicroExpression, x: float, top: float) -> None:
-    """A row for each label: its name and how probable it is."""
+    """A row for each label: its name and its probability as a bar."""
     unit = scene.layout.unit
     start, end = x + 54 * unit, card.shape[1] - 8 * unit
     for row, name in enumerate(scene.session.labels):
@@ -224,7 +225,7 @@ def _crop(
     mirrored: bool,
     arrows: Colour | None = None,
 ) -> None:
-    """The face at the onset or, with arrows of a colour, at the apex."""
+    """Draws the face at the onset or, if `arrows` is a colour, at the apex with arrows."""
     grey = picture.onset if arrows is None else picture.apex
     grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
     image = cv2.cvtColor(cv2.flip(grey, 1) if mirrored else grey, cv2.COLOR_GRAY2BGR)
@@ -251,7 +252,7 @@ def _arrows(image: np.ndarray, flow: np.ndarray, colour: Colour, mirrored: bool)
         if mirrored:
             ends[:, 0] = FACE_SIZE - ends[:, 0]
         lines.append(ends * (size / FACE_SIZE))
-    # On a darkened face they stand out from any skin.
+    # Darken the face, so that the arrows stand out on any skin.
     cv2.convertScaleAbs(image, image, 0.6)
     thick = max(1, int(size / 70))
     for start, end in map(fixed, lines):

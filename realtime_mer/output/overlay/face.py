@@ -33,10 +33,10 @@ Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 class FaceMarks:
-    """Outline, eyes, brows and lips of every face; briefly the label of a fresh event.
+    """Outline, eyes, brows and lips of every face, and for a moment the label of a new event.
 
-    The outline tells the state: green while followed, yellow while a motion is under way, thin
-    and grey while something makes motion hard to read.
+    The outline is green while the face is followed, yellow while a motion is under way, thin and
+    grey while something makes motion hard to read.
     """
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
@@ -44,12 +44,16 @@ class FaceMarks:
         places = {
             f.face: points for f in scene.analysis.faces if (points := scene.points(f)) is not None
         }
-        boxes = {face: _rectangle(points, scene, picture) for face, points in places.items()}
-        shown = [f for f in scene.analysis.faces if boxes.get(f.face)]
+        boxes = {
+            face: box
+            for face, points in places.items()
+            if (box := _rectangle(points, scene, picture)) is not None
+        }
+        shown = [f for f in scene.analysis.faces if f.face in boxes]
         for face in shown:
             self._draw_face(picture, scene, face, places[face.face], boxes[face.face])
-        # Tags come last, and keep off all faces.
-        taken = [box for box in boxes.values() if box]
+        # Tags come last, so that they avoid all faces.
+        taken = list(boxes.values())
         for face in shown:
             image = self._tag(scene, face)
             if image is not None:
@@ -101,7 +105,7 @@ class FaceMarks:
 
 
 def _rectangle(points: np.ndarray, scene: Scene, picture: np.ndarray) -> Rectangle | None:
-    """The part of the picture with a face's marks; None where there is none."""
+    """The part of the picture that a face's marks cover; None if they are outside."""
     pad = 4 * scene.layout.unit
     oval = points[_OVAL]
     end = picture.shape[1::-1]
@@ -114,7 +118,7 @@ def _rectangle(points: np.ndarray, scene: Scene, picture: np.ndarray) -> Rectang
 
 @functools.lru_cache(maxsize=64)
 def _tag_image(text: str, colour: Colour, unit: float, steps: int) -> np.ndarray:
-    """A label, with `steps` the bars of tracking quality behind it."""
+    """A label, followed by the bars of tracking quality if `steps` is not 0."""
     size, bars = 15 * unit, (6 * STEPS + 6) * unit if steps else 0
     width = text_width(text, round(size), 700) + round(16 * unit + bars)
     image = np.full((round(24 * unit), width, 3), BACKGROUND, np.uint8)
@@ -129,7 +133,7 @@ def _tag_image(text: str, colour: Colour, unit: float, steps: int) -> np.ndarray
 def _place(
     picture: np.ndarray, image: np.ndarray, face: Rectangle, taken: list[Rectangle], unit: float
 ) -> Rectangle:
-    """Puts a tag above the forehead, else below the chin, else in a corner: off every face."""
+    """Draws a tag above the forehead, below the chin or in a corner, where it hides least."""
     (rows, columns), (height, width) = picture.shape[:2], image.shape[:2]
     left, top, right, bottom = face
     gap = round(5 * unit)
@@ -147,7 +151,7 @@ def _place(
 
 
 def _shared(place: tuple[int, int], width: int, height: int, box: Rectangle) -> int:
-    """Pixels that a tag at `place` would share with a box."""
+    """Number of pixels that a tag at `place` would share with a box."""
     across = min(place[0] + width, box[2]) - max(place[0], box[0])
     down = min(place[1] + height, box[3]) - max(place[1], box[1])
     return max(0, across) * max(0, down)

@@ -12,39 +12,41 @@ from realtime_mer.output.overlay.scene import Scene
 from realtime_mer.results import FaceState
 from realtime_mer.spotting.motion import EXPRESSIVE, region_centres
 
-# Displacement of the hottest colour, pixels of the canonical face: micro-expressions reach 1 to 3.
+# Lengths are in pixels of the canonical face. What has no other source was chosen by eye.
+
+# Displacement of the hottest colour: micro-expressions reach 1 to 3.
 HOTTEST_PX = 2.0
-# Below this nothing is shown: a still face of a webcam shows 0.1 to 0.3 px of noise.
+# Smaller motions are not shown: the noise on a still face before a webcam is 0.1 to 0.3.
 QUIET_PX = 0.35
-# From here on the colour covers the skin as much as it ever does.
+# From here on the colour has its full opacity.
 _FULL_PX = 1.2
-_COVER = 0.68
-# Standard deviation of a region's spot, pixels of the canonical face; cells of the map in that.
+_OPACITY = 0.68
+# Standard deviation of a region's spot, and how many cells of the map it spans.
 _SPOT_PX = 16.0
-_CELLS_A_SPOT = 2.5
-# A spot is drawn this many standard deviations far.
+_CELLS_PER_SPOT = 2.5
+# Radius of a spot, in standard deviations.
 _REACH = 2.4
-# Overlapping spots are joined by the norm of this order: nearly the larger one, but smooth.
+# Order of the norm that joins overlapping spots: close to their maximum, but smooth.
 _NORM = 3
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Colour (256, 3) uint8 and cover (256,) float32 of displacements from 0 to `HOTTEST_PX`."""
-    # Viridis rises evenly in brightness, for every colour vision, and no part of it is skin.
+    """Colour (256, 3) uint8 and opacity (256,) float32 of displacements 0 to `HOTTEST_PX`."""
+    # Viridis rises evenly in brightness, for every colour vision, and has no colour of skin.
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     colours = cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS)[:, 0]
     size = ramp[:, 0].astype(np.float32) * (HOTTEST_PX / 255)
     rise = np.clip((size - QUIET_PX) / (_FULL_PX - QUIET_PX), 0, 1)
-    return colours, (_COVER * rise * rise * (3 - 2 * rise)).astype(np.float32)
+    return colours, (_OPACITY * rise * rise * (3 - 2 * rise)).astype(np.float32)
 
 
-_COLOURS, _COVERS = _tables()
+_COLOURS, _OPACITIES = _tables()
 
 
 class HeatMap:
-    """How far each region of every face has moved within the last 0.2 s, in colours on the skin.
+    """The displacement of each facial region within the last 0.2 s, as colours on the skin.
 
-    Nothing is drawn where nothing moves.
+    Skin that does not move stays as it is.
     """
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
@@ -56,7 +58,7 @@ class HeatMap:
         if face.motion is None:
             return
         size = np.linalg.norm(face.motion, axis=1)
-        moved = size > QUIET_PX  # NaN is not
+        moved = size > QUIET_PX  # False for NaN
         points = scene.points(face) if moved.any() else None
         if points is None:
             return
@@ -68,9 +70,9 @@ class HeatMap:
         right, bottom = np.clip(centres.max(0) + _REACH * spot, 0, end).astype(int)
         if right - left < 2 or bottom - top < 2:
             return
-        cell = max(1.0, spot / _CELLS_A_SPOT)
+        cell = max(1.0, spot / _CELLS_PER_SPOT)
         columns, rows = (max(2, int(n / cell)) for n in (right - left, bottom - top))
-        # Centres of the cells in pixels; a Gaussian is a product of one across and one down.
+        # Centres of the cells in pixels. A 2-D Gaussian is the product of two 1-D ones.
         x = left + (np.arange(columns) + 0.5) * ((right - left) / columns)
         y = top + (np.arange(rows) + 0.5) * ((bottom - top) / rows)
         narrow = 2 * spot * spot / _NORM
@@ -81,8 +83,8 @@ class HeatMap:
         view = picture[top:bottom, left:right]
         place = view.shape[1::-1]
         colour = cv2.resize(_COLOURS[index], place, interpolation=cv2.INTER_LINEAR)
-        cover = cv2.resize(_COVERS[index], place, interpolation=cv2.INTER_LINEAR)
-        view[:] = cv2.blendLinear(view, colour, 1 - cover, cover)
+        opacity = cv2.resize(_OPACITIES[index], place, interpolation=cv2.INTER_LINEAR)
+        view[:] = cv2.blendLinear(view, colour, 1 - opacity, opacity)
 
 
 def _canonical_pixel(landmarks: np.ndarray) -> float:
@@ -95,12 +97,12 @@ def _canonical_pixel(landmarks: np.ndarray) -> float:
 
 
 def paint_ramp(image: np.ndarray) -> None:
-    """Fills an image with the colours from no motion at its left to the hottest at its right."""
+    """Fills an image with the colours of the heat map, from no motion at its left end."""
     image[:] = _COLOURS[np.linspace(0, 255, image.shape[1]).astype(int)]
 
 
 class MotionLegend:
-    """What the colours of the heat map mean."""
+    """The legend of the heat map's colours."""
 
     def __init__(self) -> None:
         self._tile = Tile()

@@ -1,4 +1,4 @@
-"""The last minute at a glance."""
+"""The last minute: events, and when nothing could be found."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _BADGE = 13.0  # units
 
 
 def letter(label: str, labels: tuple[str, ...]) -> str:
-    """What stands for a label where there is room for one letter; "?" for none of them."""
+    """The letter for a label, where there is no room for more; "?" if it is none of `labels`."""
     return label[:1].upper() if label in labels else "?"
 
 
 class History:
-    """A strip of 60 s: events by colour and letter, grey where nothing could be reported.
+    """A strip of 60 s: events as letters in colour, grey where nothing could be reported.
 
-    Hatched: no face was in view. A grey line below: a blink, speech or a turning head kept the
-    spotter from reporting.
+    Hatched: no face was in view. Grey line at the lower edge: a blink, speech or a turning head
+    made motion hard to read.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class History:
 
 
 def _hatch(view: np.ndarray, left: int, unit: float) -> None:
-    """Slanting lines that go on from one span to the next."""
+    """Fills a span with slanting lines that continue in the next one."""
     rows, columns = np.mgrid[0 : view.shape[0], left : left + view.shape[1]]
     period = max(4, round(5 * unit))
     view[:] = BACKGROUND
@@ -97,7 +97,7 @@ def _badge(
     corners = [round(v) for v in (x - half, middle - half, x + half, middle + half)]
     left, top, right, bottom = corners
     edge = max(1, round(unit))
-    # A dark rim tells apart badges that lie upon each other.
+    # A dark rim separates badges that overlap.
     cv2.rectangle(strip, (left - edge, top - edge), (right, bottom), BACKGROUND, -1)
     strip[max(0, top) : bottom, max(0, left) : right] = colour
     width = text_width(text, max(8, round(size)), 700)

@@ -1,4 +1,4 @@
-"""Where everything stands in the picture."""
+"""The places of all elements in the picture."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Sizes below are in units: 1 at 640 x 480, and growing with the frame.
+# Sizes are in units: 1 pixel at 640 x 480, more in larger frames.
 _BASE = 480
 _PANEL = 264
 _MARGIN = 12
-# Width of the heat map's legend, at the right end of the row that tells of the tracking.
+# Width of the heat map's legend, at the right end of the tracking row.
 LEGEND = 112
 
 
@@ -29,12 +29,14 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands, for one size of frame.
+    """The places of all elements for one size of frame.
 
     Attributes:
-        unit: Pixels a unit of length; text of 12 units is readable.
-        scale: Size of the video in the picture against that of the frame.
-        panel: All that stands beside the video, and all that follows lies in it.
+        unit: Pixels per unit; text of 12 units is readable.
+        scale: Size of the video in the picture, relative to the frame.
+        size: (width, height) of the picture in pixels.
+        video: The video's box.
+        panel: The box beside the video. The boxes below are within it.
     """
 
     unit: float
@@ -51,11 +53,11 @@ class Layout:
 
     @classmethod
     def of(cls, width: int, height: int) -> Layout:
-        """Returns the layout for frames of a size. Small frames are shown enlarged."""
+        """Returns the layout for frames of a size. Small frames are enlarged."""
         wanted = _BASE / min(0.75 * width, height)
-        # A frame like a ribbon must not become a giant.
+        # A long, narrow frame must not become huge.
         scale = min(max(1.0, wanted), max(1.0, 3 * _BASE / max(width, height)))
-        # Even sizes, as most video codecs want them.
+        # Most video codecs need even sizes.
         video = Box(0, 0, _even(width * scale), _even(height * scale))
         unit = max(1.0, min(0.75 * video.width, video.height) / _BASE)
         rows = max(video.height, _even(_BASE * unit))

@@ -1,4 +1,4 @@
-"""What only the person at the window is told; recordings do not show it. All in the panel."""
+"""Messages that only the window shows, in the panel; recorded videos do not have them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OUTLINES: tuple[tuple[Colour, str], ...] = (
 
 
 class Toast:
-    """A line at the lower end of the panel."""
+    """A short message at the lower end of the panel."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -53,10 +53,7 @@ class Toast:
 
 
 class RecordingMark:
-    """A red dot, "REC" and the time since the recording began, at the upper end of the panel.
-
-    It stands in the place of the source's name.
-    """
+    """A red dot, "REC" and the time since the recording began, in place of the source's name."""
 
     def __init__(self, elapsed_s: float) -> None:
         self.elapsed_s = elapsed_s
@@ -81,7 +78,7 @@ class HelpCard:
     def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
         """
         Args:
-            keys: Each key as it is written on the keyboard, and what it does.
+            keys: Each key as the keyboard shows it, and what it does.
         """
         self.keys = tuple(keys)
 
@@ -89,7 +86,7 @@ class HelpCard:
         unit, layout = scene.layout.unit, scene.layout
         row, title = 22 * unit, 26 * unit
         rows = len(self.keys) + len(_OUTLINES) + 1
-        # Down to the end of the panel: a card cut in two would look broken.
+        # Cover the panel down to its end: a half-covered event card would look broken.
         needed = round(2 * title + rows * row + 8 * unit)
         top = min(layout.tracking.y, max(0, layout.panel.height - needed))
         box = Box(layout.panel.x, top, layout.panel.width, layout.panel.height - top)

@@ -1,4 +1,4 @@
-"""What all elements draw with: colours, text, and tiles that are kept."""
+"""Colours, text and cached tiles, with which all elements draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SKY = (233, 180, 86)
 GREEN = (115, 158, 0)
 YELLOW = (66, 228, 240)
 PURPLE = (167, 121, 204)
-# Of a recording alone, where everybody expects it; it stands beside the word.
+# Only for the mark of a recording, where everybody expects it, and beside the word.
 RED = (60, 60, 235)
 
 BACKGROUND = (30, 26, 24)
@@ -30,14 +30,14 @@ BRIGHT = (242, 240, 238)
 
 LABEL_COLOURS = (ORANGE, SKY, PURPLE, GREEN, YELLOW)
 
-# Text that changes faster cannot be read.
+# Chosen by judgement: text that changes faster cannot be read.
 TEXT_PERIOD_S = 0.25
 
-SHIFT = 3  # OpenCV draws with sub-pixel places: 3 binary digits
+SHIFT = 3  # OpenCV draws at positions of 1/8 pixel: 3 binary digits
 
 
 def fixed(points: np.ndarray) -> np.ndarray:
-    """Places (..., 2) in pixels as OpenCV's drawing takes them with `SHIFT`."""
+    """Converts positions (..., 2) in pixels to the integers that OpenCV takes with `SHIFT`."""
     return np.rint(np.asarray(points, np.float64) * (1 << SHIFT)).astype(np.int32)
 
 
@@ -55,7 +55,7 @@ def text_width(text: str, size: int, weight: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def shortened(text: str, width: int, size: int, weight: int) -> str:
-    """Returns the text, its middle left out where it would be wider than `width` pixels."""
+    """Returns the text, without its middle if it would be wider than `width` pixels."""
     if text_width(text, size, weight) <= width:
         return text
     for keep in range(min(len(text) - 1, 80), 0, -1):
@@ -75,11 +75,11 @@ def put_text(
     weight: int = 400,
     right: bool = False,
 ) -> int:
-    """Writes one line that starts, or with `right` ends, at `x`. Returns its width."""
+    """Writes a line that starts (with `right`: ends) at `x`; returns its width in pixels."""
     pixels = max(8, round(size))
     width = text_width(text, pixels, weight)
     left = round(x) - (width if right else 0)
-    # OpenCV wraps at the canvas' edge unless it is told that there is none.
+    # Without limits, OpenCV would wrap the text at the canvas' edge.
     wrap = (-(1 << 20), 1 << 20)
     place = (left, round(baseline))
     cv2.putText(canvas, text, place, colour, _font(), pixels, weight, cv2.PUT_TEXT_ALIGN_LEFT, wrap)
@@ -87,7 +87,7 @@ def put_text(
 
 
 class Tile:
-    """A part of the panel that is drawn anew only when what it shows has changed."""
+    """A part of the panel that is cached until its content changes."""
 
     def __init__(self) -> None:
         self._key: Hashable = None
@@ -96,6 +96,14 @@ class Tile:
     def draw(
         self, canvas: np.ndarray, box: Box, key: Hashable, paint: Callable[[np.ndarray], None]
     ) -> None:
+        """Draws the tile into a box of the canvas.
+
+        Args:
+            canvas: The whole picture.
+            box: Where the tile goes.
+            key: Identifies the content; the tile is painted again if it differs from the last one.
+            paint: Paints the content into an image of the box's size.
+        """
         if self._image is None or key != self._key:
             self._image = np.full((box.height, box.width, 3), BACKGROUND, np.uint8)
             paint(self._image)
@@ -107,12 +115,12 @@ STEPS = 5
 
 
 def steps_of(quality: float) -> int:
-    """How many of `STEPS` stand for a quality of 0 to 1; at least one, so that it is seen."""
+    """The number of bars, 1 to `STEPS`, for a quality of 0 to 1; 1 for NaN."""
     return min(STEPS, max(1, round(quality * STEPS))) if quality == quality else 1
 
 
 def paint_steps(image: np.ndarray, x: float, bottom: float, unit: float, steps: int) -> float:
-    """Bars that grow like those of a telephone's reception. Returns where they end."""
+    """Draws rising bars, like a phone's for its reception; returns their right end, pixels."""
     colour = (ORANGE, ORANGE, YELLOW, GREEN, GREEN)[steps - 1]
     for k in range(STEPS):
         left, top = round(x + 6 * k * unit), round(bottom - (4 + 2 * k) * unit)

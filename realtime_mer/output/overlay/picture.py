@@ -1,4 +1,4 @@
-"""The overlay: keeps the scene and makes its picture."""
+"""The overlay: it keeps the scene and draws its picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from realtime_mer.results import Analysis, Session
 
 
 def full_elements() -> list[Element]:
-    """What is drawn with all details, in this order."""
+    """The elements of the view with all details, in the order of drawing."""
     return [
         HeatMap(),
         FaceMarks(),
@@ -38,19 +38,19 @@ def full_elements() -> list[Element]:
 
 
 def lean_elements() -> list[Element]:
-    """What is drawn without details."""
+    """The elements of the view without details, in the order of drawing."""
     return [FaceMarks(), EventCards(only_last=True), Alerts()]
 
 
 class Overlay:
-    """Makes the annotated picture. Shared by everything that shows or records it.
+    """Draws the annotated picture. All who show or record the same view may share it.
 
-    Give it every analysis by `update`, so that curve and events are complete; ask for a picture
-    only when one is needed. Both may be called again for the same analysis at no cost.
+    Pass every analysis to `update`, so that curve and events are complete, and call `picture` only
+    when one is needed. Repeated calls for the same analysis cost nothing.
 
     Attributes:
-        view: With details or without, mirrored or not; to be changed at any time, for all who
-            share the overlay. The size of the picture stays.
+        view: With or without details, mirrored or not. May be changed at any time and holds for
+            all who share the overlay. The size of the picture stays the same.
 
     Example:
         overlay = Overlay()
@@ -62,7 +62,7 @@ class Overlay:
     def __init__(self, elements: Sequence[Element] | None = None) -> None:
         """
         Args:
-            elements: What is drawn, in this order, in place of the usual, in either view.
+            elements: Drawn in this order in either view, in place of the usual ones.
         """
         self.view = View()
         self._full = list(full_elements() if elements is None else elements)
@@ -85,31 +85,35 @@ class Overlay:
         self._scene.add(analysis)
 
     def picture(self) -> np.ndarray:
-        """Returns the newest analysis as a BGR picture. It is overwritten by the next one's."""
+        """Returns the picture of the newest analysis, (height, width, 3) uint8, BGR.
+
+        The next analysis overwrites it.
+        """
         assert self._scene is not None, "update() comes first"
-        scene = self._scene
-        if self._drawn is not None and self._drawn == (scene.analysis, self.view):
-            return self._canvas
-        if self._canvas is None or self._drawn[1].details != self.view.details:
+        scene, canvas, drawn = self._scene, self._canvas, self._drawn
+        if canvas is not None and drawn == (scene.analysis, self.view):
+            return canvas
+        if canvas is None or drawn is None or drawn[1].details != self.view.details:
             width, height = scene.layout.size
-            self._canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
-        _put_video(scene.layout.video.of(self._canvas), scene)
+            canvas = self._canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
+        _put_video(scene.layout.video.of(canvas), scene)
         for element in self._full if self.view.details else self._lean:
-            element.draw(self._canvas, scene)
+            element.draw(canvas, scene)
         self._drawn = (scene.analysis, dataclasses.replace(self.view))
-        return self._canvas
+        return canvas
 
     def picture_with(self, elements: Sequence[Element]) -> np.ndarray:
-        """Returns a picture of its own with more drawn on it, which others do not see."""
+        """Returns a copy of the picture with more elements drawn on it."""
         picture = self.picture().copy()
+        assert self._scene is not None
         for element in elements:
             element.draw(picture, self._scene)
         return picture
 
     def still(self) -> Overlay:
-        """Returns an overlay of this moment, which later analyses leave as it is.
+        """Returns an overlay of this moment that later analyses do not change.
 
-        It follows this one's view.
+        It shares this one's view.
         """
         assert self._scene is not None, "update() comes first"
         still = Overlay([])

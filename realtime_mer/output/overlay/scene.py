@@ -1,4 +1,4 @@
-"""What the elements draw from."""
+"""The scene: everything that the elements draw."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from realtime_mer.output.overlay.layout import Layout
 from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, Colour
 from realtime_mer.results import Analysis, FaceState, MicroExpression, Session
 
-# Seconds of the score's curve, and of the strip of events below it.
+# Times without another source were chosen by eye.
+
+# Seconds that the score's curve shows, and the strip of events below it.
 CURVE_S = 6.0
 HISTORY_S = 60.0
-# An event that has just been reported is marked on the face and in its card for so long.
+# A new event is marked on the face and on its card for this long.
 FRESH_S = 1.5
 # A window that ended longer ago than this is over.
 _UNDER_WAY_S = 0.2
-# Without any frame for so long, nothing could have been seen.
+# A longer time between two frames counts as time without a face.
 _STALL_S = 0.5
 _EVENTS_KEPT = 64
+# Limits for a source whose clock stands still.
+_SCORES_KEPT = 2048
+_SPANS_KEPT = 512
 
 NO_FACE, HARD = "no face", "hard to read"
 
 
 @dataclass(slots=True)
 class View:
-    """How the person who looks wants to see it; may be changed at any time.
+    """The viewer's choices. May be changed at any time.
 
     Attributes:
-        details: Everything, or with False only marks on the face, alerts and the last event.
-        mirrored: The video as in a mirror.
+        details: True for everything, False for marks on the face, alerts and the last event.
+        mirrored: Whether the video is shown as in a mirror.
     """
 
     details: bool = True
@@ -42,7 +47,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time in which nothing could be reported, `NO_FACE`, or only with doubt, `HARD` to read."""
+    """A time in which nothing could be reported (`NO_FACE`) or only with doubt (`HARD`)."""
 
     start_s: float
     end_s: float
@@ -51,13 +56,18 @@ class Span:
 
 @dataclass(slots=True)
 class Scene:
-    """What the elements draw from. Its memory is bounded by time and count.
+    """Everything that the elements draw. Its memory is bounded by time and count.
 
     Attributes:
-        scores: For each face seen in the last seconds, (time, score) in order.
-        events: Last events, oldest first.
-        doubtful: When nothing could be reported, or only with doubt, within the last minute, oldest
-            first.
+        session: The session's facts.
+        layout: The places of the elements.
+        analysis: The newest one.
+        view: The viewer's choices.
+        scores: (time, score) over the last `CURVE_S`, for each face seen in it.
+        events: The last events, oldest first.
+        event_count: Number of all events so far.
+        doubtful: Times within the last `HISTORY_S` in which nothing could be reported, or only
+            with doubt, oldest first.
     """
 
     session: Session
@@ -67,8 +77,7 @@ class Scene:
     scores: dict[int, deque[tuple[float, float]]] = field(default_factory=dict)
     events: deque[MicroExpression] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     event_count: int = 0
-    # The cap holds where a source's clock stands still.
-    doubtful: deque[Span] = field(default_factory=lambda: deque(maxlen=512))
+    doubtful: deque[Span] = field(default_factory=lambda: deque(maxlen=_SPANS_KEPT))
 
     @property
     def now_s(self) -> float:
@@ -76,11 +85,11 @@ class Scene:
 
     @property
     def main_face(self) -> FaceState | None:
-        """The face whose curve stands out: the one that is known longest."""
+        """The face that the panel is about: the one known longest."""
         return min(self.analysis.faces, key=lambda f: f.face, default=None)
 
     def colour(self, label: str) -> Colour:
-        """The colour of a label; grey for what is none of the classifier's, as "uncertain"."""
+        """The colour of a label; grey if it is none of the classifier's, such as "uncertain"."""
         labels = self.session.labels
         return LABEL_COLOURS[labels.index(label) % len(LABEL_COLOURS)] if label in labels else DIM
 
@@ -88,7 +97,7 @@ class Scene:
         return self.now_s - event.reported_s < FRESH_S
 
     def fresh_event(self, face: int) -> MicroExpression | None:
-        """The newest event of a face, if it has just been reported."""
+        """The newest event of a face if it is fresh, else None."""
         own = (e for e in reversed(self.events) if e.face == face and self.is_fresh(e))
         return next(own, None)
 
@@ -96,7 +105,7 @@ class Scene:
         return face.window is not None and face.window.offset_s >= self.now_s - _UNDER_WAY_S
 
     def points(self, face: FaceState) -> np.ndarray | None:
-        """Landmarks (478, 2) in pixels of the video's box; None where some are not known."""
+        """Landmarks (478, 2) in pixels of the video's box; None if some are not finite."""
         points = face.landmarks[:, :2] * np.float32(self.layout.scale)
         if not np.isfinite(points).all():
             return None
@@ -108,14 +117,13 @@ class Scene:
         before_s = self.now_s
         self.analysis = analysis
         for face in analysis.faces:
-            # The cap holds where a source's clock stands still.
-            trace = self.scores.setdefault(face.face, deque(maxlen=2048))
+            trace = self.scores.setdefault(face.face, deque(maxlen=_SCORES_KEPT))
             trace.append((self.now_s, float(face.score)))
-        for face, trace in list(self.scores.items()):
+        for identity, trace in list(self.scores.items()):
             while trace and trace[0][0] < self.now_s - CURVE_S:
                 trace.popleft()
             if not trace:
-                del self.scores[face]
+                del self.scores[identity]
         self.events.extend(analysis.events)
         self.event_count += len(analysis.events)
         self._add_doubtful(before_s)
@@ -141,7 +149,7 @@ class Scene:
             self.doubtful.popleft()
 
     def copy(self) -> Scene:
-        """This moment, which later analyses leave as it is. The view stays shared."""
+        """A copy that later analyses do not change. It shares the view."""
         return dataclasses.replace(
             self,
             scores={face: trace.copy() for face, trace in self.scores.items()},
@@ -151,6 +159,6 @@ class Scene:
 
 
 class Element(Protocol):
-    """One thing that is drawn."""
+    """One part of the picture."""
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None: ...

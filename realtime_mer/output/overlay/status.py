@@ -1,4 +1,4 @@
-"""How the run goes: source, figures, tracking, alerts, weights."""
+"""The state of the session: source, figures, tracking, alerts, weights."""
 
 from __future__ import annotations
 
@@ -51,16 +51,22 @@ class Status:
                 "–" if sensitivity is None else f"{sensitivity:.{1 if sensitivity < 1 else 2}g}",
             )
         self._tile.draw(
-            canvas, scene.layout.status, self._text, lambda image: self._paint(image, scene)
+            canvas,
+            scene.layout.status,
+            (self._text, scene.analysis.is_away),
+            lambda image: self._paint(image, scene),
         )
 
     def _paint(self, image: np.ndarray, scene: Scene) -> None:
         unit = scene.layout.unit
         time, fps, source_fps, latency, dropped, sensitivity = self._text
         live = scene.session.live
-        badge = "LIVE" if live else "FILE"
+        away = scene.analysis.is_away
+        badge = "AWAY" if away else "LIVE" if live else "FILE"
         badge_width = text_width(badge, round(11 * unit), 700) + round(10 * unit)
-        image[: round(18 * unit), :badge_width] = GREEN if live else GRID
+        image[: round(18 * unit), :badge_width] = (
+            GREEN if live and not away else GRID
+        )
         put_text(image, badge, 5 * unit, 13.2 * unit, 11 * unit, BRIGHT, 700)
         end = image.shape[1]
         time_width = put_text(image, time, end, 14 * unit, 14 * unit, BRIGHT, 600, right=True)
@@ -89,7 +95,7 @@ _WORDS = ("bad", "poor", "fair", "good", "good")
 
 
 class Tracking:
-    """How well the main face can be read, in steps and a word."""
+    """The quality of the main face's tracking, as bars and a word."""
 
     def __init__(self) -> None:
         self._tile = Tile()
@@ -98,7 +104,7 @@ class Tracking:
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
         main = scene.main_face
-        # A face that comes or goes shows at once; the figure may wait.
+        # A face that comes or goes shows at once; the quality changes at the pace of reading.
         seen = None if main is None else main.face
         waited = abs(scene.now_s - self._taken_s) >= TEXT_PERIOD_S
         if waited or seen != self._quality[1]:
@@ -129,14 +135,14 @@ _ALERTS_SHOWN = 3
 
 
 def alerts_height(layout: Layout, alerts: int) -> int:
-    """Pixels at the lower end of the events' box that alerts take up."""
+    """Height of the alerts in pixels, at the lower end of the events' box."""
     return round(min(alerts, _ALERTS_SHOWN) * _ALERT * layout.unit)
 
 
 class Alerts:
-    """What is wrong with the source, too large to be missed, and a frame round the video.
+    """What is wrong with the source, in large letters, and a frame around the video.
 
-    To be drawn after the events, at whose lower end it stands.
+    Draw it after the events: it covers the lower end of their box.
     """
 
     def __init__(self) -> None:
@@ -183,7 +189,7 @@ def _warning_sign(line: np.ndarray, unit: float) -> None:
 
 
 class Footer:
-    """Which weights run where."""
+    """The classifier's weights, and where they run."""
 
     def __init__(self) -> None:
         self._tile = Tile()

@@ -1,4 +1,4 @@
-"""The browser view: the overlay and the events as a page, for machines without a display."""
+"""The browser view: overlay and events as a page, for machines without a display."""
 
 from realtime_mer.output.web.view import WebView
 

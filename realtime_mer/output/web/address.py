@@ -1,4 +1,4 @@
-"""Where the page is served, and who may see it."""
+"""The address of the page, and who may see it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from realtime_mer.errors import InputError
 from realtime_mer.source.redaction import redacted
 
 LOOPBACK = "127.0.0.1"
-# Connections that may wait to be let in.
+# Connections that may wait for `accept`.
 _BACKLOG = 16
 # 24 bytes are 192 bits: out of reach of guessing.
 _TOKEN_BYTES = 24
-# A documentation address (RFC 5737). Asking for the way there sends nothing.
+# A documentation address (RFC 5737). Connecting a UDP socket to it sends nothing.
 _ELSEWHERE = ("192.0.2.1", 9)
 
 
@@ -37,16 +37,16 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Reads `[HOST:]PORT`. Without a host it is this computer's loopback.
+        """Reads `[HOST:]PORT`; without a host, it is this computer's loopback.
 
         Raises:
-            InputError: It is no such thing.
+            InputError: The text has another form.
         """
         host, colon, port = text.rpartition(":")
         shown = redacted(text)
         if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise InputError(
-                f"{shown!r} is no address to serve at: it has to end in a port from 1 to 65535, "
+                f"{shown!r} is no address to serve at: end it with a port from 1 to 65535, "
                 "for example 8000, or 0 for any free one."
             )
         if not colon:
@@ -60,7 +60,7 @@ class Address:
         return cls(bracketed[1] if bracketed else host, int(port))
 
     def listen(self) -> socket.socket:
-        """Returns a listening socket. Who connects waits until someone answers.
+        """Returns a listening socket; connections wait until they are accepted.
 
         Raises:
             InputError: Nothing can be served there.
@@ -97,8 +97,8 @@ class Address:
 class Guard:
     """Decides who may see the page.
 
-    On loopback, everyone on this computer, but no web site that a browser here has open: it would
-    come under a name of its own. Elsewhere, who has the token.
+    On loopback: everyone on this computer, but no web site that is open in a browser here, which a
+    foreign host name in the request gives away. Elsewhere: everyone who has the token.
 
     Attributes:
         token: First part of every path; None on loopback.
@@ -107,8 +107,8 @@ class Guard:
     def __init__(self, address: Address, bound: tuple[str, int]) -> None:
         """
         Args:
-            address: What was asked for.
-            bound: IP address and port that are listened at.
+            address: The address as the user gave it.
+            bound: IP address and port of the listening socket.
         """
         self._host, self._port = address.host, bound[1]
         ip = ipaddress.ip_address(bound[0].partition("%")[0])
@@ -125,7 +125,7 @@ class Guard:
 
     @property
     def prefix(self) -> str:
-        """How every path begins."""
+        """The beginning of every path."""
         return f"/{self.token}/" if self.token else "/"
 
     @property
@@ -136,13 +136,13 @@ class Guard:
 
     @property
     def audience(self) -> str:
-        """Who can see the page, for the page."""
+        """A sentence that says who can see the page."""
         if self.token is None:
             return "Only people who use this computer, or a tunnel to it, can open this page."
         return "Anyone who has this page's address can watch. The connection is not encrypted."
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> str | None:
-        """Says why a request is refused; None where it is not.
+        """Says why a request is refused; None if it is not.
 
         Args:
             path: Decoded.
@@ -150,7 +150,7 @@ class Guard:
         """
         host = headers.get("Host", "")
         if self.token is None:
-            # The port may be that of a tunnel: a foreign name is what gives a foreign site away.
+            # The port may be that of a tunnel: only the name tells a foreign site.
             name = re.sub(r":[0-9]*$", "", host).lower()
             if name not in self._names:
                 return "This page is served on this computer only: open it as localhost."
@@ -160,7 +160,7 @@ class Guard:
                 given.encode("utf-8", "surrogateescape"), self.token.encode()
             ):
                 return "The address is not complete: open it as the terminal shows it."
-        # Browsers name the site that asks, wherever that matters; other programs name none.
+        # Browsers send the origin where it matters; other programs send none.
         origin = headers.get("Origin")
         own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
         if origin is not None and origin.lower() not in own:
@@ -173,7 +173,7 @@ def _bracketed(host: str) -> str:
 
 
 def _own_address() -> str:
-    """The address under which others reach this computer, as well as it can be told."""
+    """A guess at the address by which others reach this computer."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(_ELSEWHERE)

@@ -1,14 +1,17 @@
-// Shows what the server tells over one WebSocket: pictures as binary messages, the rest as JSON.
-// Whatever comes is written as text, never as markup.
+// Shows what the server sends over one WebSocket: pictures as binary messages, the rest as JSON.
+// Text from the server is never treated as markup.
 "use strict";
 
 const RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 8000;
-// A status comes twice a second.
+// The server sends a status twice a second: after this silence, the connection is lost.
 const SILENCE_MS = 5000;
+// A new event is highlighted for this long.
 const FRESH_MS = 4000;
-const MOST_ROWS = 200;
+const MAX_ROWS = 200;
+// An older picture is worth an alert.
 const STALE_S = 2;
+// WebSocket close code of a server that has no place left.
 const TRY_AGAIN_LATER = 1013;
 
 const at = (id) => document.getElementById(id);
@@ -24,14 +27,14 @@ let retryMs = RETRY_MS;
 let lastHeard = 0;
 let received = 0;
 let drawn = 0;
-// Pictures whose receipt is owed while the page is hidden: none are sent meanwhile.
-let owed = [];
+// Confirmations held back while the page is hidden: without them, the server sends no pictures.
+let heldBack = [];
 
 function write(id, text) {
   if (at(id).textContent !== text) at(id).textContent = text;
 }
 
-// The whole tile goes where there is nothing to tell.
+// Hides the whole tile if the value is not known.
 function writeIfKnown(id, value, text) {
   at(id).closest("div").hidden = !value;
   if (value) write(id, text(value));
@@ -69,7 +72,7 @@ function make(tag, className, text) {
 function addRow(row) {
   const list = at("events");
   list.prepend(row);
-  while (list.children.length > MOST_ROWS) list.lastElementChild.remove();
+  while (list.children.length > MAX_ROWS) list.lastElementChild.remove();
   at("none").hidden = true;
 }
 
@@ -113,6 +116,8 @@ function addRecord(message, isNew) {
     const face = record.face ? ` · face ${record.face}` : "";
     const length = fixed(record.end_s - record.start_s, 1);
     addRow(make("li", "gap", `${clock(record.start_s)}${face} · ${record.reason}, for ${length} s`));
+  } else if (record.type === "status") {
+    addRow(make("li", "gap", `${clock(record.time_s)} · source ${record.status}`));
   }
 }
 
@@ -181,7 +186,7 @@ async function showPicture(data, shown) {
     drawn = Math.max(drawn, number);
     bitmap.close();
   } finally {
-    if (document.hidden) owed.push(shown);
+    if (document.hidden) heldBack.push(shown);
     else shown();
   }
 }
@@ -191,7 +196,7 @@ function connect() {
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
-  // What was kept for who comes later is shown, but not read out.
+  // Records from before we connected are shown, but not read out.
   let isPast = true;
   lastHeard = performance.now();
   const watch = setInterval(() => {
@@ -214,7 +219,7 @@ function connect() {
   };
   socket.onclose = ({ code }) => {
     clearInterval(watch);
-    owed = [];
+    heldBack = [];
     if (code === TRY_AGAIN_LATER) say("all places are taken, trying again", "waiting");
     else if (!ended) say("connection lost, trying again", "waiting");
     setTimeout(connect, retryMs);
@@ -224,8 +229,8 @@ function connect() {
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
-  for (const shown of owed) shown();
-  owed = [];
+  for (const shown of heldBack) shown();
+  heldBack = [];
 });
 
 connect();

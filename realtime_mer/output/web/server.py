@@ -1,4 +1,4 @@
-"""HTTP and WebSockets in a thread of their own, with viewers that can slow nothing."""
+"""HTTP and WebSockets in a separate thread, in which no viewer can slow the analysis."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from realtime_mer.output.web.address import Guard
 from realtime_mer.records import plain
 from realtime_mer.results import Analysis, Session
 
-MOST_VIEWERS = 8
-# Of them all, with those that load the page.
-MOST_CONNECTIONS = 64
-# Events and gaps kept for who comes later.
+# Limits and times without another source were chosen by judgement.
+MAX_VIEWERS = 8
+# Includes the connections that load the page.
+MAX_CONNECTIONS = 64
+# Records kept for viewers who come later.
 RECORDS_KEPT = 200
-# A viewer that takes nothing, or does not answer, for so long is gone.
+# A viewer that accepts nothing or does not answer for this long is gone.
 STUCK_S = 5.0
 STATUS_PERIOD_S = 0.5
-# Pictures that a viewer has not said to have shown. With two, one travels while one is drawn; what
-# waits in the network would only be old when it is seen.
-_ON_THE_WAY = 2
-_QUALITY = 80
-# As large as a window is at most.
-_LARGEST = (1600, 900)
+# Pictures sent to a viewer that it has not confirmed. With two, one travels while the other is
+# drawn; more would wait in the network and be old when they are seen.
+_MAX_UNCONFIRMED = 2
+_JPEG_QUALITY = 80
+# (width, height) in pixels, that of the largest window.
+_MAX_SIZE = (1600, 900)
 # Time to tell the viewers that the session is over, and to close.
 _FAREWELL_S = 0.5
 _CLOSE_S = 0.1
-# Without file handles no one can be let in; others may free some.
+# Pause before the next `accept` when the process has no file handles left.
 _NO_HANDLES_S = 0.5
 _JOIN_S = 1.0
-# A viewer only says that it has shown a picture.
+# The only message of a viewer: it has shown a picture.
 _SHOWN = "shown"
-_LARGEST_MESSAGE = 256
+_MAX_MESSAGE_BYTES = 256
 
 _FILES = {
     "": ("index.html", "text/html"),
@@ -66,11 +67,11 @@ _FULL = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>realtime_mer: all places taken</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="style.css"></head>
 <body class="refused"><h1>All places are taken</h1>
-<p>{MOST_VIEWERS} viewers are watching, and no more are let in. This page tries again every
+<p>{MAX_VIEWERS} viewers are watching, which is the limit. This page tries again every
 10 seconds.</p></body></html>
 """
 
-# What strangers send must not fill the terminal, and requests hold the token.
+# Strangers' requests must not fill the terminal, and requests contain the token.
 _silent = logging.getLogger("realtime_mer.web")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
@@ -81,11 +82,11 @@ def _json(message: Mapping[str, Any]) -> str:
 
 
 def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, Any]:
-    """What a viewer is told about the present, twice a second.
+    """The message about the present that each viewer gets twice a second.
 
     Args:
-        analysis: The newest.
-        events: How many there have been.
+        analysis: The newest one.
+        events: Number of events so far.
         age_s: Seconds since the analysis.
     """
     return {
@@ -98,6 +99,7 @@ def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, A
         "source_fps": analysis.source_fps,
         "sensitivity": analysis.sensitivity,
         "alerts": analysis.alerts,
+        "is_away": analysis.is_away,
         "faces": [
             {
                 "face": face.face,
@@ -113,7 +115,7 @@ def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, A
 
 
 class _Viewer:
-    """One browser that looks on. It holds one picture at most; a newer one takes its place."""
+    """A browser that watches. At most one picture waits for it; a newer one replaces it."""
 
     def __init__(
         self, server: Server, answer: web.WebSocketResponse, transport: asyncio.Transport
@@ -123,7 +125,7 @@ class _Viewer:
         self._seen = 0
         self._status: str | None = None
         self._picture: bytes | None = None
-        self._on_the_way = 0
+        self._unconfirmed = 0
         self._farewell: str | None = None
 
     @property
@@ -132,7 +134,7 @@ class _Viewer:
 
     @property
     def has_room(self) -> bool:
-        return self._picture is None and self._on_the_way < _ON_THE_WAY
+        return self._picture is None and self._unconfirmed < _MAX_UNCONFIRMED
 
     def wake(self) -> None:
         self._wake.set()
@@ -141,12 +143,12 @@ class _Viewer:
         self._picture = picture
         self._wake.set()
 
-    def tell_status(self, text: str) -> None:
+    def show_status(self, text: str) -> None:
         self._status = text
         self._wake.set()
 
     def has_shown(self) -> None:
-        self._on_the_way = max(0, self._on_the_way - 1)
+        self._unconfirmed = max(0, self._unconfirmed - 1)
         self._wake.set()
 
     def bid_farewell(self, text: str) -> None:
@@ -154,7 +156,7 @@ class _Viewer:
         self._wake.set()
 
     async def serve(self) -> None:
-        """Sends what there is, until the end. One that takes nothing in STUCK_S is cut off."""
+        """Sends everything until the end; cuts off a viewer that accepts nothing in STUCK_S."""
         try:
             await self._send(self._server.hello)
             while self._farewell is None:
@@ -169,7 +171,7 @@ class _Viewer:
             self.cut_off()
 
     def cut_off(self) -> None:
-        """Closes without waiting for what has not been taken."""
+        """Closes the connection without waiting for data that has not been accepted."""
         self._transport.abort()
 
     async def _send_news(self) -> None:
@@ -179,10 +181,10 @@ class _Viewer:
         status, self._status = self._status, None
         if status is not None:
             await self._send(status)
-        if self._picture is not None and self._on_the_way < _ON_THE_WAY:
+        if self._picture is not None and self._unconfirmed < _MAX_UNCONFIRMED:
             picture, self._picture = self._picture, None
-            self._on_the_way += 1
-            self._server.consider_picture()
+            self._unconfirmed += 1
+            self._server.update_room()
             await self._send(picture)
 
     async def _send(self, message: str | bytes) -> None:
@@ -194,20 +196,20 @@ class _Viewer:
 
 
 class Server:
-    """Serves the page and tells every viewer what happens.
+    """Serves the page and sends every viewer pictures, records and the status.
 
-    `start`, `stop`, `show`, `tell`, `look` and `wants_picture` belong to the thread that analyses,
-    and return at once; everything else happens in the server's own thread.
+    The analysing thread calls `start`, `stop`, `show`, `add_record`, `set_newest` and
+    `wants_picture`, which return at once; everything else happens in the server's own thread.
 
-    Pictures go through the WebSocket that also carries the events: a viewer answers when it has
-    shown one, so nobody is sent more than it can show, nobody looks at the past, and of a page
-    that is hidden nothing is asked. A multipart stream of JPEGs knows nothing of all that.
+    Pictures share the WebSocket with the records, and a viewer confirms each one that it has shown.
+    So it never gets more than it can show, sees nothing old, and gets none while its page is
+    hidden. A multipart stream of JPEGs has no confirmation.
     """
 
     def __init__(self, listening: socket.socket, guard: Guard) -> None:
         """
         Args:
-            listening: Closed by `stop`.
+            listening: The listening socket; `stop` closes it.
             guard: Decides who may see the page.
         """
         self._listening, self._guard = listening, guard
@@ -222,7 +224,7 @@ class Server:
         self._event_count = 0
         self._newest: tuple[Analysis, float] | None = None
         self._has_room = False
-        # Set by `show`, cleared in the server's thread: one picture crosses at a time.
+        # Set by `show`, cleared in the server's thread: one picture at a time changes threads.
         self._crossing = False
         self._viewers: dict[_Viewer, asyncio.Task[None]] = {}
         self._loop = asyncio.new_event_loop()
@@ -232,10 +234,10 @@ class Server:
         self._farewell = ""
         self.error: BaseException | None = None
 
-    # From the thread that analyses
+    # In the analysing thread
 
     def start(self, session: Session) -> None:
-        """Begins to answer."""
+        """Starts to accept connections."""
         self.hello = _json(
             {
                 "type": "hello",
@@ -252,28 +254,33 @@ class Server:
 
     @property
     def wants_picture(self) -> bool:
-        """A viewer has room for a picture."""
+        """Whether a viewer has room for a picture."""
         return self._has_room and not self._crossing
 
     def show(self, picture: np.ndarray) -> None:
         """Sends a picture to the viewers.
 
         Args:
-            picture: (height, width, 3) uint8, BGR; nobody may change it any more.
+            picture: (height, width, 3) uint8, BGR; must not be changed afterwards.
         """
         self._crossing = True
         self._soon(self._show, picture)
 
-    def tell(self, record: Mapping[str, Any], is_event: bool) -> None:
-        """Tells the viewers, also those who come later, what the log is told."""
-        self._soon(self._tell, record, is_event)
+    def add_record(self, record: Mapping[str, Any], is_event: bool = False) -> None:
+        """Sends a record of the log to the viewers, and to those who come later.
 
-    def look(self, analysis: Analysis) -> None:
-        """Hands over the newest analysis, from which the next status is made."""
+        Args:
+            record: The record.
+            is_event: Whether it counts as an event.
+        """
+        self._soon(self._add_record, record, is_event)
+
+    def set_newest(self, analysis: Analysis) -> None:
+        """Hands over the newest analysis, for the next status."""
         self._newest = (analysis, time.monotonic())
 
     def stop(self, summary: Mapping[str, Any]) -> None:
-        """Says farewell and closes everything, within a second. May be called twice."""
+        """Sends the summary and closes everything within a second. May be called twice."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._farewell = _json({"type": "end", "summary": summary})
@@ -284,7 +291,7 @@ class Server:
         self._listening.close()
 
     def _soon(self, call: Any, *arguments: Any) -> None:  # noqa: ANN401
-        # Where the server's thread has ended, nobody looks.
+        # A RuntimeError means that the server's thread has ended.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
 
@@ -293,8 +300,8 @@ class Server:
     def records_after(self, number: int) -> list[tuple[int, str]]:
         return [(n, text) for n, text in self._records if n > number]
 
-    def consider_picture(self) -> None:
-        """Asks for a picture if anyone could show it."""
+    def update_room(self) -> None:
+        """Notes whether any viewer has room for a picture."""
         self._has_room = any(viewer.has_room for viewer in self._viewers)
 
     def _work(self) -> None:
@@ -320,8 +327,8 @@ class Server:
         http = runner.server
         assert http is not None
         tasks = [
-            asyncio.create_task(self._let_in(http)),
-            asyncio.create_task(self._tell_status()),
+            asyncio.create_task(self._accept(http)),
+            asyncio.create_task(self._send_status()),
         ]
         try:
             self._ready.set()
@@ -334,7 +341,7 @@ class Server:
             serving = list(self._viewers.values())
             status = _json(self._status())
             for viewer in self._viewers:
-                viewer.tell_status(status)
+                viewer.show_status(status)
                 viewer.bid_farewell(self._farewell)
             if serving:
                 await asyncio.wait(serving, timeout=_FAREWELL_S)
@@ -343,20 +350,22 @@ class Server:
                     connection.transport.abort()
             await runner.cleanup()
 
-    async def _let_in(self, http: web.Server) -> None:
-        """Lets connections in one by one, so that they can be counted: `create_server` takes what
-        comes, and loses what it has just taken when it is closed.
+    async def _accept(self, http: web.Server) -> None:
+        """Accepts connections one by one, so that they can be counted.
+
+        asyncio's `create_server` accepts without limit, and leaks a connection that it accepts
+        while it is closed.
         """
         self._listening.setblocking(False)
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(self._listening)
-                if len(http.connections) >= MOST_CONNECTIONS:
+                if len(http.connections) >= MAX_CONNECTIONS:
                     connection.close()
                     continue
                 await self._loop.connect_accepted_socket(http, connection)
             except ConnectionError:
-                continue  # gone already
+                continue  # it was closed before we accepted it
             except OSError:
                 await asyncio.sleep(_NO_HANDLES_S)
 
@@ -364,10 +373,10 @@ class Server:
         jpeg = _jpeg(picture)
         for viewer in self._viewers:
             viewer.show(jpeg)
-        self.consider_picture()
+        self.update_room()
         self._crossing = False
 
-    def _tell(self, record: Mapping[str, Any], is_event: bool) -> None:
+    def _add_record(self, record: Mapping[str, Any], is_event: bool) -> None:
         self._record_count += 1
         self._event_count += is_event
         message = {"type": "record", "n": self._record_count, "record": record}
@@ -375,13 +384,13 @@ class Server:
         for viewer in self._viewers:
             viewer.wake()
 
-    async def _tell_status(self) -> None:
+    async def _send_status(self) -> None:
         while True:
             if self._viewers:
-                # Also without anything new: from silence a page concludes that we are gone.
+                # Even if nothing is new: a page takes silence for a lost connection.
                 text = _json(self._status())
                 for viewer in self._viewers:
-                    viewer.tell_status(text)
+                    viewer.show_status(text)
             await asyncio.sleep(STATUS_PERIOD_S)
 
     def _status(self) -> dict[str, Any]:
@@ -402,7 +411,7 @@ class Server:
 
     async def _file(self, request: web.Request) -> web.Response:
         name = request.path.removeprefix(self._guard.prefix)
-        if not name and len(self._viewers) >= MOST_VIEWERS:
+        if not name and len(self._viewers) >= MAX_VIEWERS:
             again = {"Retry-After": "10", "Refresh": "10"}
             return web.Response(status=503, text=_FULL, content_type="text/html", headers=again)
         body, kind = self._files[name]
@@ -413,24 +422,24 @@ class Server:
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
         answer = web.WebSocketResponse(
-            heartbeat=STUCK_S, compress=False, max_msg_size=_LARGEST_MESSAGE, writer_limit=0
+            heartbeat=STUCK_S, compress=False, max_msg_size=_MAX_MESSAGE_BYTES, writer_limit=0
         )
         transport = request.transport
         await answer.prepare(request)
-        if transport is None or len(self._viewers) >= MOST_VIEWERS:
+        if transport is None or len(self._viewers) >= MAX_VIEWERS:
             await answer.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return answer
         viewer = _Viewer(self, answer, transport)
         serving = self._viewers[viewer] = asyncio.create_task(viewer.serve())
-        self.consider_picture()
+        self.update_room()
         try:
             async for message in answer:
                 if message.type is WSMsgType.TEXT and message.data == _SHOWN:
                     viewer.has_shown()
-                    self.consider_picture()
+                    self.update_room()
         finally:
             del self._viewers[viewer]
-            self.consider_picture()
+            self.update_room()
             if not viewer.is_leaving:
                 serving.cancel()
             await asyncio.wait([serving])
@@ -441,8 +450,8 @@ class Server:
 
 def _jpeg(picture: np.ndarray) -> bytes:
     height, width = picture.shape[:2]
-    scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+    scale = min(1.0, _MAX_SIZE[0] / width, _MAX_SIZE[1] / height)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

@@ -10,16 +10,15 @@ from realtime_mer.output.web.address import Address, Guard
 from realtime_mer.output.web.server import Server
 from realtime_mer.results import Analysis, Session, Summary
 
-# More pictures a second are not worth their bytes.
+# Chosen by judgement: more pictures a second are not worth their bytes.
 _PICTURE_PERIOD_S = 1 / 30
 
 
 class WebView:
-    """Serves a page with the overlay and the events while a session runs. All calls come from one
-    thread.
+    """Serves a page with overlay and events while a session runs. Call it from one thread only.
 
-    On loopback everyone on this computer can see it. At any other host, only who has the address
-    with its token, which is told once by `note`. Nothing is stored.
+    On loopback, everyone on this computer can see it. At any other host, only those who have the
+    address with its token, which `note` gets once. Nothing is stored.
 
     Example:
         view = WebView("8000", Overlay(), note=print)
@@ -31,9 +30,9 @@ class WebView:
         """
         Args:
             address: `[HOST:]PORT`; without a host, this computer's loopback. Port 0 is any free
-                one. The port is taken at once; who connects is answered from `begin` on.
-            overlay: Makes the pictures; may be shared with a window.
-            note: Called with what the user should know: where the page is.
+                one. The port is taken at once; connections are answered from `begin` on.
+            overlay: It draws the pictures; a window may share it.
+            note: Called with messages for the user: where the page is.
 
         Raises:
             InputError: Nothing can be served there.
@@ -49,7 +48,7 @@ class WebView:
 
     @property
     def url(self) -> str:
-        """Where the page is. Whoever knows it can watch."""
+        """The page's address. Everyone who has it can watch."""
         return self._guard.url
 
     def begin(self, session: Session) -> None:
@@ -57,7 +56,7 @@ class WebView:
         self._overlay.begin(session)
         self._server.start(session)
         who = (
-            "whoever has this address can watch, and nothing is encrypted"
+            "everyone who has this address can watch, and nothing is encrypted"
             if self._guard.token
             else "on this computer only"
         )
@@ -66,25 +65,27 @@ class WebView:
     def update(self, analysis: Analysis) -> None:
         assert self._session is not None, "begin() comes first"
         self._overlay.update(analysis)
-        self._server.look(analysis)
+        self._server.set_newest(analysis)
+        for change in analysis.statuses:
+            self._server.add_record(change.to_dict())
         for gap in analysis.gaps:
-            self._server.tell(gap.to_dict(), is_event=False)
+            self._server.add_record(gap.to_dict())
         for event in analysis.events:
-            self._server.tell(event.to_dict(), is_event=True)
+            self._server.add_record(event.to_dict(), is_event=True)
         if not self._server.wants_picture:
             return
         now_s = time.monotonic()
         if now_s < self._due_s:
             return
-        # Half a period of grace: a camera's jitter must not cost every second picture.
+        # Allow half a period: otherwise a camera's jitter would cost every second picture.
         self._due_s = max(self._due_s, now_s - _PICTURE_PERIOD_S / 2) + _PICTURE_PERIOD_S
         self._server.show(self._overlay.picture().copy())
 
     def end(self, summary: Summary) -> None:
         self._server.stop(summary.to_dict())
         if self._server.error is not None:
-            self._note(f"the page has failed: {self._server.error!r}")
+            self._note(f"the page failed: {self._server.error!r}")
 
     def close(self) -> None:
-        """Frees the port of a view that was never begun."""
+        """Frees the port if `begin` was never called."""
         self._server.stop({})

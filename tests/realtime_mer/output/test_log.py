@@ -1,5 +1,6 @@
 """Event logs, read back as another program would."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -7,21 +8,29 @@ import math
 import os
 import stat
 
+import jsonschema
 import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
-from realtime_mer.output.log import CsvLog, JsonLinesLog
+from realtime_mer.output.log import CsvLog, JsonLinesLog, schema
 from realtime_mer.results import (
     Analysis,
+    ClockOrigin,
     Gap,
+    GapReason,
     Interval,
     MacroExpression,
     MicroExpression,
     Session,
+    SourceStatus,
+    StatusChange,
     Summary,
 )
+from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.session.run import Callbacks, run
 from realtime_mer.source.frame import Frame
+from tests.sessions import CameraServer, Stopping
 
 SESSION = Session(
     source="clip.avi",
@@ -59,14 +68,19 @@ EVENT = MicroExpression(
     probabilities={"negative": 0.81, "positive": 0.1, "surprise": 0.09},
     intensity_px=1.71828,
     reported_s=12.9,
+    source="clip.avi",
+    model="causalnet-test",
 )
-GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason="face lost")
+LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
+GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
+MACRO = MacroExpression(2, 1.25, 3.5, 4.03, "clip.avi")
+STATUS = StatusChange(SourceStatus.RECONNECTING, 2.5)
 LOGS = [JsonLinesLog, CsvLog]
 
 
-def analysis(*events, gaps=()):
+def analysis(*events, gaps=(), **more):
     frame = Frame(0, 0.0, np.zeros((4, 4, 3), np.uint8), 0.0)
-    return Analysis(frame, events=events, gaps=gaps)
+    return Analysis(frame, events=events, gaps=gaps, **more)
 
 
 def strictly(line):
@@ -82,12 +96,11 @@ def lines(path):
     return [strictly(line) for line in text.splitlines()]
 
 
-def test_macro_expressions_are_logged_where_they_are_wanted(tmp_path):
-    told = dataclasses.replace(analysis(), macros=(MacroExpression(2, 1.25, 3.5, 4.03),))
+def test_macro_expressions_are_logged_if_asked_for(tmp_path):
     for name, macros in (("without", False), ("with", True)):
         log = JsonLinesLog(tmp_path / name, macros=macros)
         log.begin(SESSION)
-        log.update(told)
+        log.update(analysis(macros=(MACRO,)))
         log.end(SUMMARY)
     assert [r["type"] for r in lines(tmp_path / "without")] == ["session", "summary"]
     assert lines(tmp_path / "with")[1] == {
@@ -96,7 +109,7 @@ def test_macro_expressions_are_logged_where_they_are_wanted(tmp_path):
     }  # fmt: skip
 
 
-def test_json_lines_log_tells_session_event_gap_and_summary(tmp_path):
+def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
     log = JsonLinesLog(tmp_path / "events.jsonl")
     log.begin(SESSION)
     log.update(analysis())
@@ -124,13 +137,13 @@ def test_json_lines_log_tells_session_event_gap_and_summary(tmp_path):
         "end of source",
         1,
     )
-    # What a reader of the log wants to know; the histograms are for the file of statistics.
+    # Without the histograms, which are in the file of statistics.
     assert summary["latency_ms"] == {"median": 8.5, "p95": 11.0, "p99": 12, "max": None}
     assert "stats" not in summary
     assert len(json.dumps(summary)) < 400
 
 
-def test_summary_without_statistics_is_whole(tmp_path):
+def test_summary_without_statistics_has_no_latency(tmp_path):
     log = JsonLinesLog(tmp_path / "events.jsonl")
     log.begin(SESSION)
     log.end(dataclasses.replace(SUMMARY, stats={}))
@@ -161,7 +174,7 @@ def test_lines_are_on_the_disk_before_the_next_frame(tmp_path, log_type):
     log.begin(SESSION)
     before = path.read_text()
     log.update(analysis(EVENT))
-    # No end(): what a reader sees while the session goes on, or after a crash.
+    # No end(): this is what a reader sees during the session, or after a crash.
     assert path.read_text().count("\n") == before.count("\n") + 1
     assert path.read_text().endswith("\n")
 
@@ -179,8 +192,9 @@ def test_csv_has_a_header_without_events(tmp_path):
 
 def test_csv_rows_survive_names_with_commas_and_quotes(tmp_path):
     log = CsvLog(tmp_path / "events.csv")
-    log.begin(Session('a,"b".avi', False, (1, 1), 0, 0, "m", "CPU", SESSION.labels))
-    log.update(analysis(EVENT, EVENT))
+    log.begin(SESSION)
+    event = dataclasses.replace(EVENT, source='a,"b".avi')
+    log.update(analysis(event, event))
     log.end(SUMMARY)
     with open(tmp_path / "events.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -228,3 +242,109 @@ def test_full_disk_is_an_input_error():
     log = JsonLinesLog("/dev/full")
     with pytest.raises(InputError, match="No space left"):
         log.begin(SESSION)
+
+
+# The schema
+
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+RECORDS = [r.to_dict() for r in (SESSION, STATUS, GAP, EVENT, LIVE_EVENT, MACRO, SUMMARY)]
+# The figures of SUMMARY hold what JSON lacks.
+RECORDS[-1]["latency_ms"]["max"] = 20.0
+IDS = ["session", "status", "gap", "event", "live event", "macro", "summary"]
+
+
+def test_schema_is_a_schema_that_describes_every_record_and_its_fields():
+    jsonschema.Draft202012Validator.check_schema(schema())
+    kinds = [kind["$ref"].removeprefix("#/$defs/") for kind in schema()["oneOf"]]
+    assert sorted(kinds) == sorted({r["type"] for r in RECORDS})
+    definitions = schema()["$defs"]
+    for kind in kinds:
+        definition = definitions[kind]
+        assert definition["description"]
+        assert definition["additionalProperties"] is False
+        for name, field in definition["properties"].items():
+            referred = definitions.get(field.get("$ref", "").removeprefix("#/$defs/"), {})
+            assert field.get("description") or referred.get("description"), name
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=IDS)
+def test_schema_takes_each_record_and_refuses_it_with_a_fault(record):
+    VALIDATOR.validate(record)
+    assert not VALIDATOR.is_valid(record | {"surprise": 1})
+    for name, value in record.items():
+        assert not VALIDATOR.is_valid({k: v for k, v in record.items() if k != name}), (
+            f"without {name}"
+        )
+        assert not VALIDATOR.is_valid(record | {name: None}), f"{name} is null"
+        other = 1 if isinstance(value, str | list | dict | bool) else "text"
+        assert not VALIDATOR.is_valid(record | {name: other}), f"{name} is {other!r}"
+        if isinstance(value, int | float) and name != "onset_monotonic_s":
+            assert value is True or not VALIDATOR.is_valid(record | {name: -0.001}), (
+                f"{name} is negative"
+            )
+
+
+@pytest.mark.parametrize("probability", [1.01, -0.01, None, "0.5"])
+def test_schema_refuses_what_is_no_probability(probability):
+    record = copy.deepcopy(EVENT.to_dict())
+    record["probabilities"]["positive"] = probability
+    assert not VALIDATOR.is_valid(record)
+
+
+def test_schema_refuses_what_is_no_date():
+    record = SESSION.to_dict()
+    assert not VALIDATOR.is_valid(record | {"started_at": "yesterday"})
+
+
+def test_schema_knows_every_reason_and_status():
+    for reason in GapReason:
+        VALIDATOR.validate(dataclasses.replace(GAP, reason=reason).to_dict())
+    for status in SourceStatus:
+        VALIDATOR.validate(StatusChange(status, 1.0).to_dict())
+
+
+def test_every_line_of_a_real_session_is_the_result_s_own_record(tmp_path, clip):
+    """As the callbacks of the same session get them."""
+    results = []
+
+    class Collector(Callbacks):
+        def begin(self, session):
+            results.append(session)
+
+        def update(self, analysis):
+            results.extend((*analysis.statuses, *analysis.gaps, *analysis.events))
+            results.extend(analysis.macros)
+
+        def end(self, summary):
+            results.append(summary)
+
+    path = tmp_path / "events.jsonl"
+    run(Recognizer(clip), [JsonLinesLog(path, macros=True), Collector(None, None)])
+    logged = lines(path)
+    assert [r["type"] for r in logged].count("micro_expression") == 2
+    assert logged == [json.loads(json.dumps(result.to_dict())) for result in results]
+    for record in logged:
+        VALIDATOR.validate(record)
+        if record["type"] == "micro_expression":
+            assert record["onset_s"] <= record["apex_s"] <= record["offset_s"]
+            assert sum(record["probabilities"].values()) == pytest.approx(1, abs=2e-4)
+
+
+def test_log_of_a_live_source_that_freezes_and_ends_fits_the_schema(tmp_path, astronaut):
+    camera = CameraServer(astronaut, count=20, freezes=True)
+    path = tmp_path / "events.jsonl"
+
+    def stop_when_frozen(analysis):
+        return any(c.status is SourceStatus.FROZEN for c in analysis.statuses)
+
+    try:
+        stopping = Stopping(stop_when_frozen, KeyboardInterrupt())
+        run(Recognizer(camera.url), [JsonLinesLog(path), stopping])
+    finally:
+        camera.stop()
+    logged = lines(path)
+    for record in logged:
+        VALIDATOR.validate(record)
+    assert {"session", "status", "gap", "summary"} <= {r["type"] for r in logged}
+    assert logged[-1]["reason"] == "stopped by user"

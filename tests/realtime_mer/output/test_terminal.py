@@ -1,4 +1,4 @@
-"""What a person reads, on a terminal and through a pipe."""
+"""The terminal's view, and the lines that a pipe gets."""
 
 import contextlib
 import io
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from realtime_mer.output.clock import clock
 from realtime_mer.output.terminal import Terminal
 from realtime_mer.results import (
     Analysis,
@@ -25,6 +24,8 @@ from realtime_mer.results import (
     Interval,
     MicroExpression,
     Session,
+    SourceStatus,
+    StatusChange,
     Summary,
 )
 from realtime_mer.source.frame import Frame
@@ -63,7 +64,7 @@ def analysis(k=0, score=0.5, events=(), gaps=(), faces=1, dropped=0, quality=1.0
 
 
 def shown(terminal_session, *analyses, width=100, height=25, end=True, encoding="utf-8"):
-    """Everything that was sent to a real terminal, escape sequences included."""
+    """Everything that a real terminal receives, escape sequences included."""
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding=encoding, newline="")
     terminal = Terminal(
@@ -80,7 +81,7 @@ def shown(terminal_session, *analyses, width=100, height=25, end=True, encoding=
 
 
 def screen(text):
-    """The lines that a terminal shows in the end: what rich erased is gone."""
+    """The lines on a terminal in the end, without those that rich erased."""
     lines = [""]
     row = 0
     for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
@@ -96,7 +97,7 @@ def screen(text):
     return [line.rstrip() for line in lines]
 
 
-def test_event_line_says_when_what_how_sure_how_long_and_how_strong():
+def test_event_line_has_times_label_confidence_length_motion_and_face():
     text = shown(session(), analysis(events=[EVENT]))
     for part in ("0:12.400 – 0:12.733", "negative", "81%", "333 ms", "1.7 px", "face 1"):
         assert part in text
@@ -111,7 +112,7 @@ def test_file_has_a_bar_and_an_estimate():
     assert "LIVE" not in text
 
 
-def test_header_that_understates_the_frames_does_no_harm():
+def test_header_that_declares_too_few_frames_gives_100_percent():
     assert "100%" in shown(session(frame_count=10), analysis(50), end=False)
 
 
@@ -127,15 +128,15 @@ def test_status_counts_faces(faces, words):
     assert words in shown(session(live=True), analysis(faces=faces), end=False)
 
 
-def test_score_that_is_not_known_yet_is_no_error():
+def test_unknown_score_is_no_error():
     assert "0.00" in shown(session(), analysis(score=math.nan), end=False)
 
 
-def test_names_are_no_markup():
+def test_brackets_in_names_are_shown():
     assert "cl[red]ip.avi" in shown(session())
 
 
-def test_health_tells_of_the_source_and_of_the_face():
+def test_health_shows_source_and_face():
     text = shown(
         session(live=True),
         analysis(
@@ -149,7 +150,7 @@ def test_health_tells_of_the_source_and_of_the_face():
     assert "\x1b[33mpicture froze\x1b[0m" in text
 
 
-def test_what_is_not_known_is_not_shown():
+def test_unknown_figures_are_not_shown():
     text = shown(session(live=True), analysis(), end=False)
     assert "source" not in text.replace("source time", "")
     assert "false/min" not in text
@@ -159,11 +160,11 @@ def test_what_is_not_known_is_not_shown():
 @pytest.mark.parametrize("width", [20, 40, 60, 79, 140])
 @pytest.mark.parametrize("live", [True, False])
 def test_view_fits_any_width(width, live):
-    """A line that wraps would leave its rest behind at the next drawing."""
+    """At the next drawing, a wrapped line would leave its end behind."""
     busy = {"source_fps": 120.0, "sensitivity": 0.25, "alerts": ("too dark", "18 fps: below 25")}
     frames = [analysis(k, 2.0, [event(k)], faces=3, dropped=1234, **busy) for k in range(5)]
     text = shown(session(live), *frames, width=width, end=False)
-    # Ctrl-C is echoed behind the last line, and must not wrap either.
+    # The echo of Ctrl-C at the end of the last line must not wrap either.
     *lines, last = screen(text)[1:]
     assert last.startswith(" LIVE" if live else "  2%")
     assert max(map(len, lines)) <= width
@@ -184,7 +185,7 @@ def test_curves_show_the_peak_between_two_drawings():
     assert "▇" in text
 
 
-def test_newest_events_are_a_table_and_all_are_lines_in_the_end():
+def test_newest_events_are_a_table_and_all_become_lines_in_the_end():
     events = [event(10.0 * k, ("negative", "surprise")[k % 2]) for k in range(12)]
     frames = [analysis(k, events=[e]) for k, e in enumerate(events)]
     lines = screen(shown(session(), *frames, height=24, end=False))
@@ -210,7 +211,7 @@ def test_events_and_gaps_keep_their_order():
     assert found == ["0:01.000", "0:02.000", "0:04.000"]
 
 
-def test_label_that_no_card_names_is_shown_too():
+def test_label_that_the_card_lacks_is_shown():
     text = shown(session(), analysis(events=[event(1.0, "uncertain")]))
     assert "uncertain  81%" in text
     assert "1 uncertain" in text
@@ -229,7 +230,7 @@ def test_burst_of_events_between_two_drawings_is_bounded_and_complete():
     assert sum(" px " in line for line in screen(out.getvalue())) == 300
 
 
-def test_terminal_without_utf8_gets_what_it_can_show():
+def test_terminal_without_utf8_gets_ascii():
     source = Session("Ünï.avi", True, (640, 480), 30, 0, "m", "CPU", ("negative",))
     frame = analysis(score=1.0, events=[EVENT], alerts=("è",))
     text = shown(source, frame, encoding="ascii")
@@ -253,7 +254,7 @@ def pseudo_terminal():
         yield master, file
 
 
-def test_terminal_that_was_closed_does_not_end_the_session():
+def test_closed_terminal_does_not_end_the_session():
     with pseudo_terminal() as (master, file):
         terminal = Terminal(Console(file=file, force_terminal=True, width=100, height=24))
         terminal.begin(session())
@@ -267,7 +268,7 @@ def test_terminal_that_was_closed_does_not_end_the_session():
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_cursor_is_hidden_while_it_runs_and_back_afterwards(frames):
+def test_cursor_is_hidden_during_the_session_only(frames):
     text = shown(session(), *[analysis()] * frames)
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
     assert text.index("\x1b[?25l") < text.index("\x1b[?25h")
@@ -306,8 +307,8 @@ PIPED = """
     import sys
     sys.path[:0] = sys.argv[1:]
     from test_terminal import EVENT, SUMMARY, analysis, session
-    from realtime_mer.event import Gap
-    from realtime_mer.terminal import Terminal
+    from realtime_mer.output.terminal import Terminal
+    from realtime_mer.results import Gap, GapReason
     terminal = Terminal()
     terminal.begin(session())
     terminal.note("30 fps is assumed")
@@ -337,7 +338,7 @@ def piped(request):
 
 
 def test_pipe_gets_plain_lines_as_things_happen(piped):
-    # Three lines and the event are here while the session still goes on.
+    # Three lines and the event arrive before the session ends.
     lines = [piped.stdout.readline() for _ in range(4)]
     rest, errors = piped.communicate("go\n")
     text = "".join(lines) + rest
@@ -353,7 +354,7 @@ def test_pipe_gets_plain_lines_as_things_happen(piped):
     assert text.isascii()
 
 
-def test_reader_that_has_seen_enough_does_not_end_the_session(piped):
+def test_closed_pipe_does_not_end_the_session(piped):
     piped.stdout.readline()
     piped.stdout.close()
     piped.stdin.write("go\n")
@@ -362,22 +363,30 @@ def test_reader_that_has_seen_enough_does_not_end_the_session(piped):
     assert "Traceback" not in piped.stderr.read()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0:00.000"),
-        (0.9996, "0:01.000"),
-        (59.9999, "1:00.000"),
-        (3661.5, "1:01:01.500"),
-        (math.nan, "?"),
-    ],
-)
-def test_clock(seconds, text):
-    assert clock(seconds) == text
-
-
-def test_gap_is_told(capsys):
+def test_gap_is_a_line(capsys):
     terminal = Terminal()
     terminal.begin(session())
-    terminal.update(analysis(gaps=[Gap(2, 3.0, 4.0, "out of view")]))
-    assert "face 2 not seen: out of view" in capsys.readouterr().out
+    terminal.update(analysis(gaps=[Gap(2, 3.0, 4.0, GapReason.FACE_JUMPED)]))
+    assert "0:03.000 - 0:04.000  face 2 not seen: face jumped\n" in capsys.readouterr().out
+
+
+LOST = StatusChange(SourceStatus.RECONNECTING, 12.3)
+BACK = StatusChange(SourceStatus.RECOVERED, 14.0)
+
+
+def test_change_of_status_is_a_line_before_the_gap_that_it_ends(capsys):
+    terminal = Terminal()
+    terminal.begin(session(live=True))
+    terminal.update(analysis(statuses=(LOST,)))
+    terminal.update(analysis(statuses=(BACK,), gaps=[Gap(0, 12.3, 14.0, GapReason.SOURCE_LOST)]))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "0:12.300  source reconnecting",
+        "0:14.000  source recovered",
+        "0:12.300 - 0:14.000  face 0 not seen: source lost",
+    ]
+
+
+def test_loss_of_the_source_stands_out_on_a_terminal_and_its_return_does_not():
+    text = shown(session(live=True), analysis(statuses=(LOST, BACK)))
+    assert "\x1b[33m0:12.300  source reconnecting\x1b[0m" in text
+    assert "\x1b[2m0:14.000  source recovered\x1b[0m" in text

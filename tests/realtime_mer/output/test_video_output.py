@@ -19,7 +19,7 @@ def session(fps=25.0, live=False):
 
 
 def write(path, times, fps=25.0, live=False, end=True):
-    """A video of frames at these times; its level tells their number: 10, 20, 30, ..."""
+    """A video of frames at these times, whose grey levels are 10, 20, 30, ..."""
     output = VideoOutput(path, Overlay([]))
     output.begin(session(fps, live))
     for k, t in enumerate(times):
@@ -54,25 +54,25 @@ def read_any(folder, name):
     return read((folder / name).rename(plain))
 
 
-def test_dropped_frames_are_repeated_and_fast_ones_left_out(tmp_path):
+def test_missing_frames_are_filled_by_repeats_and_surplus_ones_left_out(tmp_path):
     # At 25 fps a slot is 40 ms: a hole of 3 slots, then three frames within one slot.
     write(tmp_path / "a.mp4", [0, 0.04, 0.16, 0.17, 0.175, 0.20])
     assert read(tmp_path / "a.mp4")[1] == [1, 2, 2, 2, 3, 6]
 
 
-def test_live_sources_get_a_rate_of_their_own_and_keep_their_duration(tmp_path):
+def test_live_sources_get_30_fps_and_keep_their_duration(tmp_path):
     write(tmp_path / "a.mp4", [k / 12 for k in range(13)], fps=1000, live=True)
     fps, levels = read(tmp_path / "a.mp4")
     assert fps == 30
     assert len(levels) / fps == pytest.approx(1.0, abs=0.05)
 
 
-def test_early_end_leaves_a_whole_video(tmp_path):
+def test_early_end_leaves_a_complete_video(tmp_path):
     write(tmp_path / "a.mp4", [0])
     assert read(tmp_path / "a.mp4")[1] == [1]
 
 
-def test_older_file_stands_until_the_new_one_is_complete(tmp_path):
+def test_older_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"precious")
     output = write(path, [0, 0.04], end=False)
@@ -93,13 +93,13 @@ def test_session_without_frames_writes_nothing(tmp_path):
     ("name", "what"),
     [("a.txt", "ending"), ("a", "ending"), ("no/a.mp4", "does not exist"), ("dir.mp4", "folder")],
 )
-def test_paths_of_no_use_are_refused_before_work(tmp_path, name, what):
+def test_unusable_paths_are_refused_by_the_constructor(tmp_path, name, what):
     (tmp_path / "dir.mp4").mkdir()
     with pytest.raises(InputError, match=what):
         VideoOutput(tmp_path / name, Overlay())
 
 
-def test_missing_encoder_is_refused_before_work(tmp_path, monkeypatch):
+def test_missing_encoder_is_refused_by_the_constructor(tmp_path, monkeypatch):
     monkeypatch.setattr("realtime_mer.output.video_output.CODECS", {".mp4": "XXXX"})
     with pytest.raises(InputError, match="no XXXX encoder"):
         VideoOutput(tmp_path / "a.mp4", Overlay())

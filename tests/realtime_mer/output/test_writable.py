@@ -1,4 +1,4 @@
-"""Outputs that would destroy something."""
+"""Checks of output files."""
 
 import os
 
@@ -22,7 +22,7 @@ def test_two_outputs_in_one_file_are_refused(tmp_path):
         check_distinct(None, [tmp_path / "a", None, tmp_path / "a"])
 
 
-def test_outputs_of_their_own_are_fine(tmp_path):
+def test_different_outputs_are_accepted(tmp_path):
     check_distinct("0", [tmp_path / "a", tmp_path / "b", None, os.devnull, os.devnull])
 
 

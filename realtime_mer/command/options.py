@@ -1,0 +1,232 @@
+"""The options of the command line: their values, and which of them go together.
+
+Imports nothing heavy: `--help` and a wrong option need not wait for the libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from realtime_mer import __version__
+from realtime_mer.errors import InputError
+from realtime_mer.source.redaction import redacted
+
+USAGE_ERROR = 2
+"""Exit status for wrong arguments and for input that cannot be used."""
+
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+"""Those of `recognition.classifier`, which loads ONNX Runtime."""
+
+# They say how to read a source that the demo does not have.
+_SOURCE_OPTIONS = ("--fps", "--camera-size", "--camera-fps", "--no-reconnect")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports an error in one line, without credentials."""
+
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s']+", lambda m: redacted(m[0]), message)
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    """Reads the arguments; exits with status 2 and one line on stderr if they are wrong.
+
+    Args:
+        arguments: None for those of the process.
+        prog: The program's name in messages.
+    """
+    p = parser(prog)
+    options = p.parse_args(arguments)
+    if options.log_macros and options.log is None:
+        p.error("--log-macros needs a log to write to: add --log FILE.jsonl")
+    if options.demo:
+        if options.source is not None:
+            source = redacted(options.source)
+            p.error(f"--demo makes its own video: leave out {source!r}, or --demo")
+        for option in _SOURCE_OPTIONS:
+            if _is_given(options, option):
+                p.error(f"--demo makes its own video: leave out {option}")
+    return options
+
+
+def check_source_options(
+    options: argparse.Namespace, source: str, *, is_live: bool, is_camera: bool
+) -> None:
+    """Refuses options that say how to read another kind of source than this one.
+
+    Args:
+        options: What `parse` returned.
+        source: The source as it may be shown.
+        is_live: Whether it is a camera or a stream.
+        is_camera: Whether it is a camera.
+
+    Raises:
+        InputError: It names the option.
+    """
+    if is_live:
+        unused, remedy = ["--fps"], f"is for recordings; the frames of {source} come live"
+    else:
+        unused, remedy = ["--no-reconnect"], f"is for cameras and streams; {source} is a recording"
+    for option in unused:
+        if _is_given(options, option):
+            raise InputError(f"{option} {remedy}. Leave it out.")
+    for option in () if is_camera else ("--camera-size", "--camera-fps"):
+        if _is_given(options, option):
+            raise InputError(f"{option} is for cameras; {source} is none. Leave it out.")
+
+
+def _is_given(options: argparse.Namespace, option: str) -> bool:
+    return getattr(options, option.removeprefix("--").replace("-", "_")) not in (None, False)
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The options. Those that depend on the source or on others are None if not given."""
+    p = _Parser(
+        prog=prog,
+        description="Spots and names facial micro-expressions in a camera, a video or a stream, "
+        "while they happen.",
+    )
+    p.add_argument(
+        "source",
+        nargs="?",
+        default=None,
+        help="camera number or /dev path, video file, folder of frames, http(s) or rtsp address; "
+        "default: camera 0",
+    )
+    p.add_argument("--demo", action="store_true", help="run on a clip made on the spot, no camera")
+    p.add_argument("--headless", action="store_true", help="no window")
+    p.add_argument("--log", metavar="FILE.jsonl", help="write events as JSON Lines")
+    p.add_argument(
+        "--log-macros", action="store_true", help="macro-expressions (0.5 to 4 s) in --log, too"
+    )
+    p.add_argument("--csv", metavar="FILE.csv", help="write events as CSV")
+    p.add_argument("--output", metavar="FILE.mp4", help="write the annotated video")
+    p.add_argument("--stats", metavar="FILE.json", help="write rates, latencies and memory")
+    p.add_argument(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="show overlay and events as a page; without a host, on this computer only",
+    )
+    p.add_argument(
+        "--record-events", metavar="DIR", help="keep a lossless clip of each event in DIR"
+    )
+    p.add_argument(
+        "--sensitivity",
+        type=_false_report_rate,
+        default=None,
+        metavar="N",
+        help="false reports a minute to expect on a restless head, such as 0.2, 1 or 3; more "
+        "find more (default: what the spotter's card recommends)",
+    )
+    p.add_argument(
+        "--faces", type=_faces, default=1, metavar="N", help="faces to follow at most (default 1)"
+    )
+    p.add_argument(
+        "--fps",
+        type=frame_rate,
+        default=None,
+        metavar="N",
+        help="frame rate of a folder of frames (default 30); of a video, in place of its own "
+        "times, if those are wrong (slow motion)",
+    )
+    p.add_argument(
+        "--camera-size",
+        type=_size,
+        default=None,
+        metavar="WxH",
+        help="picture size that a camera is asked for (default 1280x720)",
+    )
+    p.add_argument(
+        "--camera-fps",
+        type=frame_rate,
+        default=None,
+        metavar="N",
+        help="frame rate that a camera is asked for (default 30)",
+    )
+    p.add_argument(
+        "--no-reconnect",
+        action="store_true",
+        help="end when a camera or stream is lost, in place of opening it again",
+    )
+    p.add_argument(
+        "--providers",
+        choices=PROVIDERS,
+        default="auto",
+        help="where the classifier runs (default auto: CUDA if there is a GPU)",
+    )
+    p.add_argument(
+        "--least-confidence",
+        type=_probability,
+        default=0.0,
+        metavar="P",
+        help='label events with less "uncertain"; they keep their probabilities (default 0)',
+    )
+    p.add_argument(
+        "--weights", type=Path, default=None, metavar="FILE.onnx", help="another classifier"
+    )
+    p.add_argument(
+        "--spotter", type=Path, default=None, metavar="FILE.onnx", help="another spotter"
+    )
+    p.add_argument(
+        "--landmarks",
+        type=Path,
+        default=None,
+        metavar="FILE.task",
+        help="MediaPipe's face landmarker (default: models/, else the installed package)",
+    )
+    p.add_argument("--version", action="version", version=f"realtime_mer {__version__}")
+    return p
+
+
+def _false_report_rate(text: str) -> float:
+    rate = _number(text)
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of false reports a minute: give 0.2, 1 or 3"
+        )
+    return rate
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not (found := re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no picture size: give one like 1280x720")
+    return int(found[1]), int(found[2])
+
+
+def _probability(text: str) -> float:
+    probability = _number(text)
+    if not 0 <= probability <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability: give 0 to 1")
+    return probability
+
+
+def _faces(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,2}", text) or not 1 <= int(text) <= 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of faces: give 1 to 16")
+    return int(text)
+
+
+def frame_rate(text: str) -> float:
+    """Reads frames a second, above 0 and up to 1000.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is no such rate.
+    """
+    rate = _number(text)
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate: give frames a second")
+    return rate
+
+
+def _number(text: str) -> float:
+    """The number in a text; NaN, which is in no range, if there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

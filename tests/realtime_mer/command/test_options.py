@@ -1,0 +1,133 @@
+"""The options, their values, and which of them go together."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from realtime_mer.command.options import PROVIDERS, check_source_options, parse, parser
+from realtime_mer.errors import InputError
+from realtime_mer.recognition import classifier
+from realtime_mer.source.camera import CAMERA_RATE, CAMERA_SIZE
+
+
+def refused(arguments, capsys) -> str:
+    """The one line on stderr about arguments that are wrong."""
+    with pytest.raises(SystemExit) as leaving:
+        parse(arguments, "run.py")
+    assert leaving.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("run.py: ")
+    assert err.count("\n") == 1
+    assert err.endswith("(see run.py --help)\n")
+    return err
+
+
+def test_without_arguments_it_is_the_first_camera_in_a_window():
+    options = parse([], "run.py")
+    assert (options.source, options.demo, options.headless) == (None, False, False)
+    assert (options.faces, options.fps, options.providers) == (1, None, "auto")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--faces", "0"], ["--faces", "'0'", "1 to 16"]),
+        (["--faces", "17"], ["--faces", "'17'", "1 to 16"]),
+        (["--faces", "²"], ["--faces", "1 to 16"]),
+        (["--faces", "two"], ["--faces", "'two'", "1 to 16"]),
+        (["--fps", "0"], ["--fps", "'0'", "frames a second"]),
+        (["--fps", "-3"], ["--fps", "'-3'", "frames a second"]),
+        (["--fps", "nan"], ["--fps", "'nan'"]),
+        (["--fps", "inf"], ["--fps", "'inf'"]),
+        (["--sensitivity", "0"], ["--sensitivity", "'0'"]),
+        (["--sensitivity", "nan"], ["--sensitivity", "'nan'"]),
+        (["--camera-size", "1280"], ["--camera-size", "'1280'", "1280x720"]),
+        (["--camera-fps", "0"], ["--camera-fps", "'0'"]),
+        (["--providers", "tpu"], ["--providers", "'tpu'", "cuda"]),
+        (["--least-confidence", "1.1"], ["--least-confidence", "'1.1'", "0 to 1"]),
+        (["--least-confidence", "nan"], ["--least-confidence", "'nan'", "0 to 1"]),
+        (["--least-confidence", "much"], ["--least-confidence", "'much'", "0 to 1"]),
+        (["--no-such-option"], ["--no-such-option"]),
+        (["0", "one too many"], ["one too many"]),
+        (["--log"], ["--log"]),
+        (["clip.mp4", "--log-macros"], ["--log-macros", "add --log FILE.jsonl"]),
+        (["--demo", "clip.mp4"], ["--demo", "'clip.mp4'", "leave out"]),
+        (["--demo", "--fps", "25"], ["--demo", "leave out --fps"]),
+        (["--demo", "--camera-size", "1280x720"], ["--demo", "leave out --camera-size"]),
+        (["--demo", "--camera-fps", "30"], ["--demo", "leave out --camera-fps"]),
+        (["--demo", "--no-reconnect"], ["--demo", "leave out --no-reconnect"]),
+    ],
+)
+def test_wrong_options_are_named_in_one_line_with_a_remedy(arguments, words, capsys):
+    message = refused(arguments, capsys)
+    for word in words:
+        assert word in message
+
+
+def test_credentials_are_never_shown(capsys):
+    address = "rtsp://admin:hunter2@10.0.0.2/live?token=s3cr3t"
+    for arguments in (["--demo", address], ["0", address], ["--faces", address]):
+        message = refused(arguments, capsys)
+        assert "10.0.0.2" in message
+        for secret in ("admin", "hunter2", "s3cr3t"):
+            assert secret not in message
+
+
+CAMERA, STREAM, RECORDING = (True, True), (True, False), (False, False)  # is it live, a camera
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        ([], [CAMERA, STREAM, RECORDING]),
+        (["--fps", "25"], [RECORDING]),
+        (["--no-reconnect"], [CAMERA, STREAM]),
+        (["--camera-size", "640x480"], [CAMERA]),
+        (["--camera-fps", "30"], [CAMERA]),
+        (["--headless", "--faces", "2", "--record-events", "x"], [CAMERA, STREAM, RECORDING]),
+    ],
+)
+def test_options_for_another_kind_of_source_are_refused(arguments, kinds):
+    options = parse(arguments, "run.py")
+    for kind in (CAMERA, STREAM, RECORDING):
+        is_live, is_camera = kind
+        if kind in kinds:
+            check_source_options(options, "the source", is_live=is_live, is_camera=is_camera)
+        else:
+            with pytest.raises(InputError, match=rf"^{arguments[0]} .*the source.*Leave it out"):
+                check_source_options(options, "the source", is_live=is_live, is_camera=is_camera)
+
+
+def test_names_and_defaults_agree_with_the_library():
+    assert classifier.PROVIDERS == PROVIDERS
+    text = " ".join(parser("run.py").format_help().split())
+    width, height = CAMERA_SIZE
+    assert f"picture size that a camera is asked for (default {width}x{height})" in text
+    assert f"frame rate that a camera is asked for (default {CAMERA_RATE:g})" in text
+
+
+def test_help_explains_every_option():
+    for action in parser("run.py")._actions:
+        assert isinstance(action, argparse.Action)
+        assert action.help
+
+
+def test_help_and_wrong_options_load_no_library():
+    program = """
+import sys
+from realtime_mer.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+heavy = {"numpy", "cv2", "onnxruntime", "mediapipe", "rich", "aiohttp"} & set(sys.modules)
+sys.exit(f"loaded: {heavy}" if heavy else 0)
+"""
+    for arguments in (["--help"], ["--version"], ["--faces", "0"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

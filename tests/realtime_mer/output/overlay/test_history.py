@@ -1,0 +1,47 @@
+"""The strip of the last minute."""
+
+import numpy as np
+import pytest
+
+from realtime_mer.output.overlay import BACKGROUND, DIM, GRID, LABEL_COLOURS, History, Layout
+from tests.realtime_mer.output.overlay.drawing import analysis, drawn, event, face
+
+
+def strip(*analyses, size=(640, 480), **more):
+    """The strip of a history, without its title."""
+    return Layout.of(*size).history.of(drawn(*analyses, elements=[History()], **more))[16:]
+
+
+def test_events_of_the_last_minute_are_at_their_time_in_their_colour():
+    frames = [analysis(30 * t, faces=[face()]) for t in range(100)]
+    frames[55] = analysis(30 * 55, faces=[face()], events=[event(55.0, "negative")])
+    frames[84] = analysis(30 * 84, faces=[face()], events=[event(84.0, "positive")])
+    frames[20] = analysis(30 * 20, faces=[face()], events=[event(20.0, "surprise")])
+    shown = strip(*[f for k, f in enumerate(frames) if k])
+    for colour, at_s in zip(LABEL_COLOURS, (54.7, 83.7), strict=False):
+        xs = np.nonzero((shown == colour).all(-1))[1]
+        assert np.median(xs) == pytest.approx((at_s - 39) / 60 * 239, abs=2)
+    assert not (shown == LABEL_COLOURS[2]).all(-1).any(), "older than a minute"
+
+
+def test_badge_has_the_label_s_letter():
+    names = ("negative", "positive", "surprise", "uncertain")
+    badges = [strip(analysis(0), analysis(60, events=[event(2.0, n)]))[2:17, -14:] for n in names]
+    ink = [(b == BACKGROUND).all(-1)[2:-2, 2:-2].tobytes() for b in badges]
+    assert len(set(ink)) == 4
+
+
+def test_time_without_a_face_is_hatched_and_time_hard_to_read_underlined():
+    frames = []
+    for k in range(600):
+        seen = [] if 100 <= k < 250 else [face(nuisances=["speech"] if 400 <= k < 500 else [])]
+        frames.append(analysis(k, (64, 48), seen))
+    shown = strip(*frames, size=(64, 48))
+    columns = np.array([(k / 30 - 20 + 60) / 60 * 239 for k in (100, 250, 400, 500)])
+    hatch = (shown == GRID).all(-1).mean(0)
+    left, right, hard_left, hard_right = np.rint(columns).astype(int)
+    assert (hatch[left + 2 : right - 2] > 0.1).all()
+    line = (shown[-1] == DIM).all(-1)
+    (xs,) = np.nonzero(line)
+    assert [xs.min(), xs.max()] == pytest.approx([hard_left, hard_right], abs=2)
+    assert (shown[4, hard_left + 3 : hard_right - 3] != DIM).any(-1).all()

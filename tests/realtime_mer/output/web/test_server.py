@@ -1,0 +1,274 @@
+"""HTTP and WebSockets, through real sockets: who is let in, and what viewers cost."""
+
+import asyncio
+import contextlib
+import re
+import socket
+
+import aiohttp
+import cv2
+import numpy as np
+
+from realtime_mer.output.overlay import Overlay
+from realtime_mer.output.web import WebView, server
+from tests.realtime_mer.output.web.viewers import (
+    PATIENCE_S,
+    SESSION,
+    SUMMARY,
+    Flat,
+    Noise,
+    analysis,
+    event,
+    feeding,
+    get,
+    is_picture,
+    looking,
+    messages_until,
+    raw_viewer,
+    serving,
+    wait_for,
+)
+
+
+def test_page_and_its_files_have_strict_headers():
+    with serving() as view:
+        for name, kind in [
+            ("", "text/html"),
+            ("style.css", "text/css"),
+            ("script.js", "text/javascript"),
+            ("icon.svg", "image/svg+xml"),
+        ]:
+            status, headers, body = get(view.url + name)
+            assert status == 200
+            assert headers["Content-Type"].startswith(kind)
+            assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["Referrer-Policy"] == "no-referrer"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            # Nothing from elsewhere, and nothing that the policy would block.
+            assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)|style=|onclick=", body)
+        assert get(view.url + "nothing")[0] == 404
+        assert get(view.url + "../server.py")[0] == 404
+        assert get(view.url + "nothing")[1]["Cache-Control"] == "no-store"
+
+
+def test_other_names_of_this_computer_are_refused_on_loopback():
+    with serving() as view:
+        port = re.search(r":(\d+)/", view.url)[1]
+        # The port of an ssh tunnel may be another.
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "LOCALHOST:9"):
+            assert get(view.url, Host=host)[0] == 200
+        for host in (f"evil.example:{port}", "localhost.evil.example", "", "127.0.0.1@evil"):
+            status, headers, body = get(view.url, Host=host)
+            assert status == 403
+            assert b"localhost" in body
+            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+def test_other_sites_cannot_open_the_socket():
+    async def status(view, origin):
+        try:
+            async with looking(view, origin=origin):
+                return 101
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status
+
+    with serving() as view:
+        assert asyncio.run(status(view, view.url[:-1])) == 101
+        assert asyncio.run(status(view, None)) == 101
+        for origin in ("http://evil.example", "null", "http://localhost:1"):
+            assert asyncio.run(status(view, origin)) == 403
+
+
+def test_beyond_loopback_every_path_needs_the_token(elsewhere, caplog, capfd):
+    notes = []
+    view = WebView("0", Overlay(), note=notes.append)
+    view.begin(SESSION)
+    try:
+        root, token = re.fullmatch(r"(http://.*:\d+/)([\w-]{32})/", view.url).groups()
+        assert get(view.url)[0] == 200
+        assert get(f"{root}{token}")[0] == 200  # without the last slash
+        assert get(f"{view.url}style.css", Host="any.name")[0] == 200
+        assert get(f"{view.url}nothing")[0] == 404
+        for path in ("", "style.css", "live", "nothing", "x" + token[1:] + "/", "/" + token + "/"):
+            status, _, body = get(root + path)
+            assert status == 403
+            assert token.encode() not in body
+        assert len([n for n in notes if token in n]) == 1
+        assert "not encrypted" in notes[0] or "nothing is encrypted" in notes[0]
+    finally:
+        view.end(SUMMARY)
+    assert token not in caplog.text
+    assert token not in "".join(capfd.readouterr())
+
+
+def test_garbage_on_the_port_prints_nothing(capfd):
+    with serving() as view:
+        port = int(re.search(r":(\d+)/", view.url)[1])
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.sendall(b"\x16\x03\x01 secret\r\n\r\n")
+            assert b"400" in raw.recv(100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_more_pictures_are_sent_than_are_shown():
+    overlay = Flat()
+
+    async def look(view):
+        async with looking(view) as live:
+            pictures, statuses = 0, 0
+            with feeding(view):
+                # It answers to none: as a hidden page does.
+                while statuses < 3:
+                    message = await live.receive(timeout=PATIENCE_S)
+                    pictures += message.type is aiohttp.WSMsgType.BINARY
+                    statuses += message.type is aiohttp.WSMsgType.TEXT and "fps" in message.data
+                taken = overlay.taken
+                await live.send_str("shown")
+                await messages_until(live, is_picture)
+            return pictures, taken
+
+    with serving(overlay) as view:
+        pictures, taken = asyncio.run(look(view))
+    assert pictures == 2
+    # One more waits, so that it is at hand.
+    assert taken <= 3
+
+
+def test_two_viewers_share_the_pictures():
+    overlay = Flat()
+
+    async def look(view):
+        async with looking(view) as one, looking(view) as other:
+            with feeding(view):
+                for live in (one, other):
+                    for _ in range(3):
+                        await messages_until(live, is_picture)
+
+    with serving(overlay) as view:
+        asyncio.run(look(view))
+        wait_for(lambda: not view._server._viewers)
+
+
+def test_slow_viewer_delays_nobody_misses_pictures_and_is_dropped(monkeypatch):
+    monkeypatch.setattr(server, "STUCK_S", 0.6)
+
+    async def look(view):
+        async with asyncio.timeout(PATIENCE_S), looking(view) as live:
+            pictures = 0
+            with feeding(view):
+                while len(view._server._viewers) > 1 or pictures < 10:
+                    await messages_until(live, is_picture)
+                    pictures += 1
+        return pictures
+
+    with serving(Noise()) as view:
+        slow = raw_viewer(view)
+        wait_for(lambda: view._server._viewers)
+        (viewer,) = view._server._viewers
+        assert asyncio.run(look(view)) >= 10
+        # The fast one went on; of the slow one's, no more than one was waiting.
+        assert viewer._unconfirmed <= 2
+        slow.close()
+        wait_for(lambda: not view._server._viewers)
+
+
+def test_newest_picture_replaces_the_waiting_one():
+    overlay = Flat()
+
+    def level(picture):
+        return int(cv2.imdecode(np.frombuffer(picture, np.uint8), 1)[0, 0, 0])
+
+    async def look(view):
+        async with asyncio.timeout(PATIENCE_S), looking(view) as slow, looking(view) as fast:
+            await slow.receive()
+            shown = 0
+            k = 0
+            while shown < 20:
+                # Flat pictures whose level is their number survive JPEG nearly unchanged.
+                view.update(analysis(10 * k))
+                k += 1
+                with contextlib.suppress(TimeoutError):
+                    message = await fast.receive(timeout=0.05)
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        await fast.send_str("shown")
+                        shown += 1
+                        newest = level(message.data)
+            got = []
+            while len(got) < 3:
+                message = await slow.receive(timeout=PATIENCE_S)
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    got.append(level(message.data))
+                    await slow.send_str("shown")
+        return newest, got
+
+    with serving(overlay) as view:
+        newest, got = asyncio.run(look(view))
+    assert abs(got[2] - newest) <= 3
+
+
+def test_viewers_over_the_limit_get_a_page_that_says_so(monkeypatch):
+    monkeypatch.setattr(server, "MAX_VIEWERS", 1)
+
+    async def look(view):
+        async with looking(view) as first:
+            await first.receive()
+            status, headers, body = await asyncio.to_thread(get, view.url)
+            async with looking(view) as second:
+                assert (await second.receive()).type is aiohttp.WSMsgType.CLOSE
+                assert second.close_code == aiohttp.WSCloseCode.TRY_AGAIN_LATER
+        return status, headers, body
+
+    with serving() as view:
+        status, headers, body = asyncio.run(look(view))
+        assert status == 503
+        assert headers["Retry-After"]
+        assert b"All places are taken" in body
+        wait_for(lambda: get(view.url)[0] == 200)
+
+
+def test_connections_are_bounded(monkeypatch):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    with serving() as view, contextlib.ExitStack() as stack:
+        port = int(re.search(r":(\d+)/", view.url)[1])
+        for _ in range(3):
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert raw.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as one_more:
+            assert one_more.recv(1) == b""
+
+
+def test_large_messages_end_the_connection():
+    async def look(view):
+        async with looking(view) as live:
+            await live.receive()
+            await live.send_str("x" * 10_000)
+            async for _ in live:
+                pass
+            return live.close_code
+
+    with serving() as view:
+        assert asyncio.run(look(view)) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+
+def test_end_closes_stuck_and_idle_connections():
+    view = WebView("0", Noise())
+    view.begin(SESSION)
+    port = int(re.search(r":(\d+)/", view.url)[1])
+    slow, idle = raw_viewer(view), socket.create_connection(("127.0.0.1", port))
+    thread = view._server._thread
+    with feeding(view):
+        wait_for(lambda: [v._unconfirmed for v in view._server._viewers] == [2])
+    view.end(SUMMARY)
+    assert not thread.is_alive()
+    for raw in (slow, idle):
+        raw.settimeout(PATIENCE_S)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(4096):
+                pass
+        raw.close()
+    WebView(str(port), Overlay()).close()
+    view.end(SUMMARY)  # once more does no harm
+    view.update(analysis(1, [event()]))
