@@ -5,7 +5,8 @@ it could compute. If the analysis is slower than the source:
 
 - live (camera, stream): a few frames wait, so that a short delay loses none; if the analysis stays
   behind, the newest frame replaces those that wait, and the dropped ones are counted;
-- recorded (file, folder, file behind a URL): the thread waits, and every frame is delivered.
+- recorded (file, folder, file behind a URL): the thread waits, and every frame is delivered; so it
+  does with a stream that comes in pieces of seconds, unless the analysis falls seconds behind.
 
 A live source that is lost is opened again, and its clock goes on.
 """
@@ -41,6 +42,9 @@ from realtime_mer.source.reader import OPEN_TIMEOUT_S, STALL_TIMEOUT_S, Grab, Re
 # old, which nobody notices; eight take 22 MB at 1280 x 720.
 _LIVE_FRAMES = 8
 _LIVE_AGE_S = 0.15
+# A stream that comes in pieces of seconds is seconds old already, and its frames can wait where
+# they are. Chosen by judgement.
+_BUFFERED_AGE_S = 5.0
 # Enough to decode ahead; at 4K a frame is 25 MB.
 _RECORDED_FRAMES = 4
 # `close` waits this long for the thread, which may be inside a native read. Chosen by judgement:
@@ -354,6 +358,10 @@ class Capture:
             else:
                 self._read -= len(self._frames)
             self._frames.clear()
+        # A reader that waits for the network can be told not to.
+        abort = getattr(self._reader, "abort", None)
+        if abort is not None:
+            abort()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_TIMEOUT_S)
 
@@ -400,7 +408,7 @@ class Capture:
         if self._origin is None and not self._stopping:
             raise self._reader.empty()
         pause_s = _REOPEN_S[0]
-        while self.live and self._patience_s > 0 and not self._stopping:
+        while self._may_come_back() and not self._stopping:
             with self._changed:
                 self._lose()
             self._health.restart()
@@ -422,6 +430,9 @@ class Capture:
         with self._changed:
             if not self._stopping:
                 self._give_up(stalled)
+
+    def _may_come_back(self) -> bool:
+        return self.live and self._patience_s > 0 and not getattr(self._reader, "ended", False)
 
     def _pause_before_reopening(self, pause_s: float) -> bool:
         """Waits; returns False if the patience is over or the capture is closed."""
@@ -477,7 +488,7 @@ class Capture:
             self._health.restart()
         self._health.update(frame.image, frame.time_s, self._reader.fps)
         with self._changed:
-            if self.live:
+            if self.live and not self._can_wait(frame):
                 self._make_room(frame)
             else:
                 while len(self._frames) >= _RECORDED_FRAMES and not self._stopping:
@@ -498,6 +509,11 @@ class Capture:
                 self._state = State.RUNNING
             self._changed.notify_all()
             return True
+
+    def _can_wait(self, frame: Frame) -> bool:
+        """Whether the next frames wait in a live source while this one waits for room."""
+        age_s = time.monotonic() - frame.captured_at
+        return getattr(self._reader, "buffered", False) and age_s < _BUFFERED_AGE_S
 
     def _make_room(self, frame: Frame) -> None:
         """Drops the waiting frames if the analysis is behind, so that only `frame` waits.

@@ -41,8 +41,9 @@ _RATE_WINDOW_S = 2.0
 _RATE_SPAN = 10
 _RATE_EVERY_S = 0.2
 _MAX_FPS = 250
-# Measured rates vary a little, and a source of 25 fps is not slow. Chosen by judgement.
-_SLOW_FPS = (LEAST_FPS - 0.7, LEAST_FPS - 0.3)
+# Measured rates vary a little, and neither a source of 25 fps nor film (23.976) is slow. Chosen by
+# judgement.
+_SLOW_FPS = (LEAST_FPS - 1.6, LEAST_FPS - 1.2)
 _SLOW_S = (0.5, 0.5)
 # Relative error from which a declared rate is worth a note; chosen by judgement.
 _WRONG_RATE = 0.2
@@ -339,7 +340,8 @@ _FASTER = (
     "smaller picture, and give it a USB port or network of its own"
 )
 _LIGHT_NOTES = {
-    "black picture": "{} shows a black picture: open its cover or privacy switch",
+    "black picture": "{} shows a black picture: open its cover or privacy switch, or "
+    "switch on a light",
     "too dark": "{} shows a dark picture: cameras then expose longer and add noise, and both hide "
     "short motion; put a light in front of the face",
 }

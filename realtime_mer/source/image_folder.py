@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from realtime_mer.errors import InputError
+from realtime_mer.source.limits import check_size, encoded_size
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import DEFAULT_FPS, Grab
 from realtime_mer.source.redaction import redacted
@@ -19,8 +23,17 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+# At least this part of the steps between the numbers of the frames must be the usual one; otherwise
+# the numbers count something else. Chosen by judgement.
+_USUAL_PART = 0.5
+_DECIMAL = re.compile(r"([0-9]+(?:\.[0-9]+)?)")
+_INTEGER = re.compile(r"([0-9]+)")
+
+
 class ImageFolderReader:
-    """A folder of frames, in natural order: frame 2 comes before frame 10.
+    """A folder of frames, in natural order: frame 2 comes before frame 10, and 0.033 before 0.1.
+
+    Frames are one period apart. Where their numbers skip some, the times skip as many periods.
 
     Args:
         path: The folder.
@@ -36,6 +49,7 @@ class ImageFolderReader:
         self.notes: list[str] = []
         self._path = path
         self._images: list[Path] = []
+        self._places: list[int] = []
         self._next = 0
         self._shape: tuple[int, ...] | None = None
         if fps is None:
@@ -62,33 +76,42 @@ class ImageFolderReader:
             ) from None
         if not images:
             raise self.empty()
-        self._images = sorted(images, key=_natural)
+        names = [p.name for p in images]
+        pattern = _DECIMAL if _has_decimals(names) else _INTEGER
+        self._images = sorted(images, key=lambda p: (_natural(p.name, pattern), p.name))
+        self._places = _places([p.name for p in self._images], pattern)
         self.frame_count = len(images)
+        if missing := self._places[-1] + 1 - len(images):
+            self.notes.append(
+                f"{missing} of {self._places[-1] + 1} numbers are missing in {self.name}: their "
+                "time passes without a picture"
+            )
 
     def read(self) -> Grab | None:
         """Returns the next picture, or None at the end.
 
         Raises:
-            InputError: A file is no picture, or has another size than those before it.
+            InputError: A file is no picture, is too large, or has another size than those before
+                it.
         """
         if self._next >= len(self._images):
             return None
         path = self._images[self._next]
-        image = decode(path)
+        name = f"{redacted(path.name)} in {self.name}"
+        image = decode(path, name)
         if image is None:
             raise InputError(
-                f"{redacted(path.name)} in {self.name} cannot be read as a picture. "
-                "Replace it, or take it out of the folder."
+                f"{name} cannot be read as a picture. Replace it, or take it out of the folder."
             )
         if self._shape is None:
             self._shape = image.shape
         elif image.shape != self._shape:
             raise InputError(
-                f"{redacted(path.name)} in {self.name} has {image.shape[1]} x {image.shape[0]} "
-                f"pixels, the frames before it {self._shape[1]} x {self._shape[0]}. "
+                f"{name} has {image.shape[1]} x {image.shape[0]} pixels, "
+                f"the frames before it {self._shape[1]} x {self._shape[0]}. "
                 "Keep one recording per folder, with frames of one size."
             )
-        position_s = self._next / self.fps
+        position_s = self._places[self._next] / self.fps
         self._next += 1
         return Grab(image, position_s, time.monotonic())
 
@@ -104,18 +127,66 @@ class ImageFolderReader:
         self._images = []
 
 
-def decode(path: Path) -> np.ndarray | None:
-    """The picture in a file, (height, width, 3) uint8, BGR; None if it cannot be read as one."""
+def decode(path: Path, name: str | None = None) -> np.ndarray | None:
+    """The picture in a file, (height, width, 3) uint8, BGR; None if it cannot be read as one.
+
+    Args:
+        path: The file.
+        name: The file as it may be shown; None for the last part of its path.
+
+    Raises:
+        InputError: The picture is too large.
+    """
     # cv2.imread fails on some file names on some systems; decoding from memory never sees the name.
     quiet_opencv()
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        return cv2.imdecode(data, cv2.IMREAD_COLOR_BGR) if data.size else None
-    except (OSError, cv2.error):
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if size := encoded_size(data):
+        check_size(name or redacted(path.name), *size)
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_BGR) if data else None
+    except cv2.error:
         return None
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    """Sorting key that compares numbers in file names by value."""
-    pieces = re.split(r"([0-9]+)", path.name.casefold())
-    return [(0, int(p)) if p.isdigit() and p.isascii() else (1, p) for p in pieces], path.name
+def _has_decimals(names: list[str]) -> bool:
+    """Whether "0.033" and "0.1" in the names are decimal numbers, not pairs of counters.
+
+    Counters have no leading zeros, or all have at least as many digits as those with leading zeros.
+    """
+    fractions = [f for name in names for f in re.findall(r"[0-9]\.([0-9]+)", name)]
+    shortest = min(map(len, fractions), default=0)
+    return any(f[0] == "0" and len(f) > shortest for f in fractions)
+
+
+def _natural(name: str, pattern: re.Pattern[str]) -> list[tuple[int, Decimal | str]]:
+    """Sorting key that compares the numbers in a file name by value."""
+    # Every second piece of a split by a group is what the group matched.
+    return [
+        (0, Decimal(piece)) if k % 2 else (1, piece)
+        for k, piece in enumerate(pattern.split(name.casefold()))
+    ]
+
+
+def _places(names: list[str], pattern: re.Pattern[str]) -> list[int]:
+    """The places of sorted frames in time, from 0, in periods: missing numbers leave a hole.
+
+    The numbers count if the names differ in one number alone and its steps are multiples of the
+    most frequent step; otherwise the places are 0, 1, 2, ...
+    """
+    one_by_one = list(range(len(names)))
+    pieces = [pattern.split(Path(name).stem.casefold()) for name in names]
+    if len({(len(p), *p[::2]) for p in pieces}) != 1:
+        return one_by_one
+    columns = [[Decimal(n) for n in column] for column in list(zip(*pieces, strict=True))[1::2]]
+    varying = [column for column in columns if len(set(column)) > 1]
+    if len(varying) != 1:
+        return one_by_one
+    steps = [later - earlier for earlier, later in pairwise(varying[0])]
+    usual, count = Counter(steps).most_common(1)[0]
+    if usual <= 0 or count < _USUAL_PART * len(steps) or any(step % usual for step in steps):
+        return one_by_one
+    first = varying[0][0]
+    return [int((number - first) / usual) for number in varying[0]]

@@ -29,7 +29,8 @@ def reader_for(
     """Finds out what kind of source this is, without opening it.
 
     A number or a device is a camera, an http(s) or rtsp address a stream, everything else a
-    path. A path object is always a path. A file whose name is a number is `./0`.
+    path. A path object is always a path. A file whose name is a number is `./0`; a folder whose
+    name is one, such as `006`, is that folder unless it names a camera that is there.
 
     Args:
         source: Number, path or address.
@@ -45,7 +46,8 @@ def reader_for(
     text = os.fspath(source) if isinstance(source, os.PathLike) else str(source)
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise InputError(f"{fps:g} is no frame rate (fps). Name a number above 0.")
-    reader = _reader_for(text, is_path, fps, stall_timeout_s, request or CameraRequest())
+    is_text = isinstance(source, str)
+    reader = _reader_for(text, is_path, is_text, fps, stall_timeout_s, request or CameraRequest())
     if fps is not None and reader.live:
         raise InputError(
             f"a frame rate (fps) is for recordings; {reader.name} is live, and its frames are "
@@ -54,13 +56,29 @@ def reader_for(
     return reader
 
 
+def _is_folder_of_that_name(number: str) -> bool:
+    """Whether a number names a folder here and no camera that is there."""
+    if not os.path.isdir(number):
+        return False
+    # Nobody writes the number of a camera with leading zeros.
+    has_zeros = number != str(int(number))
+    return has_zeros or not os.path.exists(f"/dev/video{int(number)}")
+
+
 def _reader_for(
-    text: str, is_path: bool, fps: float | None, stall_timeout_s: float, request: CameraRequest
+    text: str,
+    is_path: bool,
+    is_text: bool,
+    fps: float | None,
+    stall_timeout_s: float,
+    request: CameraRequest,
 ) -> Reader:
     name = redacted(text)
     if not is_path and _NUMBER.fullmatch(text):
         if int(text) < 0:
             raise InputError(f"{text} is no camera. Cameras are numbered from 0.")
+        if is_text and _is_folder_of_that_name(text):
+            return ImageFolderReader(Path(text), name, fps)
         return CameraReader(int(text), f"camera {int(text)}", stall_timeout_s, request)
     if not is_path and URL.match(text) and not os.path.exists(text):
         if _STREAM.match(text):

@@ -45,7 +45,13 @@ class Reader(Protocol):
         notes: What the user should know about the source, a sentence each.
 
     A live reader whose source may come back also has `patience_s`: for this long after the last
-    frame, a source that was lost is closed and opened again. Without it, the end is final.
+    frame, a source that was lost is closed and opened again. Without it, the end is final; so it is
+    once the reader's `ended`, if it has that, is True.
+
+    A live reader whose pictures wait in the source until they are read has `buffered` True: they
+    are dropped only if the analysis is seconds behind.
+
+    A reader with a method `abort` ends its waits at once when another thread calls it.
     """
 
     name: str

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
+import threading
 import time
 
-import cv2
+import av
+import numpy as np
 
 from realtime_mer.errors import InputError
-from realtime_mer.source.opencv import OpenCVReader
-from realtime_mer.source.reader import OPEN_TIMEOUT_S
+from realtime_mer.source.clock import PresentationClock
+from realtime_mer.source.container import ByteSource, VideoContainer
+from realtime_mer.source.mjpeg import JPEGDecoder, JPEGSplitter, looks_like_mjpeg
+from realtime_mer.source.reader import OPEN_TIMEOUT_S, Grab
+from realtime_mer.source.web import Response, Web
 
 # While FFmpeg finds out what a stream contains, it buffers what arrives: measured, 0.7 s of H.264.
 # A picture that arrives without a wait comes from that buffer, and its time of arrival means
@@ -16,12 +24,40 @@ from realtime_mer.source.reader import OPEN_TIMEOUT_S
 _WAIT_S = 0.01
 _MAX_SKIP_S = 1.0
 _MAX_SKIPPED_FRAMES = 100
+# What FFmpeg reads to find out what a live stream contains, at most: it delays the first picture.
+_LIVE_PROBE = {"probesize": "5000000", "analyzeduration": "5000000"}
+_RTSP = {
+    **_LIVE_PROBE,
+    # UDP loses packets, and a lost packet is a torn picture.
+    "rtsp_transport": "tcp",
+    "protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls",
+}
+_HLS = {
+    **_LIVE_PROBE,
+    "allowed_extensions": "ALL",
+    "allowed_segment_extensions": "ALL",
+    "extension_picky": "0",
+    # With these, FFmpeg would open addresses itself.
+    "http_persistent": "0",
+    "http_multiple": "0",
+}
+# The first picture waits this long, so that a slow answer or a busy machine makes none late; pieces
+# of such streams are seconds old anyway. Chosen by judgement.
+_LEAD_S = 0.3
+# A picture that is due this long ago, or in this long, comes from a jump of the stream's times or
+# from a long silence: from it on, pictures are paced anew. Chosen by judgement.
+_MAX_LATE_S = 10.0
+_MAX_AHEAD_S = 30.0
 
 
-class StreamReader(OpenCVReader):
+class StreamReader:
     """An http(s) or rtsp address.
 
-    It is live, unless the server delivers a recording: something with a known number of frames.
+    It is live, unless the server delivers a recording: something of known length.
+
+    Motion JPEG and RTSP come as they are taken, so the time of arrival is the time of a picture.
+    Other streams come in pieces of seconds: their pictures are handed over at the pace of their
+    presentation times, and count as taken when they are due.
 
     Args:
         url: The address.
@@ -34,11 +70,35 @@ class StreamReader(OpenCVReader):
     patience_s = 120.0
 
     def __init__(self, url: str, name: str, stall_timeout_s: float) -> None:
-        super().__init__(name, live=True)
+        self.name = name
+        self.live = True
+        self.fps = 0.0
+        self.frame_count = 0
+        self.notes: list[str] = []
+        # True once the source has nothing more to give, even if it were opened again.
+        self.ended = False
         self._url = url
-        self._stall_timeout_s = stall_timeout_s
+        self._is_rtsp = url.lower().startswith("rtsp")
+        self._stall_timeout_s = max(stall_timeout_s, 1e-3)
         self._was_open = False
-        self._grabbed_at: float | None = None
+        self._waiting: Grab | None = None
+        self._aborted = threading.Event()
+        self._web: Web | None = None
+        if not self._is_rtsp:
+            self._web = Web(url, name, OPEN_TIMEOUT_S, self._stall_timeout_s)
+            self.notes = self._web.notes
+        self._response: Response | None = None
+        self._splitter: JPEGSplitter | None = None
+        self._decode = JPEGDecoder(name)
+        self._container: VideoContainer | None = None
+        self._has_noted_damage = False
+        # Whether pictures that nobody takes yet wait in the stream, as they do where pictures are
+        # paced.
+        self.buffered = False
+        self._clock = PresentationClock(0)
+        # `time.monotonic()` at which the stream's time was 0, while pictures are paced.
+        self._pace_zero: float | None = None
+        self._first_picture: np.ndarray | None = None
 
     def open(self) -> None:
         """Opens the address.
@@ -46,55 +106,175 @@ class StreamReader(OpenCVReader):
         Raises:
             InputError: Nothing answers there, or it is no video stream.
         """
-        parameters = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            int(OPEN_TIMEOUT_S * 1000),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            max(1, int(self._stall_timeout_s * 1000)),
-            # Each further thread of the decoder delays by one picture (H.264 on 8 cores: 0.23 s).
-            cv2.CAP_PROP_N_THREADS,
-            1,
-        ]
-        if not self._open(self._url, cv2.CAP_FFMPEG, parameters):
-            raise InputError(
-                f"{self.name} cannot be opened: nobody answers there, access is refused, or it is "
-                "no video stream. Check the address, the credentials and that the server runs."
-            )
-        if not self._was_open:
-            self._was_open = True
-            self.live = self.frame_count == 0 or self._url.lower().startswith("rtsp")
-        if self.live:
-            self.frame_count = 0
-            self._forget_invented_rate()
+        try:
+            if self._web is None:
+                self._open_rtsp()
+            else:
+                self._open_http(self._web)
+        except av.FFmpegError:
+            if self._aborted.is_set():
+                raise InputError(f"{self.name} was closed. Open it again.") from None
+            raise self._unusable() from None
+        except OSError:
+            raise self._unusable() from None
+        if self._container is not None:
+            self.fps = self._container.fps
+            self.frame_count = 0 if self.live else self._container.frame_count
+        if self._is_rtsp:
             self._skip_buffered()
+        if self._was_open and self.live and self._container is not None and not self._is_rtsp:
+            self._check_for_replay()
+        self._was_open = True
 
-    def _forget_invented_rate(self) -> None:
-        # Motion JPEG over HTTP declares no rate, and FFmpeg then reports 25.
-        assert self._video is not None
-        is_jpeg = int(self._video.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG")
-        if is_jpeg and self._url.lower().startswith("http"):
-            self.fps = 0.0
+    def _unusable(self) -> InputError:
+        return InputError(
+            f"{self.name} cannot be opened: nobody answers there, access is refused, or it is "
+            "no video stream. Check the address, the credentials and that the server runs."
+        )
+
+    def _open_rtsp(self) -> None:
+        self._container = VideoContainer(
+            self._url,
+            self.name,
+            options=_RTSP,
+            timeouts_s=(OPEN_TIMEOUT_S, self._stall_timeout_s),
+            threads=False,
+        )
+
+    def _open_http(self, web: Web) -> None:
+        self._response = response = web.open()
+        head = response.peek()
+        if looks_like_mjpeg(response.content_type, head):
+            self._splitter = JPEGSplitter(lambda: response.read(1 << 16))
+            return
+        is_hls = head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"#EXTM3U")
+        is_recording = response.length is not None and not is_hls
+        self._container = VideoContainer(
+            response,
+            self.name,
+            container_format="hls" if is_hls else None,
+            open_referred=self._open_referred if is_hls else None,
+            options=_HLS if is_hls else {} if is_recording else _LIVE_PROBE,
+            timeouts_s=(OPEN_TIMEOUT_S, self._stall_timeout_s),
+            threads=is_recording,
+        )
+        if not self._was_open:
+            # A live playlist has no end, and therefore no duration.
+            ends = self._container.duration_s is not None
+            self.live = not (is_recording or (is_hls and ends))
+        self.buffered = self.live
+        self._clock = PresentationClock(self._container.fps)
+        self._pace_zero = None
+
+    def _open_referred(self, url: str) -> ByteSource:
+        assert self._web is not None
+        if self._aborted.is_set():
+            raise OSError("closed")
+        try:
+            return self._web.open(url)
+        except InputError:
+            # An exception would end the stream; an empty piece is skipped.
+            return io.BytesIO()
+
+    def _check_for_replay(self) -> None:
+        """Notices a server that sends one recording from its beginning whenever it is asked."""
+        self._waiting = self._next_of_container()
+        if (
+            self._waiting is not None
+            and self._first_picture is not None
+            and np.array_equal(self._waiting.image, self._first_picture)
+        ):
+            self.ended = True
 
     def _skip_buffered(self) -> None:
         """Skips what FFmpeg has buffered, up to the first picture that has to be waited for."""
         started_at = time.monotonic()
         for _ in range(_MAX_SKIPPED_FRAMES):
             asked_at = time.monotonic()
-            self._grabbed_at = super()._grab()
+            self._waiting = self._next_of_container()
             waited = time.monotonic() - asked_at > _WAIT_S
-            if self._grabbed_at is None or waited or asked_at - started_at > _MAX_SKIP_S:
+            if self._waiting is None or waited or asked_at - started_at > _MAX_SKIP_S:
                 return
 
-    def _grab(self) -> float | None:
-        if self._grabbed_at is not None:
-            grabbed_at, self._grabbed_at = self._grabbed_at, None
-            return grabbed_at
-        return super()._grab()
+    def read(self) -> Grab | None:
+        """Returns the next picture, or None if there is none."""
+        if self.ended or self._aborted.is_set():
+            return None
+        grab = self._waiting or self._next()
+        self._waiting = None
+        if grab is None:
+            return None
+        if self._first_picture is None and self._container is not None and not self._is_rtsp:
+            self._first_picture = grab.image
+        return self._paced(grab) if self.buffered else grab
+
+    def _next(self) -> Grab | None:
+        return self._next_of_container() if self._splitter is None else self._next_of_mjpeg()
+
+    def _next_of_mjpeg(self) -> Grab | None:
+        assert self._splitter is not None
+        while True:
+            try:
+                data = self._splitter()
+            except OSError:
+                return None
+            if data is None:
+                return None
+            captured_at = time.monotonic()
+            image = self._decode(data)
+            if image is not None:
+                return Grab(image, None, captured_at)
+            self._note_damage()
+
+    def _next_of_container(self) -> Grab | None:
+        assert self._container is not None
+        bad_before = self._container.bad_pictures
+        try:
+            picture = self._container.read()
+        except (av.FFmpegError, OSError):
+            return None
+        if picture is None:
+            return None
+        if bad_before and self._container.bad_pictures > bad_before:
+            self._note_damage()
+        return Grab(picture.image, picture.position_s, time.monotonic())
+
+    def _note_damage(self) -> None:
+        if not self._has_noted_damage:
+            self._has_noted_damage = True
+            self.notes.append(
+                f"{self.name} sends damaged pictures: those that cannot be decoded are skipped"
+            )
+
+    def _paced(self, grab: Grab) -> Grab | None:
+        """Waits until a picture is due by its presentation time."""
+        now = time.monotonic()
+        time_s = self._clock(grab.position_s)
+        due_at = -math.inf if self._pace_zero is None else self._pace_zero + time_s
+        if not now - _MAX_LATE_S <= due_at <= now + _MAX_AHEAD_S:
+            due_at = now + _LEAD_S
+            self._pace_zero = due_at - time_s
+        if self._aborted.wait(max(0.0, due_at - now)):
+            return None
+        return grab._replace(captured_at=due_at)
+
+    def abort(self) -> None:
+        """Ends a wait of the thread that reads; the reader is not used any more after this."""
+        self._aborted.set()
+        if self._web is not None:
+            self._web.abort()
 
     def close(self) -> None:
         """Closes the connection."""
-        self._grabbed_at = None
-        super().close()
+        self._waiting = None
+        self._splitter = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        if self._response is not None:
+            with contextlib.suppress(OSError):
+                self._response.close()
+            self._response = None
 
     def empty(self) -> InputError:
         """Returns the error for a stream that was opened but sent no picture."""

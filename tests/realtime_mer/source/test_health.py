@@ -180,7 +180,7 @@ def test_slow_source_is_noted_once_and_alerted_while_it_is_slow():
         assert word in note
 
 
-@pytest.mark.parametrize("fps", [25.0, 24.98, 29.97, 60.0])
+@pytest.mark.parametrize("fps", [23.976, 24.0, 24.98, 25.0, 29.97, 60.0])
 def test_usual_rates_are_no_trouble(fps):
     source = Watched(declared_fps=fps)
     assert source.show(4, fps=fps) == []

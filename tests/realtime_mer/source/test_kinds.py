@@ -1,6 +1,7 @@
 """Which kind of source a number, a path or an address names."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from realtime_mer.source.image_folder import ImageFolderReader
 from realtime_mer.source.kinds import reader_for
 from realtime_mer.source.stream import StreamReader
 from realtime_mer.source.video_file import VideoFileReader
-from tests.realtime_mer.source.sources import write_video
+from tests.realtime_mer.source.sources import picture, write_image, write_video
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,23 @@ def test_file_named_like_a_number_is_a_path(tmp_path, monkeypatch):
     write_video(tmp_path / "plain.avi").rename(tmp_path / "0")
     assert not reader_for("./0").live
     assert reader_for("0").live
+
+
+@pytest.mark.parametrize("name", ["006", "98"])
+def test_folder_named_like_a_number_is_that_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    write_image(tmp_path / name / "1.png", picture(9))
+    with Capture(name, fps=200) as capture:
+        assert capture.read().time_s == 0
+    assert type(reader_for(int(name))) is CameraReader
+
+
+def test_camera_that_is_there_goes_before_a_folder_of_its_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("5", "005"):
+        (tmp_path / name).mkdir()
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/video5" or exists(path))
+    assert type(reader_for("5")) is CameraReader
+    assert type(reader_for("005")) is ImageFolderReader

@@ -62,6 +62,15 @@ def test_odd_file_names_are_only_names(tmp_path, monkeypatch, name):
         assert sum(1 for _ in capture) == 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="file names are Unicode there")
+def test_file_names_of_any_bytes_are_read(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9 \xff.avi"  # Latin-1
+    write_video(tmp_path / "plain.avi", frames=3).rename(os.fsdecode(path))
+    with Capture(os.fsdecode(path)) as capture:
+        assert sum(1 for _ in capture) == 3
+        assert "caf\\udce9" in capture.source
+
+
 def make_bad(tmp_path, kind):
     path = tmp_path / f"{kind}.mp4"
     if kind == "text":
