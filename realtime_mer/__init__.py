@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ __all__ = [
     "run",
     "to_dataframe",
 ]
+
+# ONNX Runtime 1.29 and later sends telemetry from the moment it is imported, and reads this switch
+# only then. Whoever wants it may set the variable to 0 before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A library is silent unless the program asks for its messages.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -35,6 +35,7 @@ class GapReason(enum.StrEnum):
     SOURCE_LOST = "source lost"
     PICTURE_FROZEN = "picture frozen"
     PAUSED = "paused"
+    TOO_FEW_FRAMES = "too few frames"
 
 
 class SourceStatus(enum.StrEnum):
@@ -291,6 +292,7 @@ class Analysis:
             "18 fps: below 25"); empty when all is well.
         macros: Macro-expressions that were seen to be over at this frame.
         statuses: How the status of a live source has changed since the analysis before.
+        is_away: The source gives no frames now; this is its last frame again, without faces.
     """
 
     frame: Frame
@@ -305,6 +307,7 @@ class Analysis:
     alerts: tuple[str, ...] = ()
     macros: tuple[MacroExpression, ...] = ()
     statuses: tuple[StatusChange, ...] = ()
+    is_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Histogram:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Milliseconds, as `--stats` writes them."""
+        """The figures as the file of statistics holds them, in milliseconds."""
         return {
             "count": self.count,
             "mean": round(1000 * self.mean, 3),
@@ -179,7 +179,7 @@ class Stats:
     def as_dict(
         self, frames_read: int, frames_dropped: int, drops: Mapping[str, int] | None = None
     ) -> dict[str, Any]:
-        """The object that `--stats` writes. Times are in milliseconds.
+        """The statistics as their file holds them. Times are in milliseconds.
 
         Args:
             frames_read: Frames that the source gave.

@@ -35,8 +35,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mediapipe import Image, ImageFormat
-from mediapipe.tasks.python import BaseOptions, vision
+
+from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -25,6 +25,7 @@ import numpy as np
 from realtime_mer.analysis.face_chain import FaceChain, FaceStep
 from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
 from realtime_mer.analysis.opencv_threads import hold_single_threaded, release_single_threaded
+from realtime_mer.analysis.pace import Pace
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.paced_tracker import SourceRate
@@ -126,6 +127,7 @@ class Analyser:
         self._times = FrameTimes()
         self._outages = SourceOutages()
         self._size_alert = _SizeAlert()
+        self._pace = Pace()
         self._rate = SourceRate()
         self._frames = 0
 
@@ -204,15 +206,27 @@ class Analyser:
         # Read once: another thread may change it.
         sensitivity = self.sensitivity
         self._outages.add(outages)
-        gaps = self._frozen_gaps(self._outages.over_at(frame.time_s), frame.time_s)
+        over = self._outages.over_at(frame.time_s)
+        if over:
+            self._pace.restart()
+        gaps = self._frozen_gaps(over, frame.time_s)
         steps = self.follow(tracked)
         gaps += (step.gap for step in steps if step.gap is not None)
         found = [(step.state.face, interval) for step in steps for interval in step.spotting.found]
-        macros = (
+        macros = tuple(
             MacroExpression(step.state.face, onset_s, offset_s, frame.time_s, self.source)
             for step in steps
             for onset_s, offset_s in step.spotting.macros
         )
+        sparse_since_s = self._pace.update(frame, tracked.source_fps)
+        if sparse_since_s is not None:
+            gaps += self._sparse_gaps(sparse_since_s, frame.time_s)
+            for chain in self._chains.values():
+                chain.restart()
+        if self._pace.sparse_since_s is not None:
+            # One gap, when it ends, says what hundreds would.
+            gaps = [gap for gap in gaps if gap.reason != GapReason.NO_FRAMES]
+            found, macros = [], ()
         events = self._named(found, frame) if found else ()
         gaps += self._forget(frame.time_s)
         return Analysis(
@@ -223,9 +237,14 @@ class Analyser:
             latency_s=time.monotonic() - tracked.taken_at,
             source_fps=tracked.source_fps,
             sensitivity=sensitivity,
-            alerts=self._size_alert(tracked.faces),
-            macros=tuple(macros),
+            alerts=(*self._pace.alerts, *self._size_alert(tracked.faces)),
+            macros=macros,
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the analysis, a sentence each; may grow until the end."""
+        return self._pace.notes
 
     def follow(self, tracked: TrackedFrame) -> tuple[FaceStep, ...]:
         """What the next frame tells about each of its faces, before anything is named.
@@ -261,6 +280,8 @@ class Analyser:
         away_s = [o.end_s for o in over if o.reason != GapReason.PICTURE_FROZEN]
         end_s = max([last_s, *away_s])
         gaps = self._frozen_gaps(over, last_s)
+        if self._pace.sparse_since_s is not None:
+            gaps += self._sparse_gaps(self._pace.sparse_since_s, last_s)
         for chain in self._chains.values():
             if gap := chain.away(end_s, bridge_s):
                 in_sight = gap.start_s == last_s
@@ -323,6 +344,11 @@ class Analyser:
                 del self._chains[identity]
         gone = [i for i, since_s in self._away_since.items() if time_s - since_s > _GONE_S]
         return [Gap(i, self._away_since.pop(i), time_s, GapReason.FACE_LOST) for i in gone]
+
+    def _sparse_gaps(self, start_s: float, end_s: float) -> list[Gap]:
+        """The gaps of the time in which nothing was reported, one for each face."""
+        reason = GapReason.TOO_FEW_FRAMES
+        return [Gap(identity, start_s, end_s, reason) for identity in self._chains]
 
     def _frozen_gaps(self, over: Sequence[Outage], time_s: float) -> list[Gap]:
         """The gaps that a frozen picture leaves, one for each face that was followed in it.

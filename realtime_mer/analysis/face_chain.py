@@ -41,8 +41,8 @@ _BLINK = 0.4
 # Speed of the head, canonical pixels a second: there the rest of its motion that is left in the
 # cells, 2.5 px in 0.2 s, is as large as a micro-expression, and 3 times that of a calm head.
 _TURN_PX_S = 60.0
-# Jaw score: below 0.02 for a closed mouth, to 0.15 for parted lips, 0.2 to 0.7 for a man who says
-# vowels; a smile stays below 0.1.
+# Jaw score: below 0.02 for a closed mouth, to 0.15 for parted lips, 0.2 to 0.7 for a mouth that
+# opens and closes as in speech; a smile stays below 0.1.
 _SPEECH = 0.2
 
 

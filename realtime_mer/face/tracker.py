@@ -1,10 +1,16 @@
-"""The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time."""
+"""The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time.
+
+The landmarker is given the whole picture first, in every frame. Only if it finds no face there is
+the picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
+in a view around it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +19,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mediapipe import Image, ImageFormat
-from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.errors import InputError
 from realtime_mer.face.identity import Identities
+from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
+from realtime_mer.face.search import FaceBox, FaceSearch, View
 from realtime_mer.source.frame import Frame
 
 # Indices in MediaPipe's list of 52 blendshapes: eyeBlinkLeft, eyeBlinkRight; jawOpen.
@@ -26,11 +32,17 @@ _BLINK = [9, 10]
 _JAW_OPEN = 25
 # Chosen by judgement: a narrower face has too few pixels to be registered.
 _MIN_WIDTH_PX = 8
-# Size of the picture with which the native graph is woken up; any will do.
-_WAKE_UP_PX = 64
+# Size of the picture in which the landmarker finds nothing; any will do.
+_BLACK_PX = 64
+# While a face is followed in a view, the whole picture is looked at this often: the person in front
+# of the camera comes before a small face in the background. If what was seen there turns out to be
+# no face, the next look comes after twice the time, up to the second value. Chosen by judgement.
+_LOOK_AROUND_S = (0.5, 60.0)
 
 # Of each face: landmarks (478, 3), 0 to 1 across the picture, and scores of blendshapes (52,).
 _Detections = list[tuple[np.ndarray, np.ndarray]]
+# Of each face: landmarks in pixels of the frame, and as in `TrackedFace` blink and jaw_open.
+_Seen = tuple[np.ndarray, float, float]
 _Detect = Callable[[vision.FaceLandmarker, Image, int], _Detections]
 
 
@@ -59,8 +71,10 @@ class _DirectDetection:
     MISSING = (AttributeError, KeyError, TypeError, ctypes.ArgumentError)
 
     def __init__(self) -> None:
-        inside = sys.modules[vision.FaceLandmarker.__module__]
-        self._result: Any = inside.MpFaceLandmarkerResultC
+        inside = vars(sys.modules[vision.FaceLandmarker.__module__])
+        # The first name is that of MediaPipe 0.10.31, the second that of 1.2.2.
+        names = ("FaceLandmarkerResultC", "MpFaceLandmarkerResultC")
+        self._result: Any = inside[next((name for name in names if name in inside), names[0])]
         self._point = self._fields("face_landmarks", "landmarks", ("x", "y", "z"))
         self._shape = self._fields("face_blendshapes", "categories", ("score",))
 
@@ -171,20 +185,28 @@ class FaceTracker:
         )
         self._last_ms = -1
         self._identities = Identities() if faces > 1 else None
+        self._faces = faces
+        self._black = np.zeros((_BLACK_PX, _BLACK_PX, 3), np.uint8)
         self._landmarker: vision.FaceLandmarker | None = None
         self._find: _Detect
+        # The part of the picture in which faces are followed; None for the whole.
+        self._view: View | None = None
+        self._size = (0, 0)
+        # The faces seen in the last frame.
+        self._boxes: list[FaceBox] = []
+        self._look_around_s, self._looked_s = _LOOK_AROUND_S[0], 0.0
         try:
             with silenced_stderr():
                 self._landmarker = vision.FaceLandmarker.create_from_options(self._options)
                 # Parts of the graph start, and log, only with the first picture: give it one here.
-                black = np.zeros((_WAKE_UP_PX, _WAKE_UP_PX, 3), np.uint8)
                 try:
                     self._find = _DirectDetection()
-                    self._detect(black, 0.0)
+                    self._detect(self._black, 0.0)
                 except _DirectDetection.MISSING:
                     self._find = _detect_documented
-                    self._detect(black, 0.0)
-        except (RuntimeError, FileNotFoundError) as error:
+                    self._detect(self._black, 0.0)
+                self._search = FaceSearch(model)
+        except (RuntimeError, OSError, KeyError, zipfile.BadZipFile) as error:
             self.close()
             raise InputError(
                 f"face landmark model {model} cannot be loaded: delete it, so that the packaged "
@@ -206,11 +228,14 @@ class FaceTracker:
         self.close()
 
     def close(self) -> None:
-        """Stops the native graph. A landmarker left to the garbage collector can hang the exit."""
+        """Stops the native graphs. A landmarker left to the garbage collector can hang the exit."""
         if self._landmarker is not None:
             landmarker, self._landmarker = self._landmarker, None
             with silenced_stderr(), contextlib.suppress(RuntimeError, ValueError):
                 landmarker.close()
+        if hasattr(self, "_search"):
+            with silenced_stderr():
+                self._search.close()
 
     def _detect(self, image: np.ndarray, time_s: float) -> _Detections:
         # MediaPipe demands whole milliseconds that increase, even above 1000 fps and when a clock
@@ -221,6 +246,68 @@ class FaceTracker:
         return self._find(
             self._landmarker, Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
         )
+
+    def _seen_in(self, view: View | None, image: np.ndarray, time_s: float) -> list[_Seen]:
+        """The faces in a view of a picture, in the whole of it if the view is None."""
+        part = image if view is None else view.cut(image)
+        height, width = part.shape[:2]
+        scale = np.array([width, height, width], np.float32)
+        seen = []
+        for points, scores in self._detect(part, time_s):
+            landmarks = points * scale
+            if view is not None:
+                landmarks += np.array([view.x, view.y, 0], np.float32)
+            landmarks.setflags(write=False)
+            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX:
+                seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
+        return seen
+
+    def _seen(self, image: np.ndarray, time_s: float) -> list[_Seen]:
+        """The faces in a picture: those in the whole of it or, without any, those in a view."""
+        size = (image.shape[1], image.shape[0])
+        if size != self._size:
+            self._size, self._view, self._boxes = size, None, []
+        was_whole = self._view is None
+        seen = self._seen_in(self._view, image, time_s)
+        if not seen and was_whole and (box := self._search.step(image)):
+            self._view, self._looked_s = View.around([box], size), time_s
+            seen = self._seen_in(self._view, image, time_s)
+        if not seen:
+            if self._boxes:
+                self._search.begin_at(self._boxes[0])
+            self._view, self._boxes = None, []
+            return []
+        self._boxes = [FaceBox.of(landmarks) for landmarks, _, _ in seen]
+        if self._view is None:
+            self._look_around_s = _LOOK_AROUND_S[0]
+            return seen
+        view = self._next_view(self._view, seen, image, time_s)
+        if view != self._view:
+            self._view = view
+            # Without this, it would take one frame to notice that nothing is where it was.
+            self._detect(self._black, time_s)
+        return seen
+
+    def _next_view(
+        self, view: View, seen: Sequence[_Seen], image: np.ndarray, time_s: float
+    ) -> View | None:
+        """The view for the next frame; None for the whole picture."""
+        ours, size = self._boxes, self._size
+        if not 0 <= time_s - self._looked_s < self._look_around_s:
+            self._looked_s = time_s
+            there = self._search.look(image)
+            known = sum(any(box.is_on(face) for face in ours) for box in there)
+            count = min(len(there), self._faces)
+            if count > len(ours) or (count == len(ours) and not known):
+                self._look_around_s = min(2 * self._look_around_s, _LOOK_AROUND_S[1])
+                return None
+        if len(ours) < self._faces and (other := self._search.step(image)):
+            wider = View.around([*ours, other], size)
+            if not any(other.is_on(face) for face in ours) and wider.shows([*ours, other]):
+                return wider
+        if all(view.holds(landmarks, size) for landmarks, _, _ in seen):
+            return view
+        return View.around(ours, size)
 
     def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
         """The faces in a frame, in the order of their identities.
@@ -233,15 +320,7 @@ class FaceTracker:
         """
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
-        found = self._detect(frame.image, frame.time_s)
-        height, width = frame.image.shape[:2]
-        scale = np.array([width, height, width], np.float32)
-        seen = []
-        for points, scores in found:
-            landmarks = points * scale
-            landmarks.setflags(write=False)
-            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX:
-                seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
+        seen = self._seen(frame.image, frame.time_s)
         identities: Sequence[int | None]
         if self._identities is None:
             identities = [0] * len(seen)

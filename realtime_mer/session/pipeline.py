@@ -296,12 +296,15 @@ class Pipeline:
 
     def _analyse(self, tracked: TrackedFrame) -> Analysis:
         analysis = self.analyser.analyse(tracked, self._ended_outages())
+        # A covered lens shows no face: where one is followed, the room is dark.
+        covered = "black picture" if analysis.faces else None
+        alerts = tuple("too dark" if a == covered else a for a in self.capture.alerts)
         return dataclasses.replace(
             analysis,
             latency_s=time.monotonic() - tracked.taken_at,
             fps=self._stats.fps,
             dropped=self.capture.frames_dropped + self._paused_frames,
-            alerts=(*self.capture.alerts, *analysis.alerts),
+            alerts=(*alerts, *analysis.alerts),
         )
 
     def _ended_outages(self) -> list[Outage]:

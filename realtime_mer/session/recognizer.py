@@ -42,6 +42,10 @@ def _close_in_background(pipeline: Pipeline) -> None:
         threading.Thread(target=pipeline.close, name="close", daemon=True).start()
 
 
+# Alerts of a live source that gives no frames now.
+_AWAY = frozenset({"reconnecting", "no picture"})
+
+
 class Recognizer:
     """Micro-expressions of a source, as they happen.
 
@@ -140,6 +144,7 @@ class Recognizer:
         self._untaken: deque[MicroExpression] = deque()
         self._broken: BaseException | None = None
         self._logged = 0
+        self._notes: dict[str, None] = {}
 
     def __enter__(self) -> Recognizer:
         self._is_held = True
@@ -193,7 +198,10 @@ class Recognizer:
     def notes(self) -> tuple[str, ...]:
         """What the user should know, a sentence each; may grow until the end."""
         note = self._analyser.classifier.note
-        return ((note,) if note else ()) + self._capture.notes
+        notes = (*((note,) if note else ()), *self._capture.notes, *self._analyser.notes)
+        # In the order in which they were first seen: callers remember how many they have shown.
+        self._notes.update(dict.fromkeys(notes))
+        return tuple(self._notes)
 
     @property
     def end_reason(self) -> str:
@@ -323,14 +331,18 @@ class Recognizer:
             return self._last
         if self._last is None or not repeat:
             return None
+        alerts = self._capture.alerts
         self._last = dataclasses.replace(
             self._last,
             events=(),
             gaps=(),
             macros=(),
-            alerts=self._capture.alerts,
+            alerts=alerts,
             statuses=self._capture.take_statuses(),
         )
+        if not _AWAY.isdisjoint(alerts):
+            # Nothing of the last frame may look as if it were the present.
+            self._last = dataclasses.replace(self._last, faces=(), fps=0.0, is_away=True)
         return self._last
 
     def _last_statuses(self) -> Analysis | None:
@@ -367,12 +379,15 @@ class Recognizer:
             waiting.append(
                 dataclasses.replace(self._last, events=events, gaps=(), macros=(), statuses=())
             )
+        taken: list[Analysis] = []
         try:
-            for analysis in self._pipeline.shown:
-                self._last = self._pipeline.delivered(analysis)
-                waiting.append(self._last)
+            taken.extend(self._pipeline.shown)
         except BaseException as error:
             self._broken = error
+        # Frames in which nothing was found are not delivered and do not count as analysed.
+        if any(a.events or a.gaps or a.macros for a in taken):
+            waiting.extend(map(self._pipeline.delivered, taken))
+            self._last = waiting[-1]
         if (last := self._last_statuses()) is not None:
             waiting.append(last)
         if any(a.events or a.gaps or a.macros or a.statuses for a in waiting):

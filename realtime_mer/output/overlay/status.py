@@ -64,9 +64,7 @@ class Status:
         away = scene.analysis.is_away
         badge = "AWAY" if away else "LIVE" if live else "FILE"
         badge_width = text_width(badge, round(11 * unit), 700) + round(10 * unit)
-        image[: round(18 * unit), :badge_width] = (
-            GREEN if live and not away else GRID
-        )
+        image[: round(18 * unit), :badge_width] = GREEN if live and not away else GRID
         put_text(image, badge, 5 * unit, 13.2 * unit, 11 * unit, BRIGHT, 700)
         end = image.shape[1]
         time_width = put_text(image, time, end, 14 * unit, 14 * unit, BRIGHT, 600, right=True)

@@ -22,6 +22,7 @@ let run = null;
 let labels = [];
 let seen = 0;
 let count = 0;
+let kind = "";
 let ended = false;
 let retryMs = RETRY_MS;
 let lastHeard = 0;
@@ -135,7 +136,8 @@ function greet(message) {
   if (isOther) addRow(make("li", "session", `above: a new session, ${session.source}`));
   at("kind").hidden = false;
   at("kind").classList.toggle("live", session.live);
-  write("kind", session.live ? "LIVE" : "FILE");
+  kind = session.live ? "LIVE" : "FILE";
+  write("kind", kind);
   write("source", session.source);
   at("source").title = session.source;
   write("model", `${session.model} on ${session.provider}`);
@@ -145,6 +147,8 @@ function greet(message) {
 }
 
 function showStatus(status) {
+  at("kind").classList.toggle("live", kind === "LIVE" && !status.is_away);
+  write("kind", status.is_away ? "AWAY" : kind);
   write("time", clock(status.time_s).slice(0, -2));
   write("fps", fixed(status.fps, 0));
   writeIfKnown("source-fps", status.source_fps, (fps) => fps.toFixed(0));

@@ -9,6 +9,7 @@ from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.errors import InputError
+from realtime_mer.face.search import TILES_PER_FRAME
 from realtime_mer.face.tracker import FaceTracker, _detect_documented, _DirectDetection
 from realtime_mer.source.frame import Frame
 
@@ -167,6 +168,192 @@ def test_a_face_that_was_away_for_half_a_minute_is_a_new_one(
             assert tracker.track(Frame(1 + i, 0.1 + 0.03 * i, black, 0.0)) == ()
         (face,) = tracker.track(Frame(5, away_s, astronaut, 0.0))
     assert face.identity == identity
+
+
+SIZES = [(640, 480), (1280, 720), (1920, 1080), (3840, 2160)]
+
+
+@pytest.fixture(scope="module")
+def small(astronaut, astronaut_tracked) -> np.ndarray:
+    """The photo with a face of 90 px."""
+    scale = 90 / np.ptp(astronaut_tracked.landmarks[:, 0])
+    return cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def placed(photo: np.ndarray, size: tuple[int, int], x: float, y: float) -> np.ndarray:
+    """A grey picture with the middle of a photo, where the face is, at a place in it."""
+    height, width = photo.shape[:2]
+    matrix = np.array([[1.0, 0, x - width / 2], [0, 1.0, y - height / 2]])
+    return cv2.warpAffine(photo, matrix, size, borderValue=(90, 100, 110))
+
+
+def follow(tracker: FaceTracker, pictures) -> list:
+    return [tracker.track(Frame(i, i / 30, p, 0.0)) for i, p in enumerate(pictures)]
+
+
+def count_calls(tracker: FaceTracker, monkeypatch) -> dict[str, int]:
+    """How often the landmarker and the search's detector are called from now on."""
+    calls = {"landmarker": 0, "detector": 0}
+
+    def counted(call, key: str):
+        def count(*args):
+            calls[key] += 1
+            return call(*args)
+
+        return count
+
+    monkeypatch.setattr(tracker, "_detect", counted(tracker._detect, "landmarker"))
+    monkeypatch.setattr(tracker._search, "look", counted(tracker._search.look, "detector"))
+    return calls
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("place", [(0.4, 0.55), (0.05, 0.45), (0.92, 0.85)], ids=str)
+def test_a_face_of_90_px_is_found_within_a_second_and_followed(landmark_model, small, size, place):
+    x, y = place[0] * size[0], place[1] * size[1]
+    picture = placed(small, size, x, y)
+    with FaceTracker(landmark_model) as tracker:
+        seen = follow(tracker, [picture] * 36)
+    first = next(i for i, faces in enumerate(seen) if faces)
+    assert first < 30
+    for faces in seen[first:]:
+        (face,) = faces
+        np.testing.assert_allclose(face.landmarks[:, :2].mean(0), (x, y), atol=15)
+        assert 80 < np.ptp(face.landmarks[:, 0]) < 100
+        assert face.landmarks.dtype == np.float32
+        assert not face.landmarks.flags.writeable
+
+
+@pytest.mark.parametrize("width_px", [115, 175, 300])
+def test_faces_between_small_and_large_are_found_in_4k(
+    landmark_model, astronaut, astronaut_tracked, width_px
+):
+    scale = width_px / np.ptp(astronaut_tracked.landmarks[:, 0])
+    photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    picture = placed(photo, (3840, 2160), 1200, 900)
+    with FaceTracker(landmark_model) as tracker:
+        assert follow(tracker, [picture] * 30)[-1]
+
+
+def test_a_small_face_has_the_landmarks_of_one_in_a_small_picture(landmark_model, small):
+    large, crop = placed(small, (1920, 1080), 700, 500), placed(small, (560, 420), 280, 210)
+    found = []
+    for picture, corner in ((large, (420, 290)), (crop, (0, 0))):
+        with FaceTracker(landmark_model) as tracker:
+            found.append(follow(tracker, [picture] * 15)[-1][0].landmarks[:, :2] - corner)
+    assert np.abs(found[0] - found[1]).max() < 1.0
+
+
+def test_a_small_face_that_crosses_the_picture_is_never_lost(landmark_model, small):
+    centres = [(250 + 8 * i, 300 + 2 * i) for i in range(100)]
+    with FaceTracker(landmark_model) as tracker:
+        seen = follow(tracker, (placed(small, (1280, 720), *c) for c in centres))
+    first = next(i for i, faces in enumerate(seen) if faces)
+    for (x, y), faces in zip(centres[first:], seen[first:], strict=True):
+        (face,) = faces
+        np.testing.assert_allclose(face.landmarks[:, :2].mean(0), (x, y), atol=15)
+
+
+def test_a_small_face_that_comes_near_becomes_a_large_one(
+    landmark_model, astronaut, astronaut_tracked
+):
+    widths = np.geomspace(90, 360, 60)
+    scales = widths / np.ptp(astronaut_tracked.landmarks[:, 0])
+    pictures = (
+        placed(cv2.resize(astronaut, None, fx=s, fy=s), (1280, 720), 500, 360) for s in scales
+    )
+    with FaceTracker(landmark_model) as tracker:
+        seen = follow(tracker, pictures)
+    first = next(i for i, faces in enumerate(seen) if faces)
+    assert first < 30
+    for width, faces in zip(widths[first:], seen[first:], strict=True):
+        (face,) = faces
+        assert np.ptp(face.landmarks[:, 0]) == pytest.approx(width, rel=0.1)
+
+
+def test_a_small_face_that_was_hidden_is_found_again_at_its_place(landmark_model, small):
+    size = (3840, 2160)
+    picture, empty = placed(small, size, 3500, 1900), np.full((2160, 3840, 3), 90, np.uint8)
+    with FaceTracker(landmark_model) as tracker:
+        seen = follow(tracker, [picture] * 30 + [empty] + [picture] * 3)
+    assert seen[29]
+    assert not seen[30]
+    assert seen[-1]
+
+
+def test_who_sits_down_before_the_camera_comes_before_a_small_face(
+    landmark_model, small, astronaut
+):
+    background = placed(small, (1280, 720), 1100, 360)
+    both = background.copy()
+    both[100:644, 100:804] = astronaut
+    with FaceTracker(landmark_model) as tracker:
+        seen = follow(tracker, [background] * 15 + [both] * 30)
+    assert seen[14][0].landmarks[:, 0].mean() == pytest.approx(1100, abs=15)
+    assert seen[-1][0].landmarks[:, 0].mean() == pytest.approx(452, abs=25)
+
+
+def test_a_picture_of_another_size_is_searched_anew(landmark_model, small):
+    with FaceTracker(landmark_model) as tracker:
+        first = [placed(small, (1280, 720), 900, 500)] * 15
+        second = [placed(small, (720, 1280), 300, 1000)] * 15
+        seen = follow(tracker, first + second)
+    assert seen[14]
+    assert seen[-1][0].landmarks[:, 1].mean() == pytest.approx(1000, abs=15)
+
+
+def test_two_small_faces_far_apart_are_both_followed(landmark_model, astronaut, astronaut_tracked):
+    scale = 115 / np.ptp(astronaut_tracked.landmarks[:, 0])
+    photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    picture = placed(photo, (1280, 720), 300, 360)
+    picture[:, 640:] = placed(photo[:, ::-1].copy(), (640, 720), 340, 360)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = follow(tracker, [picture] * 30)
+    centres = sorted(float(face.landmarks[:, 0].mean()) for face in seen[-1])
+    assert centres == pytest.approx([300, 980], abs=20)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("grain_px", [1, 8, 20, 60])
+def test_in_noise_of_any_grain_no_face_is_found(landmark_model, size, grain_px):
+    small = (size[0] // grain_px, size[1] // grain_px)
+    rng = np.random.default_rng(grain_px)
+    noise = rng.integers(0, 256, (small[1], small[0], 3)).astype(np.uint8)
+    picture = cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC)
+    with FaceTracker(landmark_model) as tracker:
+        assert not any(follow(tracker, [picture] * 25))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_search_costs_a_few_looks_a_frame(landmark_model, small, size, monkeypatch):
+    picture = placed(small, size, 0.95 * size[0], 0.86 * size[1])
+    with FaceTracker(landmark_model) as tracker:
+        calls = count_calls(tracker, monkeypatch)
+        for i in range(40):
+            before = dict(calls)
+            tracker.track(Frame(i, i / 30, picture, 0.0))
+            assert calls["landmarker"] - before["landmarker"] <= 2
+            assert calls["detector"] - before["detector"] <= TILES_PER_FRAME
+
+
+def test_while_a_face_is_followed_nothing_is_searched(
+    landmark_model, astronaut, small, monkeypatch
+):
+    with FaceTracker(landmark_model) as tracker:
+        calls = count_calls(tracker, monkeypatch)
+        follow(tracker, [astronaut] * 20)
+        assert calls == {"landmarker": 20, "detector": 0}
+    with FaceTracker(landmark_model) as tracker:
+        calls = count_calls(tracker, monkeypatch)
+        picture = placed(small, (1280, 720), 700, 360)
+        pictures = [picture] * 10
+        follow(tracker, pictures)
+        calls.update(landmarker=0, detector=0)
+        for i in range(10, 70):
+            assert tracker.track(Frame(i, i / 30, picture, 0.0))
+        # One call a frame; twice a second a look at the whole picture.
+        assert calls["landmarker"] == 60
+        assert calls["detector"] <= 4
 
 
 def tracks(tracker: FaceTracker, picture: np.ndarray) -> list:

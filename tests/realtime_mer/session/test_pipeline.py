@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
@@ -124,3 +125,15 @@ def test_failing_constructor_leaves_no_thread_behind(faceless, broken):
     with pytest.raises(InputError):
         Recognizer(**{"source": faceless, **broken(faceless)})
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize(("has_face", "alert"), [(True, "too dark"), (False, "black picture")])
+def test_a_followed_face_in_the_dark_is_no_covered_lens(astronaut, monkeypatch, has_face, alert):
+    monkeypatch.setattr(
+        "realtime_mer.source.capture.Capture.alerts", property(lambda _: ("black picture",))
+    )
+    pictures = [astronaut if has_face else np.zeros_like(astronaut)] * 3
+    with Recognizer(Film(pictures)) as recognizer:
+        analyses = list(recognizer.analyses())
+    assert all(alert in analysis.alerts for analysis in analyses)
+    assert all(len(analysis.alerts) == 1 for analysis in analyses)

@@ -175,6 +175,16 @@ def test_a_live_source_that_is_away_is_shown_with_what_is_wrong(astronaut):
     assert (gap.reason, gap.end_s - gap.start_s > 0.9) == ("no frames", True)
 
 
+def test_while_the_source_is_away_nothing_looks_live(astronaut, monkeypatch):
+    monkeypatch.setattr("realtime_mer.source.capture._SILENT_S", 0.3)
+    with Recognizer(Interrupted(astronaut)) as recognizer:
+        analyses = list(recognizer.analyses(idle_s=0.1))
+    away = [analysis for analysis in analyses if "no picture" in analysis.alerts]
+    assert away
+    assert all(a.is_away and not a.faces and a.fps == 0 for a in away)
+    assert all(a.faces and not a.is_away for a in (analyses[0], analyses[-1]))
+
+
 def test_frame_that_is_shown_again_is_no_slower_for_that():
     shown = []
     summary = Recognizer(Interrupted(NOISE[0])).run(on_analysis=lambda a: shown.append(a.frame))

@@ -1,0 +1,234 @@
+"""Looks for faces that are too small for the landmarker's detector in the whole picture.
+
+The detector works on 128 x 128 pixels and sees a face only if it takes up 12 to 80 % of the
+picture's longer side (measured on 18 portraits: 8 % finds 1 in 8, 10 % 4 in 5, 12 % all). Once a
+face is found, the landmarker follows it at any size. So the picture is searched in overlapping
+square tiles, and a small face is followed in a `View`, a part of the picture around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
+
+TILES_PER_FRAME = 3
+"""Tiles that are searched in one frame: together they cost about as much as following a face."""
+
+# The detector's network in the landmarker's file, which is a ZIP archive.
+_NETWORK = "face_detector.tflite"
+# The detector sees every face that takes up this part of the picture's longer side.
+_LEAST_SHARE = 0.12
+# A face of 90 px takes up 16 % of a tile, one of 67 px 12 %.
+_TILE_PX = 560
+# Neighbouring tiles share this part of their side: a face of 90 px lies whole in one of them.
+_OVERLAP = 0.25
+# Measured on tiles of 560 px: a face of 90 px scores 0.86 or more (18 portraits, 3 places each); of
+# 545 tiles without a face, none scores more than 0.66.
+_LEAST_SCORE = 0.75
+# A narrower face cannot be read anyway. Chosen by judgement.
+_LEAST_WIDTH_PX = 45.0
+# Size of the picture with which the native graph starts; any will do.
+_WAKE_UP_PX = 64
+# The face takes up this part of its view, as it does of a tile.
+_FACE_SHARE = 90 / _TILE_PX
+# The landmarker looks at 1.5 times the face's box. In widths of the face.
+_MARGIN = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """Where a face is, in pixels of the picture.
+
+    Attributes:
+        x, y: Its centre.
+        width: About the width of its mesh.
+    """
+
+    x: float
+    y: float
+    width: float
+
+    @classmethod
+    def of(cls, landmarks: np.ndarray) -> FaceBox:
+        """The box of a mesh (478, 2 or more)."""
+        low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+        x, y = ((low + high) / 2).tolist()
+        return cls(x, y, float(high[0] - low[0]))
+
+    def is_on(self, other: FaceBox) -> bool:
+        """Whether both boxes lie on one face."""
+        apart = max(abs(self.x - other.x), abs(self.y - other.y))
+        return apart < 0.5 * max(self.width, other.width)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A part of the picture, in pixels: its upper left corner and its size."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, faces: Sequence[FaceBox], size: tuple[int, int]) -> View:
+        """The view in which faces are found and can move some widths of their own.
+
+        Args:
+            faces: One or more.
+            size: (width, height) of the picture.
+        """
+        low = np.min([(face.x - face.width, face.y - face.width) for face in faces], axis=0)
+        high = np.max([(face.x + face.width, face.y + face.width) for face in faces], axis=0)
+        x, y = ((low + high) / 2).tolist()
+        widest = max(face.width for face in faces)
+        side = max(1, round(max(widest / _FACE_SHARE, *(high - low).tolist())))
+        width, height = min(side, size[0]), min(side, size[1])
+        left = min(max(round(x - width / 2), 0), size[0] - width)
+        top = min(max(round(y - height / 2), 0), size[1] - height)
+        return cls(left, top, width, height)
+
+    def shows(self, faces: Iterable[FaceBox]) -> bool:
+        """Whether each of the faces is large enough in this view to be found."""
+        return all(face.width >= _LEAST_SHARE * max(self.width, self.height) for face in faces)
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """This part of an image: (height, width, 3), not a copy."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def holds(self, landmarks: np.ndarray, size: tuple[int, int]) -> bool:
+        """Whether all that the landmarker looks at lies in this view, or outside the picture.
+
+        Args:
+            landmarks: (478, 2 or more) of the face, pixels of the picture.
+            size: (width, height) of the picture.
+        """
+        low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+        margin = _MARGIN * float(high[0] - low[0])
+        return (
+            (self.x == 0 or low[0] - margin >= self.x)
+            and (self.y == 0 or low[1] - margin >= self.y)
+            and (self.x + self.width >= size[0] or high[0] + margin <= self.x + self.width)
+            and (self.y + self.height >= size[1] or high[1] + margin <= self.y + self.height)
+        )
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles of a side begin along a length of the picture."""
+    if length <= side:
+        return [0]
+    steps = math.ceil((length - side) / ((1 - _OVERLAP) * side))
+    return [round(i * (length - side) / steps) for i in range(steps + 1)]
+
+
+def tiles(size: tuple[int, int]) -> list[View]:
+    """The tiles of a picture of (width, height), from large to small, each from the middle out.
+
+    Each side is half of the one before. A picture that is no larger than the smallest tile has
+    none: there the landmarker finds every face that is large enough to be read.
+    """
+    width, height = size
+    found = []
+    side = _TILE_PX
+    while side < max(size):
+        across, down = min(side, width), min(side, height)
+        found += [
+            View(x, y, across, down) for y in _starts(height, side) for x in _starts(width, side)
+        ]
+        side *= 2
+
+    def order(tile: View) -> tuple[int, float]:
+        x, y = tile.x + tile.width / 2 - width / 2, tile.y + tile.height / 2 - height / 2
+        return -max(tile.width, tile.height), math.hypot(x, y)
+
+    return sorted(found, key=order)
+
+
+class FaceSearch:
+    """Finds faces in tiles of the picture. It holds native threads and has to be closed.
+
+    Args:
+        model: The checked `face_landmarker.task` file, whose detector is used.
+
+    Raises:
+        RuntimeError, OSError, KeyError, zipfile.BadZipFile: The file has no detector.
+    """
+
+    def __init__(self, model: Path) -> None:
+        with zipfile.ZipFile(model) as archive:
+            network = archive.read(_NETWORK)
+        self._detector: vision.FaceDetector | None = vision.FaceDetector.create_from_options(
+            vision.FaceDetectorOptions(
+                base_options=BaseOptions(model_asset_buffer=network),
+                running_mode=vision.RunningMode.IMAGE,
+                min_detection_confidence=_LEAST_SCORE,
+            )
+        )
+        self._size = (0, 0)
+        self._tiles: list[View] = []
+        self._next = 0
+        self._last: FaceBox | None = None
+        # Parts of the graph start, and log, only with the first picture.
+        self.look(np.zeros((_WAKE_UP_PX, _WAKE_UP_PX, 3), np.uint8))
+
+    def close(self) -> None:
+        """Stops the native graph. May be called twice."""
+        if self._detector is not None:
+            detector, self._detector = self._detector, None
+            with contextlib.suppress(RuntimeError, ValueError):
+                detector.close()
+
+    def begin_at(self, face: FaceBox) -> None:
+        """Starts again, at the place where a face was lost."""
+        self._last, self._next = face, 0
+
+    def step(self, image: np.ndarray) -> FaceBox | None:
+        """Searches the next `TILES_PER_FRAME` tiles; returns the clearest face in the first of
+        them that shows one, or None.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+        """
+        size = (image.shape[1], image.shape[0])
+        if size != self._size:
+            self._size, self._tiles, self._next, self._last = size, tiles(size), 0, None
+        for _ in range(min(TILES_PER_FRAME, len(self._tiles))):
+            if self._next == 0 and self._last is not None:
+                # Once, before the first tile.
+                tile, self._last = View.around([self._last], size), None
+            else:
+                tile = self._tiles[self._next]
+                self._next = (self._next + 1) % len(self._tiles)
+            if faces := self.look(image, tile):
+                return faces[0]
+        return None
+
+    def look(self, image: np.ndarray, tile: View | None = None) -> list[FaceBox]:
+        """The faces in a part of an image, the clearest first; in the whole image without one."""
+        if tile is None:
+            tile = View(0, 0, image.shape[1], image.shape[0])
+        part = tile.cut(image)
+        # The detector takes single pixels of a larger picture, and shrinking it costs less.
+        shrink = max(1, max(part.shape[:2]) // _TILE_PX)
+        if shrink > 1:
+            shape = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
+            part = cv2.resize(part, shape, interpolation=cv2.INTER_AREA)
+        rgb = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+        assert self._detector is not None
+        found = self._detector.detect(Image(image_format=ImageFormat.SRGB, data=rgb)).detections
+        boxes = []
+        for face in sorted(found, key=lambda face: -(face.categories[0].score or 0)):
+            box = face.bounding_box
+            if shrink * box.width >= _LEAST_WIDTH_PX:
+                x, y = box.origin_x + box.width / 2, box.origin_y + box.height / 2
+                boxes.append(FaceBox(tile.x + shrink * x, tile.y + shrink * y, shrink * box.width))
+        return boxes
