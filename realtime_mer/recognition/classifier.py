@@ -216,8 +216,11 @@ def _gpu_providers(weights: Weights, backend: str) -> list[str | tuple[str, dict
     providers: list[str | tuple[str, dict[str, Any]]] = [(gpu.PROVIDERS["cuda"], cuda), _CPU]
     if backend == "cuda":
         return providers
+    cache = default_cache()
+    if cache is None:  # engines are built anew each time
+        return [(gpu.PROVIDERS["tensorrt"], {}), *providers]
     # An engine only fits the weights and the ONNX Runtime that it was built with.
-    engines = default_cache() / "tensorrt" / f"{weights.card['sha256'][:16]}-{ort.__version__}"
+    engines = cache / "tensorrt" / f"{weights.card['sha256'][:16]}-{ort.__version__}"
     engines.mkdir(mode=0o700, parents=True, exist_ok=True)
     tensorrt: dict[str, Any] = {
         "trt_engine_cache_enable": True,
