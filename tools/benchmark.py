@@ -36,13 +36,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.paced_tracker import TRACK_FPS
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
