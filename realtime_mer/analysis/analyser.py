@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -106,8 +105,8 @@ class Analyser:
         self.steps: tuple[FaceStep, ...] = ()
         """What the newest frame told about each of its faces: the answer of `follow`."""
         self.stats = stats or Stats()
-        self.classifier = Classifier(Path(weights), providers, least_confidence)
-        self._spotter = SpotterModel(Path(spotter))
+        self.classifier = Classifier(weights, providers, least_confidence)
+        self._spotter = SpotterModel(spotter)
         if sensitivity is not None:
             if not self._spotter.has_curve:
                 raise InputError(
@@ -134,12 +133,7 @@ class Analyser:
     def __enter__(self) -> Analyser:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

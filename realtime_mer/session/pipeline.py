@@ -234,14 +234,15 @@ class Pipeline:
         broken: InputError | None = None
         before_s = 0.0
         while True:
-            was_paused = self.is_paused and self._wait_while_paused()
             # Live frames that wait for another one to interpolate faces must not wait long.
             impatient = self.capture.live and self._paced.is_waiting
-            with self._stats.stage("capture_wait"):
-                try:
+            frame, was_paused = None, False
+            try:
+                was_paused = self.is_paused and self._wait_while_paused()
+                with self._stats.stage("capture_wait"):
                     frame = self.capture.read(_FLUSH_S if impatient else None)
-                except InputError as error:
-                    frame, broken = None, error
+            except InputError as error:
+                broken = error
             if frame is not None:
                 if was_paused and self.capture.live:
                     self._pauses.append(Outage(before_s, frame.time_s, GapReason.PAUSED))
@@ -261,7 +262,6 @@ class Pipeline:
         while not self._running.is_set():
             if self.capture.over:
                 self._running.wait()
-            # An InputError ends the pause: the read after it raises it again or finds the end.
             elif self.capture.read(_FLUSH_S) is not None:
                 self._paused_frames += 1
         return True
@@ -301,7 +301,6 @@ class Pipeline:
         alerts = tuple("too dark" if a == covered else a for a in self.capture.alerts)
         return dataclasses.replace(
             analysis,
-            latency_s=time.monotonic() - tracked.taken_at,
             fps=self._stats.fps,
             dropped=self.capture.frames_dropped + self._paused_frames,
             alerts=(*alerts, *analysis.alerts),

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from types import TracebackType
 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.face.paced_tracker import TRACK_FPS
@@ -150,12 +149,7 @@ class Recognizer:
         self._is_held = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -306,8 +300,13 @@ class Recognizer:
                 taken.append(analysis)
             return True
 
+        taking: asyncio.Future[bool] | None = None
         try:
-            while await asyncio.to_thread(take):
+            while True:
+                taking = asyncio.ensure_future(asyncio.to_thread(take))
+                # Cancelling the caller must not cut the thread off from what it takes.
+                if not await asyncio.shield(taking):
+                    break
                 while taken:
                     yield taken.popleft()
             self.stats.stop()
@@ -315,6 +314,8 @@ class Recognizer:
                 yield last
         finally:
             # What a cancelled task was waiting for is not lost for the one that continues.
+            if taking is not None and not taking.done():
+                await asyncio.wait([taking])
             self._untaken += (event for analysis in taken for event in analysis.events)
             await asyncio.to_thread(self._release)
 

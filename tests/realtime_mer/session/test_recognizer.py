@@ -287,6 +287,36 @@ def test_async_iteration_of_a_held_recognizer_can_be_continued():
         assert asyncio.run(main()) == [0, 1]
 
 
+def test_event_that_a_cancelled_task_was_waiting_for_is_not_lost():
+    recognizer = with_events(Recognizer(Film(NOISE)), 5, event(0))
+    waiting, go_on = threading.Event(), threading.Event()
+    take_next = recognizer._next
+
+    def slow_next(*arguments, **options):
+        analysis = take_next(*arguments, **options)
+        if analysis is not None and analysis.events:
+            waiting.set()
+            go_on.wait(10)
+        return analysis
+
+    recognizer._next = slow_next
+
+    async def watch() -> list[int]:
+        return [found.face async for found in recognizer]
+
+    async def main() -> list[int]:
+        watching = asyncio.create_task(watch())
+        await asyncio.to_thread(waiting.wait, 10)
+        watching.cancel()
+        threading.Timer(0.1, go_on.set).start()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        return await watch()
+
+    with recognizer:
+        assert asyncio.run(main()) == [0]
+
+
 def test_error_of_the_source_reaches_the_async_caller():
     async def main() -> None:
         async for _ in Recognizer(Film(NOISE, InputError("frame 25 is torn"))):
