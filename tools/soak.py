@@ -1,11 +1,17 @@
-"""Watches a long live session: does it keep pace, stay small, and end on Ctrl-C?
+"""Watches a long live session: does it keep pace, stay small, lose nothing and end on Ctrl-C?
 
     python tools/soak.py VIDEO [--minutes N] [--fps N] [--size WxH] [--json] [-- OPTION ...]
+    python tools/soak.py --faults [--seed N] [--minutes N] [--size WxH] [--json] [-- OPTION ...]
 
 A process of its own plays the video as a network camera would: motion JPEG over HTTP on this
 machine, in real time, forwards and backwards in turn so that the picture never jumps. `run.py`
 watches it without a window, with a log and statistics, for so many minutes; its memory is read
 every second. Then it gets a Ctrl-C. Options after `--` go to `run.py`.
+
+With `--faults`, the camera plays the demo's clip, whose micro-expressions are known, and at random
+times it stalls, freezes, goes black, loses the face, changes its size, is unplugged, damages
+pictures or slows to 5 fps; or the log's disk is full for a while (a limit on the size of its file,
+Linux only). The log is then compared with what was done.
 
     sent, skipped    frames that the camera sent; frames that it could not send in time
     read, analysed, dropped, drops    as `--stats` reports them
@@ -15,156 +21,151 @@ every second. Then it gets a Ctrl-C. Options after `--` go to `run.py`.
                      end, growth in percent, peak
     cpus             processors that the run kept busy
     exit_status, seconds_to_end    after the Ctrl-C
+    broken_lines     lines of the log that are no JSON
+    faults           with `--faults`: what `tools/faults.py` says of `check`
+
+The exit status is 1 if the session failed, if a line of its log is broken, or if with `--faults` an
+undisturbed micro-expression was lost, a gap has no fault that explains it, or a fault left none.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.server
 import json
-import multiprocessing
 import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.sharedctypes import Synchronized
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from realtime_mer.demo.clip import FPS, make_demo_clip
 from realtime_mer.errors import InputError
-from realtime_mer.source.capture import Capture
+from realtime_mer.results import Interval
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.stats import memory_mb
 from tools.command import command_parser, exit_status, print_figures
+from tools.faults import Fault, check, schedule, truth_of_loop
+from tools.live_camera import LiveCamera
 
 _RUN = Path(__file__).resolve().parent.parent / "run.py"
-# The camera's pictures stay in memory as JPEGs: 600 of 640 x 480 are 40 MB.
-_MOST_FRAMES = 600
-_JPEG_QUALITY = 90
 # Chosen by judgement. Loading takes seconds, and many more on a busy machine.
 _START_S = 60.0
 # Chosen by judgement. A run that takes longer to end after Ctrl-C hangs.
 _END_S = 30.0
 # Memory growth counts from here: by then, all buffers are allocated.
 _FIRST_S = 60.0
+_LAST_LINES = 8
+# A full disk takes this much more of the log: less than a record, so that one breaks off.
+_LEFT_BYTES = 40
 
 
-def pictures_of(video: str, size: tuple[int, int] | None) -> list[bytes]:
-    """The first frames of a video as JPEGs, forwards and then backwards.
+class _Session:
+    """`run.py` in a process of its own, its last words and the memory that it takes."""
 
-    Raises:
-        InputError: The video cannot be read.
-    """
-    jpegs: list[bytes] = []
-    with Capture(video) as capture:
-        for frame in capture:
-            image = frame.image
-            if size is not None:
-                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            jpegs.append(_jpeg(image))
-            if len(jpegs) == _MOST_FRAMES:
-                break
-    return jpegs + jpegs[-2:0:-1]
+    def __init__(self, url: str, log: Path, stats: Path, options: Sequence[str]) -> None:
+        command = [sys.executable, str(_RUN), url, "--headless"]
+        command += ["--log", str(log), "--stats", str(stats), *options]
+        # Processes that a shell starts in the background ignore Ctrl-C, and so would run.py.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._log = log
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
+        )
+        self.began_at = time.monotonic()
+        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip():
+                self.last_lines.append(line.rstrip())
 
-def _jpeg(image: cv2.typing.MatLike) -> bytes:
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    def __enter__(self) -> _Session:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._listener.join()
 
-class _Camera(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG in real time; pictures that would be late are skipped."""
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
-    jpegs: list[bytes]
-    fps: float
-    sent: Synchronized[int]
-    skipped: Synchronized[int]
+    @property
+    def exit_status(self) -> int | None:
+        return self._process.poll()
 
-    def log_message(self, *args: object) -> None:
-        pass
+    def watch(self, seconds: float, full: Sequence[tuple[float, float]]) -> list[float]:
+        """Waits for the session to begin, then reads its memory every second, for `seconds`.
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        started_at, number = time.monotonic(), 0
-        with contextlib.suppress(OSError):
-            while True:
-                data = self.jpegs[number % len(self.jpegs)]
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                self.wfile.write(head.encode() + data + b"\r\n")
-                self.sent.value += 1
-                due = int((time.monotonic() - started_at) * self.fps)
-                self.skipped.value += max(0, due - number - 1)
-                number = max(number + 1, due)
-                time.sleep(max(0.0, started_at + number / self.fps - time.monotonic()))
+        Args:
+            seconds: For how long.
+            full: When the log's disk is full (start, end), on `time.monotonic()`.
 
+        Returns:
+            The readings, MB.
 
-def serve(
-    video: str,
-    size: tuple[int, int] | None,
-    fps: float,
-    sent: Synchronized[int],
-    skipped: Synchronized[int],
-    answer: Connection,
-) -> None:
-    """The camera's process: sends its port, or what is wrong, and serves until it is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for run.py
-    quiet_opencv()
-    try:
-        jpegs = pictures_of(video, size)
-    except InputError as error:
-        answer.send(str(error))
-        return
-    parts = {"jpegs": jpegs, "fps": fps, "sent": sent, "skipped": skipped}
-    handler = type("Camera", (_Camera,), parts)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        answer.send(server.server_port)
-        server.serve_forever()
+        Raises:
+            InputError: It did not begin in time.
+        """
+        deadline = time.monotonic() + _START_S
+        while not self.has_ended and not self._has_begun:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"run.py did not begin within {_START_S:g} s: run it alone to see why"
+                )
+            time.sleep(0.05)
+        sizes: list[float] = []
+        is_full = False
+        started_at = time.monotonic()
+        while not self.has_ended and (spent := time.monotonic() - started_at) < seconds:
+            if spent >= len(sizes):
+                sizes.append(memory_mb(self._process.pid))
+            if is_full != any(start <= time.monotonic() < end for start, end in full):
+                is_full = not is_full
+                self._limit_log(is_full)
+            time.sleep(min(0.2, max(0.0, seconds - spent)))
+        if not self.has_ended:
+            sizes.append(memory_mb(self._process.pid))
+            self._limit_log(False)
+        return sizes
 
+    @property
+    def _has_begun(self) -> bool:
+        return self._log.exists() and self._log.stat().st_size > 0
 
-def watch(run: subprocess.Popen[bytes], log: Path, seconds: float) -> list[float]:
-    """Waits for the session to begin, then reads its memory every second, for `seconds`.
+    def _limit_log(self, is_full: bool) -> None:
+        if sys.platform != "linux":
+            return
+        soft = self._log.stat().st_size + _LEFT_BYTES if is_full else resource.RLIM_INFINITY
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
-    Raises:
-        InputError: It did not begin in time.
-    """
-    deadline = time.monotonic() + _START_S
-    while run.poll() is None and not (log.exists() and log.stat().st_size):
-        if time.monotonic() > deadline:
-            raise InputError(f"run.py did not begin within {_START_S:g} s: run it alone to see why")
-        time.sleep(0.05)
-    sizes: list[float] = []
-    started_at = time.monotonic()
-    while run.poll() is None and (spent := time.monotonic() - started_at) < seconds:
-        if spent >= len(sizes):
-            sizes.append(memory_mb(run.pid))
-        time.sleep(min(0.2, max(0.0, seconds - spent)))
-    if run.poll() is None:
-        sizes.append(memory_mb(run.pid))
-    return sizes
-
-
-def end(run: subprocess.Popen[bytes]) -> float:
-    """Sends a Ctrl-C and waits for the end; the seconds that it took."""
-    started_at = time.monotonic()
-    run.send_signal(signal.SIGINT)
-    try:
-        run.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        run.kill()
-        run.wait()
-    return time.monotonic() - started_at
+    def end(self) -> float:
+        """Sends a Ctrl-C and waits for the end; the seconds that it took, 0 if it had ended."""
+        if self.has_ended:
+            return 0.0
+        started_at = time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        return time.monotonic() - started_at
 
 
 def memory(sizes: list[float]) -> dict[str, float | None]:
@@ -185,75 +186,94 @@ def soak(
     seconds: float,
     fps: float,
     size: tuple[int, int] | None = None,
-    options: list[str] | None = None,
+    options: Sequence[str] = (),
+    faults: Sequence[Fault] = (),
+    truth: Sequence[Interval] = (),
 ) -> dict[str, Any]:
     """Runs the whole session; returns the object that `--json` prints.
+
+    Args:
+        video: Path of the video that the camera shows.
+        seconds: How long the session is.
+        fps: Frames a second of the camera.
+        size: (width, height) of its pictures; None to leave them.
+        options: Further options of `run.py`.
+        faults: What goes wrong, in seconds of the camera's clock.
+        truth: The micro-expressions that the camera shows, on the same clock.
 
     Raises:
         InputError: The video cannot be read, or the run never began.
     """
-    context = multiprocessing.get_context("spawn")
-    sent, skipped = context.Value("q", 0), context.Value("q", 0)
-    here, there = context.Pipe()
-    arguments = (video, size, fps, sent, skipped, there)
-    camera = context.Process(target=serve, args=arguments, name="camera", daemon=True)
-    camera.start()
-    run: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        folder = Path(name)
-        log, stats, said = folder / "log.jsonl", folder / "stats.json", folder / "said.txt"
-        try:
-            there.close()
-            try:
-                port = here.recv()
-            except EOFError:
-                port = "the camera's process ended: see its traceback"
-            if isinstance(port, str):
-                raise InputError(port)
-            command = [sys.executable, str(_RUN), f"http://127.0.0.1:{port}/live"]
-            command += ["--headless", "--log", str(log), "--stats", str(stats), *(options or [])]
-            # Processes that a shell starts in the background ignore Ctrl-C, and so would run.py.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            with said.open("wb") as output:
-                run = subprocess.Popen(command, stdout=output, stderr=output)
-            began_at = time.monotonic()
-            sizes = watch(run, log, seconds)
-            seconds_to_end = end(run) if run.poll() is None else 0.0
-            wall_s = time.monotonic() - began_at
+        log, stats = Path(name) / "log.jsonl", Path(name) / "stats.json"
+        with LiveCamera(video, size, fps, faults) as camera:
+            to_monotonic = time.monotonic() - (time.time() - camera.started_unix_s)
+            full = [
+                (to_monotonic + f.start_s, to_monotonic + f.end_s)
+                for f in faults
+                if f.kind == "disk full"
+            ]
+            with _Session(camera.url, log, stats, options) as session:
+                sizes = session.watch(seconds, full)
+                seconds_to_end = session.end()
+                wall_s = time.monotonic() - session.began_at
             spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-            lines = log.read_text().splitlines() if log.exists() else []
-            figures = json.loads(stats.read_text()) if stats.exists() else {}
-            tail = said.read_text(errors="replace").strip().splitlines()[-8:]
-        finally:
-            if run is not None and run.poll() is None:
-                run.kill()
-                run.wait()
-            camera.terminate()
-            camera.join()
+            sent, skipped, opened_s = camera.frames, camera.skipped, camera.opened_s
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        figures = _figures(stats)
+    records = [record for line in lines if (record := _record(line)) is not None]
+    kinds = [record["type"] for record in records]
     latency = figures.get("end_to_end_ms", {})
     shown = figures.get("stages_ms", {}).get("until_shown", {})
     quantiles = ("median", "p95", "p99", "max")
-    kinds = [json.loads(line)["type"] for line in lines]
-    return {
+    result = {
         "video": Path(video).name,
         "fps": fps,
         "seconds": round(seconds, 1),
-        "sent": sent.value,
-        "skipped": skipped.value,
+        "sent": sent,
+        "skipped": skipped,
         "read": figures.get("frames_read"),
         "analysed": figures.get("frames_analysed"),
         "dropped": figures.get("frames_dropped"),
         "drops": figures.get("drops", {}),
         "events": kinds.count("micro_expression"),
         "gaps": kinds.count("gap"),
+        "broken_lines": len(lines) - len(records),
         "latency_ms": {key: latency.get(key) for key in quantiles},
         "shown_ms": {key: shown.get(key) for key in quantiles},
         "memory": memory(sizes),
         "cpus": round((spent.ru_utime + spent.ru_stime) / wall_s, 2),
-        "exit_status": run.returncode,
+        "exit_status": session.exit_status,
         "seconds_to_end": round(seconds_to_end, 2),
-        "said": [] if run.returncode == 0 else tail,
+        "said": [] if session.exit_status == 0 else list(session.last_lines),
     }
+    if faults:
+        result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s)
+    return result
+
+
+def _figures(stats: Path) -> dict[str, Any]:
+    """The statistics of the session; empty if it could not write them."""
+    try:
+        return json.loads(stats.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A line of the log; None if it is no record."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "type" in record else None
+
+
+def is_good(result: dict[str, Any]) -> bool:
+    """Whether nothing was lost: the condition for exit status 0."""
+    faults = result.get("faults", {})
+    is_lost = any(faults.get(key) for key in ("lost", "unexplained_gaps", "silent_faults"))
+    return result["exit_status"] == 0 and not result["broken_lines"] and not is_lost
 
 
 def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -278,8 +298,25 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "processors in use", shown(result["cpus"])
     yield "exit status", shown(result["exit_status"])
     yield "seconds from Ctrl-C to the end", shown(result["seconds_to_end"])
+    yield "broken lines in the log", shown(result["broken_lines"])
     for line in result["said"]:
         yield "it said", line
+    if faults := result.get("faults"):
+        for kind, count in faults["faults"].items():
+            yield f"fault: {kind}", shown(count)
+        yield "hidden micro-expressions that the session could see", shown(faults["hidden"])
+        yield "undisturbed by faults / found", f"{faults['undisturbed']} / {faults['found']}"
+        yield "lost, at s", ", ".join(map(str, faults["lost"])) or "none"
+        yield "disturbed, found all the same", shown(faults["found_in_faults"])
+        yield "false reports", shown(faults["false"])
+        for reason, count in faults["gaps"].items():
+            yield f"gap: {reason}", shown(count)
+        yield "gaps that no fault explains", _spans(faults["unexplained_gaps"])
+        yield "faults that left no gap", _spans(faults["silent_faults"])
+
+
+def _spans(spans: Sequence[tuple[str, float, float]]) -> str:
+    return ", ".join(f"{what} {start:g}-{end:g} s" for what, start, end in spans) or "none"
 
 
 def _joined(values: dict[str, float | None], keys: tuple[str, ...]) -> str:
@@ -306,25 +343,34 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("video", help="video file or folder of frames")
+    parser.add_argument("video", nargs="?", help="video file or folder of frames")
+    parser.add_argument("--faults", action="store_true", help="play a camera with faults instead")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the faults, default 0")
     parser.add_argument("--minutes", type=_positive, default=10.0, metavar="N", help="default 10")
     parser.add_argument("--fps", type=_positive, default=30.0, metavar="N", help="default 30")
     parser.add_argument("--size", type=_size, metavar="WxH", help="scale the pictures to this")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     options = parser.parse_args(arguments[:cut])
+    if options.faults == bool(options.video):
+        parser.error("give either a video or --faults")
+    if options.faults and options.fps != FPS:
+        parser.error(f"--faults plays the demo's clip at its own {FPS:g} fps")
     quiet_opencv()
+    seconds = 60 * options.minutes
+    run_options = arguments[cut + 1 :]
 
     def run() -> int:
-        result = soak(
-            options.video,
-            60 * options.minutes,
-            options.fps,
-            options.size,
-            arguments[cut + 1 :],
-        )
+        if options.faults:
+            with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+                clip = Path(folder) / "demo.avi"
+                truth = truth_of_loop(make_demo_clip(clip), seconds)
+                faults = schedule(seconds, options.seed)
+                result = soak(str(clip), seconds, FPS, options.size, run_options, faults, truth)
+        else:
+            result = soak(options.video, seconds, options.fps, options.size, run_options)
         title = f"{result['video']}, live at {result['fps']:g} fps, {result['seconds']:g} s"
         print_figures(result, options.json, title, rows_of(result))
-        return 0 if result["exit_status"] == 0 else 1
+        return 0 if is_good(result) else 1
 
     return exit_status(parser.prog, run)
 

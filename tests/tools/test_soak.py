@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.soak import main, memory, pictures_of
+from tools.soak import is_good, main, memory
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +73,35 @@ def test_a_video_that_cannot_be_played_is_bad_usage(tmp_path, capsys, content):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("option", [["--size", "big"], ["--fps", "0"], ["--minutes", "-1"]])
-def test_wrong_numbers_are_refused(video, option):
+@pytest.mark.parametrize(
+    "option", [["--size", "big"], ["--fps", "0"], ["--minutes", "-1"], ["--faults"]]
+)
+def test_wrong_options_are_refused(video, option):
     with pytest.raises(SystemExit) as ended:
         main([str(video), *option])
     assert ended.value.code == 2
 
 
-def test_video_is_played_forwards_then_backwards(video):
-    jpegs = pictures_of(str(video), None)
-    assert len(jpegs) == 30 + 28
-    assert jpegs[30] == jpegs[28]
-    assert jpegs[-1] == jpegs[1]
+def test_one_of_a_video_and_faults_is_needed():
+    with pytest.raises(SystemExit) as ended:
+        main(["--minutes", "1"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "good"),
+    [
+        ({}, True),
+        ({"exit_status": 1}, False),
+        ({"broken_lines": 1}, False),
+        ({"faults": {"lost": [], "unexplained_gaps": [], "silent_faults": []}}, True),
+        ({"faults": {"lost": [12.5], "unexplained_gaps": [], "silent_faults": []}}, False),
+        ({"faults": {"unexplained_gaps": [("face lost", 1.0, 2.0)]}}, False),
+        ({"faults": {"silent_faults": [("stall", 1.0, 9.0)]}}, False),
+    ],
+)
+def test_anything_lost_is_a_failure(found, good):
+    assert is_good({"exit_status": 0, "broken_lines": 0, **found}) == good
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,198 @@
+"""Faults of a camera and its surroundings at known times, and the check of a log against them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from realtime_mer.demo.clip import DemoTruth
+from realtime_mer.results import GapReason, Interval
+from realtime_mer.spotting.matching import best_matches
+
+# What can go wrong, for how long (seconds), and the gaps that it may leave in the log. Lengths are
+# chosen to reach beyond every limit of the program: a stream counts as lost after seconds of
+# silence, a picture as frozen after 1 s.
+_KINDS: Mapping[str, tuple[tuple[float, float], frozenset[GapReason]]] = {
+    "stall": ((2.0, 15.0), frozenset({GapReason.NO_FRAMES, GapReason.SOURCE_LOST})),
+    "freeze": ((2.0, 6.0), frozenset({GapReason.PICTURE_FROZEN})),
+    "black": ((1.0, 6.0), frozenset({GapReason.FACE_LOST})),
+    "no face": ((1.0, 6.0), frozenset({GapReason.FACE_LOST})),
+    "other size": ((8.0, 20.0), frozenset({GapReason.FACE_LOST, GapReason.FACE_JUMPED})),
+    "unplugged": ((2.0, 20.0), frozenset({GapReason.SOURCE_LOST})),
+    "damaged pictures": ((2.0, 4.0), frozenset()),
+    "5 fps": ((4.0, 8.0), frozenset({GapReason.TOO_FEW_FRAMES, GapReason.NO_FRAMES})),
+    "disk full": ((5.0, 20.0), frozenset()),
+}
+KINDS = tuple(_KINDS)
+"""Names of all faults."""
+
+# Faults that leave a gap whenever they last this long.
+_LEAVES_A_GAP_S = {
+    "stall": 2.0,
+    "freeze": 2.0,
+    "black": 1.0,
+    "no face": 1.0,
+    "unplugged": 2.0,
+    "5 fps": 4.0,
+}
+# Undisturbed time before the first fault and between two: there are events in it.
+_FIRST_S = 15.0
+_BETWEEN_S = (10.0, 30.0)
+# The spotter needs a baseline after a gap, and the tracker a look to find the face.
+_SETTLES_S = 1.5
+# An event is complete when the face has rested after it.
+_RESTS_S = 0.5
+# Scheduling of two processes and clocks that are read one after the other.
+_SLACK_S = 0.5
+# A lost source is tried again after 8 s at the latest, and then has to be opened.
+_RETURNS_S = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault, in seconds of the camera's clock."""
+
+    kind: str
+    start_s: float
+    end_s: float
+
+    @property
+    def leaves_a_gap(self) -> bool:
+        return self.end_s - self.start_s >= _LEAVES_A_GAP_S.get(self.kind, math.inf)
+
+    def explains(self, reason: str, start_s: float, end_s: float) -> bool:
+        """Whether a gap in the log may come from this fault."""
+        if reason not in _KINDS[self.kind][1]:
+            return False
+        return start_s < self.end_s + _SLACK_S and end_s > self.start_s - _SLACK_S
+
+
+def schedule(seconds: float, seed: int) -> list[Fault]:
+    """Faults of every kind in random order, until `seconds` are full. Never two at a time."""
+    rng = np.random.default_rng(seed)
+    faults: list[Fault] = []
+    deck: list[str] = []
+    start_s = _FIRST_S
+    while True:
+        if not deck:
+            deck = [str(kind) for kind in rng.permutation(KINDS)]
+        kind = deck.pop()
+        end_s = start_s + rng.uniform(*_KINDS[kind][0])
+        if end_s + _FIRST_S > seconds:
+            return faults
+        faults.append(Fault(kind, start_s, end_s))
+        start_s = end_s + rng.uniform(*_BETWEEN_S)
+
+
+def truth_of_loop(truth: DemoTruth, seconds: float) -> list[Interval]:
+    """The events of a clip that is played forwards and backwards in turn, for `seconds`.
+
+    As in `there_and_back`, neither end of the clip is shown twice.
+    """
+    round_s = (2 * truth.frames - 2) / truth.fps
+    last_s = (truth.frames - 1) / truth.fps
+    forth = [event.interval for event in truth.events]
+    back = [
+        Interval(2 * last_s - e.offset_s, 2 * last_s - e.apex_s, 2 * last_s - e.onset_s)
+        for e in reversed(forth)
+    ]
+    return [
+        Interval(start + e.onset_s, start + e.apex_s, start + e.offset_s)
+        for start in np.arange(0, seconds, round_s).tolist()
+        for e in (*forth, *back)
+        if start + e.offset_s + _RESTS_S < seconds
+    ]
+
+
+def seconds_of_records(
+    records: Iterable[Mapping[str, Any]], started_unix_s: float
+) -> tuple[list[Interval], list[tuple[str, float, float]]]:
+    """Events and gaps (reason, start, end) of a log, in seconds of the camera's clock.
+
+    Args:
+        records: The records of one session, the `session` record first.
+        started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
+    """
+    events, gaps = [], []
+    shift = 0.0
+    for record in records:
+        match record["type"]:
+            case "session":
+                shift = datetime.fromisoformat(record["started_at"]).timestamp() - started_unix_s
+            case "micro_expression":
+                times = (record[key] + shift for key in ("onset_s", "apex_s", "offset_s"))
+                events.append(Interval(*times))
+            case "gap":
+                gaps.append((record["reason"], record["start_s"] + shift, record["end_s"] + shift))
+    return events, gaps
+
+
+def check(
+    records: Sequence[Mapping[str, Any]],
+    faults: Sequence[Fault],
+    truth: Sequence[Interval],
+    opened_s: Sequence[float],
+    started_unix_s: float,
+) -> dict[str, Any]:
+    """Compares a log with what the camera did.
+
+    Args:
+        records: The records of the log.
+        faults: What went wrong.
+        truth: The events in the pictures, whether they were sent or not.
+        opened_s: When the camera began to send, once for each connection.
+        started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
+
+    Returns:
+        Counts: `faults` by kind; `hidden` events that the session could have seen whole, of these
+        the `undisturbed` ones, the `found` of them and the times of those that are `lost`;
+        `found_in_faults`; `false` reports; `gaps` by reason, those that no fault explains
+        (`unexplained_gaps`) and faults that left none (`silent_faults`), each with its times.
+    """
+    events, gaps = seconds_of_records(records, started_unix_s)
+    begun_s = min(opened_s, default=math.inf) + _SETTLES_S
+    ended_s = begun_s + max((r["duration_s"] for r in records if r["type"] == "summary"), default=0)
+    seen = [e for e in truth if e.onset_s > begun_s and e.offset_s < ended_s - _SETTLES_S]
+    disturbed = [_disturbed(fault, opened_s) for fault in faults]
+    matches = best_matches(seen, events)
+    found = {i for i, _, _ in matches}
+    clear = {
+        i
+        for i, event in enumerate(seen)
+        if not any(
+            start < event.offset_s + _RESTS_S and end > event.onset_s for start, end in disturbed
+        )
+    }
+    explained = [any(f.explains(*gap) for f in faults) for gap in gaps]
+    silent = [f for f in faults if f.leaves_a_gap and not any(f.explains(*gap) for gap in gaps)]
+    return {
+        "faults": dict(Counter(f.kind for f in faults)),
+        "hidden": len(seen),
+        "undisturbed": len(clear),
+        "found": len(clear & found),
+        "lost": [round(seen[i].onset_s, 2) for i in sorted(clear - found)],
+        "found_in_faults": len(found - clear),
+        "false": len(events) - len(matches),
+        "gaps": dict(Counter(reason for reason, _, _ in gaps)),
+        "unexplained_gaps": [
+            (reason, round(start, 2), round(end, 2))
+            for (reason, start, end), known in zip(gaps, explained, strict=True)
+            if not known
+        ],
+        "silent_faults": [(f.kind, round(f.start_s, 2), round(f.end_s, 2)) for f in silent],
+    }
+
+
+def _disturbed(fault: Fault, opened_s: Sequence[float]) -> tuple[float, float]:
+    """The time in which an event may be missed because of a fault."""
+    if fault.kind == "disk full":  # the log may wait, the analysis must not
+        return fault.end_s, fault.end_s
+    # The program decides when it comes back to a camera that was away.
+    back = [s for s in opened_s if fault.start_s <= s <= fault.end_s + _RETURNS_S]
+    return fault.start_s, max([fault.end_s, *back]) + _SETTLES_S
