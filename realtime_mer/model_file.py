@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,14 @@ from typing import Any
 import onnxruntime as ort
 
 from realtime_mer.errors import InputError
+from realtime_mer.redaction import printable
 
+# Longest name and label in characters, for one line of a terminal. Chosen by judgement.
+_MAX_NAME = 80
+_MAX_LABEL = 32
+# The delivered networks have up to 3 MB, their cards up to 6 kB. Chosen by judgement.
+_MAX_NETWORK_BYTES = 1 << 30
+_MAX_CARD_BYTES = 4 << 20
 _REMEDY = "restore both files, or train and export the network again"
 
 
@@ -62,13 +70,15 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         raise InputError(f"weights {str(path)!r} is no file: name an ONNX file")
     card_path = path.with_suffix(".json")
     try:
-        content = path.read_bytes()
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        content = _read(path, _MAX_NETWORK_BYTES)
+        card = json.loads(_read(card_path, _MAX_CARD_BYTES))
+    except _TooLarge as error:
+        raise InputError(f"weights {path}: {error}: {_REMEDY}") from None
     except FileNotFoundError as error:
         raise InputError(f"weights {path}: {error.filename} is missing: {_REMEDY}") from None
     except OSError as error:
         raise InputError(f"weights {path} cannot be read ({error.strerror}): {_REMEDY}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"weights {path}: the card {card_path} is not JSON: {_REMEDY}") from None
     digest = hashlib.sha256(content).hexdigest()
     if not isinstance(card, dict) or card.get("sha256") != digest:
@@ -76,7 +86,37 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
             f"weights {path}: the file is not the one that {card_path.name} describes "
             f"(SHA-256 {digest[:12]}...): {_REMEDY}"
         )
-    return Weights(path, content, card)
+    return Weights(path, content, _with_shown_names(card))
+
+
+class _TooLarge(Exception):
+    """A file is larger than it can be; the message names it."""
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
+
+    Raises:
+        _TooLarge: It has more.
+        OSError: It cannot be read, or is no file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(0, "no file")  # a pipe would be waited for, a device has no end
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _TooLarge(f"{path.name} is larger than {limit >> 20} MiB")
+    return content
+
+
+def _with_shown_names(card: dict[str, Any]) -> dict[str, Any]:
+    """The card with a name and labels that may be shown everywhere as they are."""
+    shown = dict(card)
+    if "name" in card:
+        shown["name"] = printable(str(card["name"]), _MAX_NAME)
+    if isinstance(card.get("labels"), list):
+        shown["labels"] = [printable(str(label), _MAX_LABEL) for label in card["labels"]]
+    return shown
 
 
 def open_session(

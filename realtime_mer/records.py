@@ -18,10 +18,16 @@ def number(value: float, digits: int) -> float | None:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """A value as JSON can hold it: NumPy's numbers as Python's, NaN as None."""
+    """A value as JSON can hold it: NumPy's numbers as Python's, NaN as None.
+
+    In texts, halves of characters (surrogates, as in names that are not UTF-8) are escaped: many
+    programs read no JSON that has them.
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, str) or value is None or isinstance(value, bool):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, bool):
         return value
     if hasattr(value, "tolist"):
         return plain(value.tolist())

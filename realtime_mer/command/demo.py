@@ -15,7 +15,7 @@ from rich.table import Table
 from realtime_mer.command.recognize import Outputs, recognize
 from realtime_mer.demo.clip import DemoTruth, make_demo_clip
 from realtime_mer.demo.score import Comparison, compare
-from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.landmark_model import load_landmark_model
 from realtime_mer.results import MicroExpression
 from realtime_mer.session.run import Callbacks
 from realtime_mer.source.opencv import quiet_opencv
@@ -38,7 +38,7 @@ def run_demo(options: argparse.Namespace) -> None:
             task = progress.add_task("making a clip with known micro-expressions", total=1.0)
             truth = make_demo_clip(
                 clip,
-                landmark_model=find_landmark_model(options.landmarks),
+                landmark_model=load_landmark_model(options.landmarks),
                 progress=lambda part: progress.update(task, completed=part),
             )
         summary = recognize(options, str(clip), outputs, [Callbacks(events.append, None)])

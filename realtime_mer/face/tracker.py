@@ -21,6 +21,7 @@ import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.face.identity import Identities
+from realtime_mer.face.landmark_model import LandmarkModel, content_of
 from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.search import FaceBox, FaceSearch, View
@@ -168,20 +169,15 @@ class FaceTracker:
     """Finds and follows up to `faces` faces. It holds native threads: use it as a context manager.
 
     Args:
-        model: The checked `face_landmarker.task` file.
+        model: The checked landmark model; or a path, which is read once.
         faces: How many faces to follow at most.
 
     Raises:
         InputError: The model file cannot be used.
     """
 
-    def __init__(self, model: Path, faces: int = 1) -> None:
-        self._options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)),
-            running_mode=vision.RunningMode.VIDEO,
-            num_faces=faces,
-            output_face_blendshapes=True,
-        )
+    def __init__(self, model: Path | LandmarkModel, faces: int = 1) -> None:
+        path = model.path if isinstance(model, LandmarkModel) else model
         self._last_ms = -1
         self._identities = Identities() if faces > 1 else None
         self._faces = faces
@@ -195,8 +191,15 @@ class FaceTracker:
         self._boxes: list[FaceBox] = []
         self._look_around_s, self._looked_s = _LOOK_AROUND_S[0], 0.0
         try:
+            model = LandmarkModel(path, content_of(model))
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_buffer=model.content),
+                running_mode=vision.RunningMode.VIDEO,
+                num_faces=faces,
+                output_face_blendshapes=True,
+            )
             with silenced_stderr():
-                self._landmarker = vision.FaceLandmarker.create_from_options(self._options)
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
                 # Parts of the graph start, and log, only with the first picture: give it one here.
                 try:
                     self._find = _DirectDetection()
@@ -205,10 +208,10 @@ class FaceTracker:
                     self._find = _detect_documented
                     self._detect(self._black, 0.0)
                 self._search = FaceSearch(model)
-        except (RuntimeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        except (RuntimeError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             self.close()
             raise InputError(
-                f"face landmark model {model} cannot be loaded: delete it, so that the packaged "
+                f"face landmark model {path} cannot be loaded: delete it, so that the packaged "
                 "one is used, or name the published file"
             ) from error
         except BaseException:
@@ -329,19 +332,19 @@ class FaceTracker:
         return tuple(sorted(faces, key=lambda f: f.identity))
 
 
-def detect_face_mesh(image: np.ndarray, model: Path) -> np.ndarray | None:
+def detect_face_mesh(image: np.ndarray, model: Path | LandmarkModel) -> np.ndarray | None:
     """The landmarks of the clearest face in one picture.
 
     Args:
         image: (height, width, 3) uint8, BGR.
-        model: The checked `face_landmarker.task` file.
+        model: The checked landmark model; or a path, which is read once.
 
     Returns:
         (478, 3) in pixels of the picture; the third coordinate is depth on the same scale, smaller
         is nearer. None if there is no face.
     """
     options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(model)),
+        base_options=BaseOptions(model_asset_buffer=content_of(model)),
         running_mode=vision.RunningMode.IMAGE,
     )
     rgb = np.ascontiguousarray(image[..., ::-1])

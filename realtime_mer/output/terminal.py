@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from realtime_mer.output.clock import clock
+from realtime_mer.redaction import printable
 from realtime_mer.results import (
     Analysis,
     Gap,
@@ -308,8 +309,9 @@ class Terminal:
                 self._console.file.flush()
 
     def _encodable(self, text: str) -> str:
+        """The text as this output can hold it, without control characters."""
         encoding = getattr(self._console.file, "encoding", None) or "utf-8"
-        return text.encode(encoding, "replace").decode(encoding)
+        return printable(text).encode(encoding, "replace").decode(encoding)
 
     @contextlib.contextmanager
     def _ignoring_a_closed_output(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from realtime_mer.face.native import silenced_stderr
 from realtime_mer.model_file import Weights, load_weights, open_session
 from realtime_mer.recognition import gpu
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
+from realtime_mer.redaction import printable
 
 # The backends to try for each choice, in this order.
 _BACKENDS = {
@@ -77,9 +78,9 @@ class Classifier:
         self.least_confidence = least_confidence
         loaded = load_weights(weights)
         try:
-            self.labels = tuple(str(label) for label in loaded.card["labels"])
-            self.name = str(loaded.card["name"])
-        except (KeyError, TypeError) as error:
+            self.labels = _labels(loaded.card["labels"])
+            self.name = printable(str(loaded.card["name"])) or loaded.path.stem
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{loaded.path.with_suffix('.json')} is not the card of a classifier: "
                 "restore it, or train with tools/recognition/train.py"
@@ -176,6 +177,21 @@ class _Batch:
         self._input.update_inplace(self._host)
         self._session.run_with_iobinding(self._binding)
         probabilities[:] = self._output.numpy()[: len(pairs)]
+
+
+def _labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The labels of a card.
+
+    Raises:
+        TypeError, ValueError: They are no list of different texts that can be shown.
+    """
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise TypeError("labels are texts")
+    if not labels or len({label.strip() for label in labels} - {""}) < len(labels):
+        raise ValueError("labels differ, and none is empty")
+    if any(printable(label) != label for label in labels):
+        raise ValueError("labels hold no control characters")
+    return tuple(labels)
 
 
 def _open(weights: Weights, backend: str, classes: int) -> BoundNetwork:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def make_folder(path: Path) -> None:
     path.mkdir()
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def grow_card(path: Path) -> None:
+    """To a gigabyte that takes no room on the disk."""
+    with path.with_suffix(".json").open("r+b") as file:
+        file.truncate(1 << 30)
+
+
 def flip_one_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -76,7 +88,13 @@ def test_weights_give_their_bytes_and_card(weights, path_type):
     [
         (remove, ["net.onnx is missing"]),
         (remove_card, ["net.json is missing"]),
-        (make_folder, ["cannot be read"]),
+        (make_folder, ["cannot be read", "no file"]),
+        (make_pipe, ["cannot be read", "no file"]),
+        (grow_card, ["net.json is larger than 4 MiB"]),
+        (card(b"[" * 200_000), ["net.json is not JSON"]),
+        (card(b'{"a":' * 100_000), ["net.json is not JSON"]),
+        (card(b"1" * 100_000), ["net.json is not JSON"]),
+        (card(b"NaN"), ["not the one that net.json describes"]),
         (flip_one_bit, ["not the one that net.json describes", "SHA-256"]),
         (cut_short, ["not the one that net.json describes"]),
         (card(b"{"), ["net.json is not JSON"]),
@@ -182,3 +200,21 @@ def test_tensors_outside_the_file_are_refused(tmp_path, monkeypatch, capfd, wher
     with pytest.raises(InputError, match=r"net\.onnx keep tensors outside their file.*: export"):
         open_session(load_weights(path), ["CPUExecutionProvider"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_in_a_card_cannot_act_on_a_terminal_and_are_short(weights):
+    card_path = weights.with_suffix(".json")
+    written = json.loads(card_path.read_text())
+    written |= {"name": "a\x1b[2J\n\u202eb" + "x" * 1000, "labels": ["[bold]x[/]", "\x9b31m", 7]}
+    card_path.write_text(json.dumps(written))
+    shown = load_weights(weights).card
+    assert shown["name"].startswith("a\\x1b[2J\\n\\u202ebxxx")
+    assert len(shown["name"]) == 80
+    assert shown["labels"] == ["[bold]x[/]", "\\x9b31m", "7"]
+
+
+def test_what_was_checked_is_loaded_even_if_the_file_is_exchanged(weights):
+    loaded = load_weights(weights)
+    for path in (weights, weights.with_suffix(".json")):
+        path.write_bytes(b"exchanged")
+    open_session(loaded, ["CPUExecutionProvider"])

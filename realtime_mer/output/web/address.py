@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from realtime_mer.errors import InputError
-from realtime_mer.source.redaction import redacted
+from realtime_mer.redaction import redacted
 
 LOOPBACK = "127.0.0.1"
 # Connections that may wait for `accept`.

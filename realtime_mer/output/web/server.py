@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import secrets
 import socket
 import threading
@@ -20,17 +19,29 @@ import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from realtime_mer.output.web.address import Guard
+from realtime_mer.output.web.connections import (
+    HEADERS,
+    Connection,
+    Connections,
+    malformed,
+    malformed_upgrade,
+    refusal,
+    silent,
+)
 from realtime_mer.records import plain
 from realtime_mer.results import Analysis, Session
 
 # Limits and times without another source were chosen by judgement.
-MAX_VIEWERS = 8
-# Includes the connections that load the page.
-MAX_CONNECTIONS = 64
+MAX_VIEWERS = 32
+# One computer leaves places to others.
+MAX_VIEWERS_OF_ADDRESS = 24
 # Records kept for viewers who come later.
 RECORDS_KEPT = 200
 # A viewer that accepts nothing or does not answer for this long is gone.
 STUCK_S = 5.0
+# Browsers answer a ping at once. When all places are taken, one that has not answered anything for
+# this long gives its place away.
+PROOF_S = 1.0
 STATUS_PERIOD_S = 0.5
 # Pictures sent to a viewer that it has not confirmed. With two, one travels while the other is
 # drawn; more would wait in the network and be old when they are seen.
@@ -41,8 +52,6 @@ _MAX_SIZE = (1600, 900)
 # Time to tell the viewers that the session is over, and to close.
 _FAREWELL_S = 0.5
 _CLOSE_S = 0.1
-# Pause before the next `accept` when the process has no file handles left.
-_NO_HANDLES_S = 0.5
 _JOIN_S = 1.0
 # The only message of a viewer: it has shown a picture.
 _SHOWN = "shown"
@@ -54,27 +63,14 @@ _FILES = {
     "script.js": ("script.js", "text/javascript"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
-    "object-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Server": "realtime_mer",
-}
 _FULL = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>realtime_mer: all places taken</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="style.css"></head>
 <body class="refused"><h1>All places are taken</h1>
-<p>{MAX_VIEWERS} viewers are watching, which is the limit. This page tries again every
+<p>{MAX_VIEWERS} viewers are watching, or {MAX_VIEWERS_OF_ADDRESS} from your address: that is
+the limit. This page tries again every
 10 seconds.</p></body></html>
 """
-
-# Strangers' requests must not fill the terminal, and requests contain the token.
-_silent = logging.getLogger("realtime_mer.web")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
 
 
 def _json(message: Mapping[str, Any]) -> str:
@@ -118,15 +114,26 @@ class _Viewer:
     """A browser that watches. At most one picture waits for it; a newer one replaces it."""
 
     def __init__(
-        self, server: Server, answer: web.WebSocketResponse, transport: asyncio.Transport
+        self, server: Server, answer: web.WebSocketResponse, connection: Connection
     ) -> None:
-        self._server, self._answer, self._transport = server, answer, transport
+        self._server, self._answer, self._connection = server, answer, connection
+        self.joined_at = time.monotonic()
+        # It has answered: somebody is there.
+        self.is_proven = False
         self._wake = asyncio.Event()
         self._seen = 0
         self._status: str | None = None
         self._picture: bytes | None = None
         self._unconfirmed = 0
         self._farewell: str | None = None
+
+    @property
+    def address(self) -> str:
+        return self._connection.address
+
+    @property
+    def is_gone(self) -> bool:
+        return not self._connection.is_open
 
     @property
     def is_leaving(self) -> bool:
@@ -158,6 +165,8 @@ class _Viewer:
     async def serve(self) -> None:
         """Sends everything until the end; cuts off a viewer that accepts nothing in STUCK_S."""
         try:
+            async with asyncio.timeout(STUCK_S):
+                await self._answer.ping()
             await self._send(self._server.hello)
             while self._farewell is None:
                 self._wake.clear()
@@ -172,7 +181,7 @@ class _Viewer:
 
     def cut_off(self) -> None:
         """Closes the connection without waiting for data that has not been accepted."""
-        self._transport.abort()
+        self._connection.abort()
 
     async def _send_news(self) -> None:
         for number, text in self._server.records_after(self._seen):
@@ -315,19 +324,11 @@ class Server:
             self._ready.set()
 
     async def _main(self) -> None:
-        app = web.Application(middlewares=[self._guarded])
-        app.on_response_prepare.append(self._add_headers)
-        for name in _FILES:
-            app.router.add_get(self._guard.prefix + name, self._file)
-        if self._guard.token is not None:
-            app.router.add_get(self._guard.prefix[:-1], self._add_slash)
-        app.router.add_get(self._guard.prefix + "live", self._live)
-        runner = web.AppRunner(app, access_log=None, logger=_silent, shutdown_timeout=_CLOSE_S)
-        await runner.setup()
-        http = runner.server
-        assert http is not None
+        # asyncio would log what strangers break.
+        self._loop.set_exception_handler(lambda _, context: silent.error(context["message"]))
+        connections = Connections(self._listening, self._answer)
         tasks = [
-            asyncio.create_task(self._accept(http)),
+            asyncio.create_task(connections.serve()),
             asyncio.create_task(self._send_status()),
         ]
         try:
@@ -345,29 +346,7 @@ class Server:
                 viewer.bid_farewell(self._farewell)
             if serving:
                 await asyncio.wait(serving, timeout=_FAREWELL_S)
-            for connection in http.connections:
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await runner.cleanup()
-
-    async def _accept(self, http: web.Server) -> None:
-        """Accepts connections one by one, so that they can be counted.
-
-        asyncio's `create_server` accepts without limit, and leaks a connection that it accepts
-        while it is closed.
-        """
-        self._listening.setblocking(False)
-        while True:
-            try:
-                connection, _ = await self._loop.sock_accept(self._listening)
-                if len(http.connections) >= MAX_CONNECTIONS:
-                    connection.close()
-                    continue
-                await self._loop.connect_accepted_socket(http, connection)
-            except ConnectionError:
-                continue  # it was closed before we accepted it
-            except OSError:
-                await asyncio.sleep(_NO_HANDLES_S)
+            await connections.close(_CLOSE_S)
 
     def _show(self, picture: np.ndarray) -> None:
         jpeg = _jpeg(picture)
@@ -399,44 +378,79 @@ class Server:
         analysis, taken_at = self._newest
         return status_message(analysis, self._event_count, time.monotonic() - taken_at)
 
-    @web.middleware
-    async def _guarded(self, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401
-        refusal = self._guard.refusal(request.path, request.headers)
-        if refusal is not None:
-            return web.Response(status=403, text=refusal + "\n")
-        return await handler(request)
-
-    async def _add_headers(self, request: web.Request, answer: web.StreamResponse) -> None:
-        answer.headers.update(_HEADERS)
-
-    async def _file(self, request: web.Request) -> web.Response:
-        name = request.path.removeprefix(self._guard.prefix)
-        if not name and len(self._viewers) >= MAX_VIEWERS:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.has_asked()
+        if (refused := malformed(request)) is not None:
+            return refused
+        reason = self._guard.refusal(request.path, request.headers)
+        if reason is not None:
+            return refusal(403, reason)
+        connection.is_known = True
+        prefix = self._guard.prefix
+        if request.path == prefix[:-1]:
+            return refusal(308, "The page is here.", Location=prefix)
+        name = request.path.removeprefix(prefix)
+        if name == "live":
+            return malformed_upgrade(request) or await self._live(request, connection)
+        if name not in self._files:
+            return refusal(404, "There is no such page.")
+        if not name and not self._has_place(connection.address):
             again = {"Retry-After": "10", "Refresh": "10"}
-            return web.Response(status=503, text=_FULL, content_type="text/html", headers=again)
+            headers = {**HEADERS, **again}
+            return web.Response(status=503, text=_FULL, content_type="text/html", headers=headers)
         body, kind = self._files[name]
-        return web.Response(body=body, content_type=kind, charset="utf-8")
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers=HEADERS)
 
-    async def _add_slash(self, request: web.Request) -> web.Response:
-        return web.Response(status=308, headers={"Location": self._guard.prefix})
+    def _has_place(self, address: str) -> bool:
+        """Whether a viewer of an address may join, if need be in place of one that is gone."""
+        here = [viewer for viewer in self._viewers if not viewer.is_gone]
+        of_address = [viewer for viewer in here if viewer.address == address]
+        if len(of_address) >= MAX_VIEWERS_OF_ADDRESS:
+            here = of_address
+        elif len(here) < MAX_VIEWERS:
+            return True
+        # The first that joined comes first.
+        first = next((viewer for viewer in here if not viewer.is_proven), None)
+        if first is None or time.monotonic() - first.joined_at < PROOF_S:
+            return False
+        first.cut_off()
+        return True
 
-    async def _live(self, request: web.Request) -> web.WebSocketResponse:
+    async def _live(
+        self, request: web.BaseRequest, connection: Connection
+    ) -> web.WebSocketResponse:
+        # Pings are answered below, where one sees the answers to ours.
         answer = web.WebSocketResponse(
-            heartbeat=STUCK_S, compress=False, max_msg_size=_MAX_MESSAGE_BYTES, writer_limit=0
+            heartbeat=STUCK_S,
+            autoping=False,
+            compress=False,
+            max_msg_size=_MAX_MESSAGE_BYTES,
+            writer_limit=0,
         )
-        transport = request.transport
+        answer.headers.update(HEADERS)
+        connection.expect_frames()
         await answer.prepare(request)
-        if transport is None or len(self._viewers) >= MAX_VIEWERS:
-            await answer.close(code=WSCloseCode.TRY_AGAIN_LATER)
+        if not connection.is_open or not self._has_place(connection.address):
+            async with asyncio.timeout(STUCK_S):
+                await answer.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return answer
-        viewer = _Viewer(self, answer, transport)
+        connection.keep()
+        viewer = _Viewer(self, answer, connection)
         serving = self._viewers[viewer] = asyncio.create_task(viewer.serve())
         self.update_room()
         try:
             async for message in answer:
                 if message.type is WSMsgType.TEXT and message.data == _SHOWN:
+                    viewer.is_proven = True
                     viewer.has_shown()
                     self.update_room()
+                elif message.type is WSMsgType.PONG:
+                    viewer.is_proven = True
+                elif message.type is WSMsgType.PING:
+                    async with asyncio.timeout(STUCK_S):
+                        await answer.pong(message.data)
         finally:
             del self._viewers[viewer]
             self.update_room()

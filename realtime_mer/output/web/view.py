@@ -8,6 +8,7 @@ from collections.abc import Callable
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.web.address import Address, Guard
 from realtime_mer.output.web.server import Server
+from realtime_mer.redaction import redacted_in
 from realtime_mer.results import Analysis, Session, Summary
 
 # Chosen by judgement: more pictures a second are not worth their bytes.
@@ -84,7 +85,7 @@ class WebView:
     def end(self, summary: Summary) -> None:
         self._server.stop(summary.to_dict())
         if self._server.error is not None:
-            self._note(f"the page failed: {self._server.error!r}")
+            self._note(redacted_in(f"the page failed: {self._server.error!r}"))
 
     def close(self) -> None:
         """Frees the port if `begin` was never called."""

@@ -131,3 +131,36 @@ sys.exit(f"loaded: {heavy}" if heavy else 0)
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["0", "rtsp://admin:hunter2@10.0.0.2/live"],
+        ["--faces", "rtsp://admin:hunter2@10.0.0.2/live"],
+        ["--faces=rtsp:/admin:hunter2@10.0.0.2/live"],
+        ["--providers", "http://10.0.0.2/user=admin_password=hunter2.sdp"],
+        ["--fps", "http:\\\\admin:hunter2@10.0.0.2\\live"],
+        ["--camera-size", "admin:hunter2@10.0.0.2"],
+        ["--l=hunter2"],  # ambiguous
+        ["--demo=hunter2"],  # takes no value
+        ["--password=hunter2", "0"],
+        ["-phunter2", "0"],
+        # Without quotes, a password falls apart at its blanks.
+        ["rtsp://admin:a", "hunter2", "hunter2@10.0.0.2/live"],
+        ["0", "http://10.0.0.2/video?pw=a", "hunter2"],
+        ["--demo", "rtsp://admin:a hunter2@10.0.0.2/live"],
+        ["0", "rtsp://admin:it's \x1b hunter2@10.0.0.2/live"],
+    ],
+)
+def test_no_argument_shows_a_password(arguments, capsys):
+    message = refused(arguments, capsys)
+    assert "hunter2" not in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("value", ["2 faces", "a@b#c?d;e=f.avi", "/x/u:p@h.avi"])
+def test_other_arguments_are_named_as_they_were_written(value, capsys):
+    assert f"'{value}'" in refused(["--faces", value], capsys)
+    assert f"'{value}'" in refused(["--demo", value], capsys)
+    assert value in refused(["0", "--what", value.replace("@", "")], capsys) or "@" in value

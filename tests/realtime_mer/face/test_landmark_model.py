@@ -15,7 +15,12 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.face import landmark_model
-from realtime_mer.face.landmark_model import FILE_NAME, find_landmark_model
+from realtime_mer.face.landmark_model import (
+    FILE_NAME,
+    find_landmark_model,
+    load_landmark_model,
+)
+from realtime_mer.face.tracker import FaceTracker, detect_face_mesh
 
 ROOT = Path(__file__).parents[3]
 NO_PACKAGE = "no_such_package_here"
@@ -254,3 +259,35 @@ def test_checkout_has_a_place_for_the_file(published, tmp_path):
 
 def test_path_may_be_text(published):
     assert find_landmark_model(str(published)) == published
+
+
+@pytest.mark.parametrize("place", ["explicit", "models", "cache"])
+def test_what_was_checked_is_loaded_even_if_the_link_is_exchanged(
+    published, places, place, astronaut
+):
+    places["models"].mkdir()
+    places["cache"].mkdir()
+    link = places["cache" if place == "cache" else "models"] / FILE_NAME
+    link.symlink_to(published)
+    model = load_landmark_model(link if place == "explicit" else None, download=False, **places)
+    link.unlink()
+    other = link.with_name("other.task")
+    other.write_bytes(b"another model")
+    link.symlink_to(other)
+    assert model.path == link
+    assert detect_face_mesh(astronaut, model) is not None
+    with FaceTracker(model):
+        pass
+
+
+def test_a_download_is_what_was_received(published, places, server):
+    server.body = published.read_bytes()
+    model = load_landmark_model(url=server.address, **places)
+    assert model.content == server.body
+    assert repr(model) == f"LandmarkModel(path={model.path!r})"
+
+
+def test_a_pipe_is_no_model(places, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file"):
+        find_landmark_model(tmp_path / "pipe", **places)

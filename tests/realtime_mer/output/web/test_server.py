@@ -228,18 +228,6 @@ def test_viewers_over_the_limit_get_a_page_that_says_so(monkeypatch):
         wait_for(lambda: get(view.url)[0] == 200)
 
 
-def test_connections_are_bounded(monkeypatch):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    with serving() as view, contextlib.ExitStack() as stack:
-        port = int(re.search(r":(\d+)/", view.url)[1])
-        for _ in range(3):
-            raw = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert raw.recv(12) == b"HTTP/1.1 200"
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as one_more:
-            assert one_more.recv(1) == b""
-
-
 def test_large_messages_end_the_connection():
     async def look(view):
         async with looking(view) as live:
