@@ -102,9 +102,18 @@ def read_release(directory: Path) -> Clips:
     if not directory.is_dir():
         raise InputError(f"there is no folder {directory}: {REMEDY}")
     index, images = _find(directory, INDEX), _find(directory, IMAGES)
-    with index.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"dataset", "sub", "filename_o", "label"} - set(rows[0] if rows else ())
+    with index.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            # A cell that is missing is an empty one; cells that no column has are left out.
+            rows = [
+                {name: cell or "" for name, cell in row.items() if name is not None}
+                for row in csv.DictReader(file)
+            ]
+        except (UnicodeDecodeError, csv.Error):
+            raise InputError(f"{index} is no CSV in UTF-8: {REMEDY}") from None
+    if not rows:
+        raise InputError(f"{index} lists no clips: {REMEDY}")
+    missing = {"dataset", "sub", "filename_o", "label"} - set(rows[0])
     if missing:
         raise InputError(f"{index} lacks {', '.join(sorted(missing))}: {REMEDY}")
     strange = {row["label"] for row in rows} - {"0", "1", "2"}

@@ -26,7 +26,7 @@ from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
 from realtime_mer.analysis.opencv_threads import hold_single_threaded, release_single_threaded
 from realtime_mer.analysis.pace import Pace
 from realtime_mer.errors import InputError
-from realtime_mer.face.landmark_model import find_landmark_model
+from realtime_mer.face.landmark_model import load_landmark_model
 from realtime_mer.face.paced_tracker import SourceRate
 from realtime_mer.face.tracker import FaceTracker, TrackedFace, TrackedFrame
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
@@ -35,14 +35,16 @@ from realtime_mer.recognition.face_pair import FlowPair
 from realtime_mer.results import (
     Analysis,
     ClockOrigin,
+    FaceState,
     Gap,
     GapReason,
     Interval,
     MacroExpression,
     MicroExpression,
 )
-from realtime_mer.source.frame import Frame
+from realtime_mer.source.frame import Frame, check_picture
 from realtime_mer.source.health import Outage
+from realtime_mer.source.limits import MAX_TIME_S
 from realtime_mer.spotting.spotter import SpotterModel
 from realtime_mer.stats import Stats
 
@@ -51,6 +53,8 @@ _GONE_S = 30.0
 # Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
 # the canonical face, a fraction of a pixel there; above the second it is large enough again.
 _SMALL_PX = (60.0, 66.0)
+# Quality of a face, at most, of which too few frames are analysed: shown as "bad".
+_FEW_FRAMES_QUALITY = 0.2
 
 
 class Analyser:
@@ -115,7 +119,7 @@ class Analyser:
                 )
             self.sensitivity = sensitivity
         # The native graph comes last: what may fail quickly has not failed.
-        landmark_model = find_landmark_model(None if landmarks is None else Path(landmarks))
+        landmark_model = load_landmark_model(None if landmarks is None else Path(landmarks))
         self.tracker = FaceTracker(landmark_model, faces)
         hold_single_threaded()
         self._is_open = True
@@ -129,6 +133,8 @@ class Analyser:
         self._pace = Pace()
         self._rate = SourceRate()
         self._frames = 0
+        # The newest one that was analysed.
+        self._frame: Frame | None = None
 
     def __enter__(self) -> Analyser:
         return self
@@ -170,13 +176,15 @@ class Analyser:
             time_s: Its time in seconds; each picture is later than the one before.
 
         Raises:
-            ValueError: The picture is of another shape or type, its time is not later than the one
-                before, or the analyser is closed.
+            ValueError: The picture is of another shape or type or too large, its time is not later
+                than the one before, or the analyser is closed.
         """
-        if not (math.isfinite(time_s) and time_s > self._times.newest_s):
+        if not (abs(time_s) <= MAX_TIME_S and time_s > self._times.newest_s):
             raise ValueError(
                 f"times rise from picture to picture, got {time_s} after {self._times.newest_s}"
             )
+        # Before it is copied.
+        check_picture(image)
         # A view of its own becomes read-only, not the caller's array.
         frame = Frame(self._frames, time_s, np.ascontiguousarray(image).view(), time.monotonic())
         self._frames += 1
@@ -196,17 +204,19 @@ class Analyser:
             tracked: The frame, later than all before it.
             outages: Outages of the source that have ended since the last call.
         """
-        frame = tracked.frame
+        frame = self._frame = tracked.frame
         # Read once: another thread may change it.
         sensitivity = self.sensitivity
         self._outages.add(outages)
         over = self._outages.over_at(frame.time_s)
         if over:
             self._pace.restart()
-        gaps = self._frozen_gaps(over, frame.time_s)
+        gaps, found = self._frozen_gaps(over, frame.time_s)
         steps = self.follow(tracked)
         gaps += (step.gap for step in steps if step.gap is not None)
-        found = [(step.state.face, interval) for step in steps for interval in step.spotting.found]
+        found += [(step.state.face, interval) for step in steps for interval in step.spotting.found]
+        # Whoever has just left may have shown something last.
+        found += self._found_last(frame.time_s, self._times.bridge_s)
         macros = tuple(
             MacroExpression(step.state.face, onset_s, offset_s, frame.time_s, self.source)
             for step in steps
@@ -225,7 +235,7 @@ class Analyser:
         gaps += self._forget(frame.time_s)
         return Analysis(
             frame=frame,
-            faces=tuple(step.state for step in steps),
+            faces=tuple(self._readable(step.state) for step in steps),
             events=events,
             gaps=self._outages.explained(gaps, self._times.bridge_s),
             latency_s=time.monotonic() - tracked.taken_at,
@@ -234,6 +244,12 @@ class Analyser:
             alerts=(*self._pace.alerts, *self._size_alert(tracked.faces)),
             macros=macros,
         )
+
+    def _readable(self, face: FaceState) -> FaceState:
+        """A face as it can be read: with too few frames, hardly, however clear its picture is."""
+        if not self._pace.alerts:
+            return face
+        return dataclasses.replace(face, quality=min(face.quality, _FEW_FRAMES_QUALITY))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -258,6 +274,27 @@ class Analyser:
         """
         return self._chains[face].pair(interval)
 
+    def finish(self) -> tuple[MicroExpression, ...]:
+        """What was seen to the end, but not told yet; no further picture is analysed after this.
+
+        An event is told when it is surely over, some 0.15 s after its offset. If the video ends
+        before that, this tells it.
+        """
+        frame = self._frame
+        if frame is None or self._pace.sparse_since_s is not None:
+            return ()
+        found = self._found_last(math.inf, 0.0)
+        return self._named(found, frame) if found else ()
+
+    def _found_last(self, time_s: float, bridge_s: float) -> list[tuple[int, Interval]]:
+        """What was found and not told yet of faces that are away at a time for too long."""
+        return [
+            (identity, interval)
+            for identity, chain in self._chains.items()
+            if chain.away(time_s, bridge_s) is not None
+            for interval in chain.finish()
+        ]
+
     def open_gaps(self, outages: Iterable[Outage] = ()) -> tuple[tuple[Gap, ...], float]:
         """The gaps that are open at the end; no further frame is analysed after this.
 
@@ -273,7 +310,7 @@ class Analyser:
         # Frames that were not analysed any more are no gap; a source that was away is one.
         away_s = [o.end_s for o in over if o.reason != GapReason.PICTURE_FROZEN]
         end_s = max([last_s, *away_s])
-        gaps = self._frozen_gaps(over, last_s)
+        gaps, _ = self._frozen_gaps(over, last_s)
         if self._pace.sparse_since_s is not None:
             gaps += self._sparse_gaps(self._pace.sparse_since_s, last_s)
         for chain in self._chains.values():
@@ -344,19 +381,24 @@ class Analyser:
         reason = GapReason.TOO_FEW_FRAMES
         return [Gap(identity, start_s, end_s, reason) for identity in self._chains]
 
-    def _frozen_gaps(self, over: Sequence[Outage], time_s: float) -> list[Gap]:
+    def _frozen_gaps(
+        self, over: Sequence[Outage], time_s: float
+    ) -> tuple[list[Gap], list[tuple[int, Interval]]]:
         """The gaps that a frozen picture leaves, one for each face that was followed in it.
 
-        These faces start afresh: what moves when the picture thaws has moved meanwhile.
+        These faces start afresh: what moves when the picture thaws has moved meanwhile. What was
+        found in them before is returned as well.
         """
-        gaps = []
+        gaps: list[Gap] = []
+        found: list[tuple[int, Interval]] = []
         frozen = (outage for outage in over if outage.reason == GapReason.PICTURE_FROZEN)
         for outage, (identity, chain) in product(frozen, self._chains.items()):
             away = chain.away(time_s, 0.0)
             if away is None or away.start_s >= outage.start_s:
                 gaps.append(Gap(identity, outage.start_s, outage.end_s, outage.reason))
+                found += ((identity, interval) for interval in chain.finish())
                 chain.restart()
-        return gaps
+        return gaps, found
 
 
 class _SizeAlert:

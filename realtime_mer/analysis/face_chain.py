@@ -23,6 +23,9 @@ from realtime_mer.stats import Stats
 # Pictures kept of each face: the longest micro-expression and the time until it is reported.
 _RING_S = 1.5
 _RING_FPS = 200
+# A hole of the source's frames after which the same face goes on. Chosen by judgement: in a longer
+# one, someone else may have sat down.
+_MAX_HOLE_S = 1.0
 # Of several faces, one that was lost for so long has its memory freed; it may come back under its
 # number, and starts afresh.
 _FORGET_S = 1.5
@@ -117,10 +120,13 @@ class FaceChain:
 
     def restart(self) -> None:
         """Forgets what was seen: what comes next does not continue it."""
+        self._spotter = Spotter(self._model)
+        self._restart_motion()
+
+    def _restart_motion(self) -> None:
+        """Measures motion from the next frame on, not from those before it."""
         self._registration = Registration()
         self._motion = RegionalMotion()
-        self._spotter = Spotter(self._model)
-        self._ring.clear()
         self._places.clear()
         self._recent.clear()
         self._last: tuple[Spotting, np.ndarray | None, float] | None = None
@@ -131,8 +137,9 @@ class FaceChain:
     ) -> FaceStep:
         """What the next frame with this face tells.
 
-        After a gap the face starts afresh. Of a source too fast for the spotter, only some frames'
-        motion is measured; of the others the picture is kept.
+        After a gap the face starts afresh, except after a short hole in the source's frames: the
+        face is the same, and what is usual for it is known. Of a source too fast for the spotter,
+        only some frames' motion is measured; of the others the picture is kept.
 
         Args:
             tracked: The face.
@@ -142,6 +149,8 @@ class FaceChain:
         """
         frame = of.frame
         gap = self._gap(frame.time_s, tracked.landmarks, before_s, bridge_s)
+        # The pictures before the gap are still in the ring.
+        found_before = () if gap is None else self._end_stretch(gap)
         with self._stats.stage("register"):
             face = self._registration(frame.image, tracked.landmarks, frame.time_s)
             self._ring.append(frame.time_s, face)
@@ -161,12 +170,27 @@ class FaceChain:
         # What was found is reported once.
         repeated = dataclasses.replace(spotting, found=(), macros=())
         self._last = repeated, self._recent(motion), quality
+        spotting = dataclasses.replace(spotting, found=found_before + spotting.found)
         return FaceStep(face, motion, spotting, self._state(tracked, *self._last), gap)
+
+    def _end_stretch(self, gap: Gap) -> tuple[Interval, ...]:
+        """Ends what was seen before a gap; returns what was found in it and not yet told."""
+        found = self.finish()
+        if gap.reason == GapReason.NO_FRAMES and gap.end_s - gap.start_s <= _MAX_HOLE_S:
+            self._spotter.resume()
+            self._restart_motion()
+        else:
+            self.restart()
+        return found
+
+    def finish(self) -> tuple[Interval, ...]:
+        """What was found and not yet told, when the face is seen no more. Then nothing is."""
+        return tuple(self._spotter.finish())
 
     def _gap(
         self, time_s: float, landmarks: np.ndarray, before_s: float, bridge_s: float
     ) -> Gap | None:
-        """The gap that ends with a sighting at `time_s`, if one does; then it starts afresh."""
+        """The gap that ends with a sighting at `time_s`, if one does."""
         seen_s, self._seen_s = self._seen_s, time_s
         last, self._corners = self._corners, corners(landmarks)
         if last is None:
@@ -178,7 +202,6 @@ class FaceChain:
             reason = GapReason.FACE_JUMPED
         else:
             return None
-        self.restart()
         return Gap(self._identity, seen_s, time_s, reason)
 
     def given_up(self, time_s: float) -> Gap | None:

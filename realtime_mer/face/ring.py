@@ -70,8 +70,3 @@ class RingBuffer:
         return CanonicalFace(
             self._grey[index].copy(), self._landmarks[index], self._matrices[index].copy()
         )
-
-    def clear(self) -> None:
-        """Forgets all faces."""
-        self._times[:] = -np.inf
-        self._newest = 0

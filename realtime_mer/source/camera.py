@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from realtime_mer.errors import CameraError, InputError
+from realtime_mer.redaction import printable
 from realtime_mer.source.opencv import OpenCVReader
 from realtime_mer.source.reader import Grab
-from realtime_mer.source.redaction import redacted
 
 CAMERA_SIZE = (1280, 720)
 """At this size the face of someone in front of a webcam is some 200 px wide, about the size at
@@ -70,7 +70,7 @@ class CameraRequest:
             raise InputError(f"{self.rate:g} is no frame rate. Name frames a second, 1 to 1000.")
         if self.pixel_format is not None and not re.fullmatch("[ -~]{4}", self.pixel_format):
             raise InputError(
-                f"{redacted(self.pixel_format)} is no pixel format. Name one like MJPG or YUYV."
+                f"{printable(self.pixel_format)} is no pixel format. Name one like MJPG or YUYV."
             )
 
 
@@ -228,12 +228,12 @@ class CameraReader(OpenCVReader):
         if sys.platform.startswith("linux"):
             if not os.path.exists(path):
                 return CameraError(
-                    f"{self.name} is not there ({redacted(path)} does not exist). Connect a "
+                    f"{self.name} is not there ({printable(path)} does not exist). Connect a "
                     "camera, or name another source: a video file, a folder or an address."
                 )
             if not os.access(path, os.R_OK | os.W_OK):
                 return CameraError(
-                    f"{self.name} may not be opened (no permission for {redacted(path)}). Add "
+                    f"{self.name} may not be opened (no permission for {printable(path)}). Add "
                     "yourself to the group that owns it, usually `video`."
                 )
         return CameraError(

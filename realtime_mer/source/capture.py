@@ -29,10 +29,11 @@ import cv2
 import numpy as np
 
 from realtime_mer.errors import InputError
+from realtime_mer.interrupts import checkpoint
 from realtime_mer.results import ClockOrigin, GapReason, SourceStatus, StatusChange
 from realtime_mer.source.camera import CAMERA_FORMAT, CAMERA_RATE, CAMERA_SIZE, CameraRequest
 from realtime_mer.source.clock import PresentationClock
-from realtime_mer.source.frame import Frame
+from realtime_mer.source.frame import Frame, check_picture
 from realtime_mer.source.health import Outage, Outages, SourceHealth
 from realtime_mer.source.kinds import reader_for
 from realtime_mer.source.reader import OPEN_TIMEOUT_S, STALL_TIMEOUT_S, Grab, Reader
@@ -160,6 +161,7 @@ class Capture:
         self._state = State.NEW
         self._error: BaseException | None = None
         self._stopping = False
+        self._join_timeout_s = _JOIN_TIMEOUT_S
         self._behind = False
         self._size = (0, 0)
         self._read = 0
@@ -283,9 +285,11 @@ class Capture:
         self._thread.start()
         deadline = self._alive_at + OPEN_TIMEOUT_S + self._stall_timeout_s + _GRACE_S
         try:
+            while self._state is State.NEW and time.monotonic() < deadline:
+                checkpoint()
+                with self._changed:
+                    self._changed.wait_for(lambda: self._state is not State.NEW, _WAIT_S)
             with self._changed:
-                while self._state is State.NEW and time.monotonic() < deadline:
-                    self._changed.wait(_WAIT_S)
                 # Good frames come before an error that followed them: `read` raises it in turn.
                 if self._error is not None and not self._frames:
                     error, self._error = self._error, None
@@ -363,7 +367,9 @@ class Capture:
         if abort is not None:
             abort()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_TIMEOUT_S)
+            # Once is enough: who waits again waits for a native call that does not return.
+            timeout_s, self._join_timeout_s = self._join_timeout_s, 0.0
+            self._thread.join(timeout_s)
 
     def __enter__(self) -> Capture:
         self.open()
@@ -466,6 +472,7 @@ class Capture:
 
     def _frame(self, grab: Grab, clock: PresentationClock) -> Frame:
         captured_at = grab.captured_at
+        check_picture(grab.image)
         if self._origin is None:
             self._size = (grab.image.shape[1], grab.image.shape[0])
             age_s = time.monotonic() - captured_at
@@ -477,7 +484,8 @@ class Capture:
             zero_at = self._origin.monotonic_s
             captured_at = max(captured_at, zero_at + self._last_time_s + _TICK_S)
             time_s = captured_at - zero_at
-        return Frame(self._read, time_s, self._in_first_size(grab.image), captured_at)
+        image = self._in_first_size(grab.image)
+        return Frame(self._read, time_s, image, captured_at, grab.position_s)
 
     def _put(self, frame: Frame) -> bool:
         """Hands a frame over; returns False if the capture has been closed meanwhile."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+from realtime_mer.source.limits import MAX_TIME_S, MIN_FPS
 from realtime_mer.source.reader import DEFAULT_FPS
 
 # A position that lies this far back starts the container's times anew: nothing repeats or reorders
@@ -30,7 +29,7 @@ class PresentationClock:
     """
 
     def __init__(self, fps: float) -> None:
-        self._period_s = 1 / (fps or DEFAULT_FPS)
+        self._period_s = 1 / (fps if fps >= MIN_FPS else DEFAULT_FPS)
         self._time_s: float | None = None
         # Position of the container at time 0.
         self._zero_s: float | None = None
@@ -39,7 +38,7 @@ class PresentationClock:
 
     def __call__(self, position_s: float | None) -> float:
         """The time of the next frame, whose declared position is `position_s`."""
-        if position_s is not None and not math.isfinite(position_s):
+        if position_s is not None and not abs(position_s) <= MAX_TIME_S:
             position_s = None
         if self._time_s is None:
             self._time_s = 0.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,18 +22,23 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from realtime_mer.errors import InputError
-from realtime_mer.source.limits import MAX_PIXELS, check_size
+from realtime_mer.source.limits import MAX_PIXELS, check_size, encoded_size
+from realtime_mer.source.mjpeg import STRICT
 
 # A container is handed over as an open file, and what it refers to comes from a function of ours.
 # FFmpeg's own protocols stay shut: a playlist or a description of a session could otherwise make
 # it open any file or address. The name is that of no protocol.
 _NO_PROTOCOL = "none"
+# Nor is this the name of a decoder.
+_NO_DECODER = "none"
 # A video that begins long after its sound is still found; more is read only if it is. Chosen by
 # judgement.
 _PROBE_BYTES = 64 << 20
 _PROBE_US = 60_000_000
 # Pictures of an album or a chapter, not of a video.
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# Of MP4's relatives that hold pictures, animated or not.
+_PICTURE_BRANDS = frozenset({"avif", "avis", "heic", "heix", "mif1"})
 # Packets read to find out which of several video tracks has a second picture. Chosen by judgement.
 _MAX_PROBE_PACKETS = 1000
 # After this many errors in a row of the container itself, nothing more is expected from it.
@@ -83,6 +91,34 @@ class ByteSource(Protocol):
         """Moves to a place, as files do."""
 
 
+class _Tolerant:
+    """A file in which a seek to nowhere fails in FFmpeg's own way.
+
+    Broken indices ask for such places. If `seek` raised an error, PyAV would print its traceback,
+    though FFmpeg goes on.
+    """
+
+    def __init__(self, file: ByteSource) -> None:
+        self._file = file
+        self.read, self.seekable = file.read, file.seekable
+        for name in ("name", "tell", "readable"):
+            if hasattr(file, name):
+                setattr(self, name, getattr(file, name))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves to a place; below 0, it cannot."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+    def close(self) -> None:
+        """Closes the file."""
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
+
+
 class Picture(NamedTuple):
     """One decoded picture.
 
@@ -109,8 +145,8 @@ class VideoContainer:
         file: A file object, or an address that FFmpeg itself opens.
         name: The source as it may be shown.
         container_format: FFmpeg's name of the format; None to find it out.
-        open_referred: Opens a file that the container refers to, such as a segment of a playlist;
-            None to refuse all.
+        open_referred: Opens a file that the container refers to, such as a segment of a playlist,
+            from a byte on; None to refuse all.
         options: More options of FFmpeg.
         timeouts_s: How long opening and one read may take, of an address.
         threads: Whether to decode in several threads. Each further one delays by a picture.
@@ -134,7 +170,7 @@ class VideoContainer:
         name: str,
         *,
         container_format: str | None = None,
-        open_referred: Callable[[str], ByteSource] | None = None,
+        open_referred: Callable[[str, int], ByteSource] | None = None,
         options: dict[str, str] | None = None,
         timeouts_s: tuple[float, float] | None = None,
         threads: bool = True,
@@ -151,6 +187,9 @@ class VideoContainer:
             **(options or {}),
         }
         self._timeouts_s = timeouts_s
+        self._threads = threads
+        # Whether damaged pictures are taken as far as they can be decoded.
+        self._is_lenient = False
         self._container = self._open()
         self._packets: Iterator[av.Packet] = iter(())
         try:
@@ -160,13 +199,13 @@ class VideoContainer:
             self.close()
             raise
 
-    def _open(self) -> InputContainer:
+    def _open(self, **options: str) -> InputContainer:
         by_address = isinstance(self._file, str)
         return av.open(
-            self._file,
+            self._file if isinstance(self._file, str) else _Tolerant(self._file),
             mode="r",
             format=self._format,
-            options=self._options,
+            options=self._options | options,
             metadata_errors="replace",  # titles in any encoding
             buffer_size=1 << 16,
             timeout=self._timeouts_s,
@@ -174,12 +213,18 @@ class VideoContainer:
         )
 
     def _open_file(self, url: str, flags: int, options: dict[str, str]) -> ByteSource:
-        return self._open_referred(url)
+        try:
+            return _Tolerant(self._open_referred(url, int(options.get("offset", 0))))
+        except OSError:
+            # PyAV would print the traceback. What is refused or missing is an empty file.
+            return io.BytesIO()
 
     def _choose(self) -> VideoStream:
         container = self._container
         if container.format.name in _NO_VIDEO:
             raise NoVideoError(self._no_video())
+        self._check_declared_sizes()
+        container = self._container
         tracks = [
             stream
             for stream in container.streams.video
@@ -190,19 +235,50 @@ class VideoContainer:
         if container.format.name == "hls":
             return max(tracks, key=lambda s: s.codec_context.width * s.codec_context.height)
         tracks.sort(key=lambda stream: not stream.disposition & Disposition.default)
-        if len(tracks) == 1 or isinstance(self._file, str) or not self._file.seekable():
+        if len(tracks) == 1 or not self._can_begin_again:
             return tracks[0]
-        indices = [stream.index for stream in tracks]
+        first = tracks[0].index
         index = self._first_moving(tracks)
-        # Reading has used up packets: begin again.
-        container.close()
+        # Reading has used up packets.
+        return self._reopen(first if index is None else index)
+
+    @property
+    def _can_begin_again(self) -> bool:
+        return not isinstance(self._file, str) and self._file.seekable()
+
+    def _reopen(self, index: int) -> VideoStream:
+        """Opens the file from its beginning again; returns the stream of that index."""
+        assert not isinstance(self._file, str)
+        self._container.close()
         self._file.seek(0)
         self._container = self._open()
-        return next(
-            stream
-            for stream in self._container.streams.video
-            if stream.index == (indices[0] if index is None else index)
-        )
+        return next(s for s in self._container.streams.video if s.index == index)
+
+    def _check_declared_sizes(self) -> None:
+        """Refuses pictures whose size FFmpeg withholds because it is above its own limit."""
+        videos = self._container.streams.video
+        is_withheld = any(v.codec_context is not None and not v.codec_context.width for v in videos)
+        if not is_withheld or not self._can_begin_again:
+            return
+        assert not isinstance(self._file, str)
+        self._container.close()
+        self._file.seek(0)
+        # Without a decoder, the container's header alone tells; nothing large is decoded.
+        with self._open(codec_whitelist=_NO_DECODER, max_pixels=str(2**31 - 1)) as undecoded:
+            sizes = [
+                (v.codec_context.width, v.codec_context.height)
+                for v in undecoded.streams.video
+                if v.codec_context is not None
+            ]
+            if not any(map(any, sizes)):
+                # Motion JPEG without a container: the first picture tells.
+                packet = next(undecoded.demux(video=0), None)
+                size = encoded_size(bytes(packet)) if packet is not None else None
+                sizes = [size] if size is not None else []
+        for width, height in sizes:
+            check_size(self._name, width, height)
+        self._file.seek(0)
+        self._container = self._open()
 
     def _first_moving(self, tracks: list[VideoStream]) -> int | None:
         """Index of the first track with more than one picture; None if all have one."""
@@ -223,7 +299,10 @@ class VideoContainer:
         stream = self._stream
         codec = stream.codec_context
         check_size(self._name, codec.width, codec.height)
-        codec.options = {"max_pixels": str(MAX_PIXELS)}
+        self._is_mjpeg = codec.codec.canonical_name == "mjpeg"
+        self._is_strict = self._is_mjpeg and not self._is_lenient and self._can_begin_again
+        strict = STRICT if self._is_strict else {}
+        codec.options = {"max_pixels": str(MAX_PIXELS), **strict}
         codec.thread_type = "AUTO" if threads else "NONE"
         if not threads:
             codec.thread_count = 1
@@ -239,7 +318,6 @@ class VideoContainer:
         self.frame_count = self._declared_count()
         self.bad_pictures = 0
         self._packet_count = self._frame_count = 0
-        self._is_mjpeg = codec.codec.canonical_name == "mjpeg"
         self._aspect = _plausible_aspect(stream.sample_aspect_ratio)
         self._reformatter = VideoReformatter()
         self._frames: deque[VideoFrame] = deque()
@@ -260,21 +338,41 @@ class VideoContainer:
     @property
     def is_picture(self) -> bool:
         """Whether the "container" is a single encoded picture."""
-        return self._container.format.name.endswith("_pipe") and self.codec_name != "webp"
+        if self._container.format.name.endswith("_pipe"):
+            return True
+        brand = self._container.metadata.get("major_brand", "")
+        holds_pictures = self._container.format.name == "gif" or brand in _PICTURE_BRANDS
+        duration_s = self.duration_s or 0.0
+        return holds_pictures and self._stream.frames == 1 and duration_s * self.fps < 2
+
+    def has_second_picture(self) -> bool:
+        """Whether more than one picture follows; those that are read stay to be read again."""
+        packets = []
+        for packet in self._packets:
+            packets.append(packet)
+            if len(packets) > 1:
+                break
+        self._packets = itertools.chain(packets, self._packets)
+        return sum(packet.size > 0 for packet in packets) > 1
 
     def _declared_count(self) -> int:
         stream = self._stream
-        if stream.frames > 0:
-            return stream.frames if stream.frames < _MAX_FRAME_COUNT else 0
-        # Matroska has no count. In a transport stream a jump of the times lengthens the duration.
-        if self.format_name != "matroska,webm" or self.duration_s is None:
-            return 0
-        duration_s = _tag_seconds(stream.metadata.get("DURATION", ""))
-        if duration_s is None:
-            if len(self._container.streams) > 1:
-                return 0
-            duration_s = self.duration_s
-        count = duration_s * self.fps
+        count = float(stream.frames)
+        if count > 0:
+            # MP4's edit list may leave out frames at the beginning, which the count includes.
+            is_mov = self.format_name.startswith("mov")
+            if is_mov and stream.duration and stream.time_base and self.fps:
+                count = min(count, math.ceil(stream.duration * float(stream.time_base) * self.fps))
+        elif self.format_name == "matroska,webm" and self.duration_s is not None:
+            # Matroska has no count. In a transport stream a jump of the times lengthens the
+            # duration.
+            end_s = _tag_seconds(stream.metadata.get("DURATION", ""))
+            if end_s is None:
+                if len(self._container.streams) > 1:
+                    return 0
+                end_s = self.duration_s
+            start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+            count = (end_s - start_s) * self.fps
         return round(count) if 0 < count < _MAX_FRAME_COUNT else 0
 
     def read(self) -> Picture | None:
@@ -289,10 +387,13 @@ class VideoContainer:
                 return None
             self._decode_next()
         frame = self._frames.popleft()
+        # AVI stores pictures in the order of decoding and no presentation times. The decoder hands
+        # pictures over in the order of presentation, at even distances of decoding time.
+        ticks = frame.dts if self.format_name == "avi" else frame.pts
         position_s = None
-        if frame.pts is not None and frame.time_base is not None:
+        if ticks is not None and frame.time_base is not None:
             # By way of milliseconds, as OpenCV rounds: files keep their times to the last bit.
-            position_s = float(frame.time_base) * frame.pts * 1000 / 1000
+            position_s = float(frame.time_base) * ticks * 1000 / 1000
         return Picture(self._image(frame), position_s)
 
     def _decode_next(self) -> None:
@@ -305,6 +406,13 @@ class VideoContainer:
             self._over = self._errors > _MAX_ERRORS
             self._packets = self._container.demux(self._stream)
             return
+        if packet is None and self._is_strict and not self._frame_count:
+            # None keeps the rules: take them as they are.
+            self._is_lenient = True
+            self._packets = iter(())
+            self._stream = self._reopen(self._stream.index)
+            self._start(self._threads)
+            return
         if packet is None:
             self._over = True
             if self._is_mjpeg:
@@ -312,8 +420,10 @@ class VideoContainer:
                 self.bad_pictures = max(self.bad_pictures, self._packet_count - self._frame_count)
             return
         self._errors = 0
-        self._packet_count += packet.size > 0
         at_end = packet.size == 0 and packet.pts is None and packet.dts is None
+        if not packet.size and not at_end:
+            return  # says that nothing has changed since the picture before it
+        self._packet_count += not at_end
         # Each error at the end stands for one of the pictures that other threads still decode.
         for _ in range(_MAX_ERRORS if at_end else 1):
             try:
@@ -341,14 +451,11 @@ class VideoContainer:
 
     def close(self) -> None:
         """Frees the decoder. The file stays open."""
-        close = getattr(self._packets, "close", None)
-        if close is not None:
-            close()
         self._packets = iter(())
         self._container.close()
 
 
-def _refuse(url: str) -> ByteSource:
+def _refuse(url: str, start: int) -> ByteSource:
     raise PermissionError("a video may not open other files")
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realtime_mer.source.limits import MAX_SIDE
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -18,6 +20,8 @@ class Frame:
         image: (height, width, 3) uint8, BGR, C-contiguous and not writeable.
         captured_at: `time.monotonic()` when the picture was taken (file: read); latency counts
             from it.
+        position_s: The presentation time in the source's container, which may begin anywhere and
+            jump; None if it has none.
 
     Raises:
         ValueError: `image` has another shape or type.
@@ -27,10 +31,25 @@ class Frame:
     time_s: float
     image: np.ndarray
     captured_at: float
+    position_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise ValueError(
-                f"a frame is (height, width, 3) uint8, got {self.image.shape} {self.image.dtype}"
-            )
+        check_picture(self.image)
         self.image.setflags(write=False)
+
+
+def check_picture(image: np.ndarray) -> None:
+    """Refuses what is no picture that can be analysed.
+
+    Raises:
+        ValueError: It is not (height, width, 3) uint8 with sides of 1 to `MAX_SIDE` pixels.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"a picture is an array, got {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a picture is (height, width, 3) uint8, got {image.shape} {image.dtype}")
+    if not all(1 <= side <= MAX_SIDE for side in image.shape[:2]):
+        raise ValueError(
+            f"a picture has sides of 1 to {MAX_SIDE} pixels, got {image.shape[1]} x "
+            f"{image.shape[0]}"
+        )

@@ -340,8 +340,9 @@ _FASTER = (
     "smaller picture, and give it a USB port or network of its own"
 )
 _LIGHT_NOTES = {
-    "black picture": "{} shows a black picture: open its cover or privacy switch, or "
-    "switch on a light",
+    # In a very dark room a face may still be followed: the note has to fit that, too.
+    "black picture": "{} shows hardly any light: open its cover or privacy switch, or put a light "
+    "in front of the face",
     "too dark": "{} shows a dark picture: cameras then expose longer and add noise, and both hide "
     "short motion; put a light in front of the face",
 }

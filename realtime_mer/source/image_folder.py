@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import cv2
 import numpy as np
 
 from realtime_mer.errors import InputError
+from realtime_mer.redaction import printable
 from realtime_mer.source.limits import check_size, encoded_size
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import DEFAULT_FPS, Grab
-from realtime_mer.source.redaction import redacted
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -26,6 +27,8 @@ IMAGE_SUFFIXES = frozenset(
 # At least this part of the steps between the numbers of the frames must be the usual one; otherwise
 # the numbers count something else. Chosen by judgement.
 _USUAL_PART = 0.5
+# At 30 frames a second, a year. Numbers that lead further count something else.
+_MAX_PLACE = 10**9
 _DECIMAL = re.compile(r"([0-9]+(?:\.[0-9]+)?)")
 _INTEGER = re.compile(r"([0-9]+)")
 
@@ -97,7 +100,7 @@ class ImageFolderReader:
         if self._next >= len(self._images):
             return None
         path = self._images[self._next]
-        name = f"{redacted(path.name)} in {self.name}"
+        name = f"{printable(path.name)} in {self.name}"
         image = decode(path, name)
         if image is None:
             raise InputError(
@@ -144,7 +147,7 @@ def decode(path: Path, name: str | None = None) -> np.ndarray | None:
     except OSError:
         return None
     if size := encoded_size(data):
-        check_size(name or redacted(path.name), *size)
+        check_size(name or printable(path.name), *size)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_BGR) if data else None
     except cv2.error:
@@ -180,7 +183,8 @@ def _places(names: list[str], pattern: re.Pattern[str]) -> list[int]:
     pieces = [pattern.split(Path(name).stem.casefold()) for name in names]
     if len({(len(p), *p[::2]) for p in pieces}) != 1:
         return one_by_one
-    columns = [[Decimal(n) for n in column] for column in list(zip(*pieces, strict=True))[1::2]]
+    # Fractions are exact, however many digits a number has.
+    columns = [[Fraction(n) for n in column] for column in list(zip(*pieces, strict=True))[1::2]]
     varying = [column for column in columns if len(set(column)) > 1]
     if len(varying) != 1:
         return one_by_one
@@ -188,5 +192,7 @@ def _places(names: list[str], pattern: re.Pattern[str]) -> list[int]:
     usual, count = Counter(steps).most_common(1)[0]
     if usual <= 0 or count < _USUAL_PART * len(steps) or any(step % usual for step in steps):
         return one_by_one
-    first = varying[0][0]
+    first, last = varying[0][0], varying[0][-1]
+    if (last - first) / usual > _MAX_PLACE:
+        return one_by_one
     return [int((number - first) / usual) for number in varying[0]]

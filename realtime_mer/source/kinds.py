@@ -9,10 +9,11 @@ import stat
 from pathlib import Path
 
 from realtime_mer.errors import InputError
+from realtime_mer.redaction import URL, printable, redacted, with_encoded_password
 from realtime_mer.source.camera import CameraReader, CameraRequest
 from realtime_mer.source.image_folder import ImageFolderReader
+from realtime_mer.source.limits import MIN_FPS
 from realtime_mer.source.reader import STALL_TIMEOUT_S, Reader
-from realtime_mer.source.redaction import URL, redacted
 from realtime_mer.source.stream import StreamReader
 from realtime_mer.source.video_file import VideoFileReader
 
@@ -44,8 +45,8 @@ def reader_for(
     """
     is_path = isinstance(source, os.PathLike)
     text = os.fspath(source) if isinstance(source, os.PathLike) else str(source)
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"{fps:g} is no frame rate (fps). Name a number above 0.")
+    if fps is not None and not MIN_FPS <= fps < math.inf:
+        raise InputError(f"{fps:g} is no frame rate (fps). Name a number above {MIN_FPS:g}.")
     is_text = isinstance(source, str)
     reader = _reader_for(text, is_path, is_text, fps, stall_timeout_s, request or CameraRequest())
     if fps is not None and reader.live:
@@ -54,6 +55,13 @@ def reader_for(
             "timed as they come. Leave the frame rate out."
         )
     return reader
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "deleted"
 
 
 def _is_folder_of_that_name(number: str) -> bool:
@@ -73,7 +81,8 @@ def _reader_for(
     stall_timeout_s: float,
     request: CameraRequest,
 ) -> Reader:
-    name = redacted(text)
+    # What exists is a path, however much it looks like an address.
+    name = printable(text) if os.path.exists(text) else redacted(text)
     if not is_path and _NUMBER.fullmatch(text):
         if int(text) < 0:
             raise InputError(f"{text} is no camera. Cameras are numbered from 0.")
@@ -82,7 +91,7 @@ def _reader_for(
         return CameraReader(int(text), f"camera {int(text)}", stall_timeout_s, request)
     if not is_path and URL.match(text) and not os.path.exists(text):
         if _STREAM.match(text):
-            return StreamReader(text, name, stall_timeout_s)
+            return StreamReader(with_encoded_password(text), name, stall_timeout_s)
         raise InputError(
             f"{name} is an address of a kind that is not supported. "
             "Use http, https or rtsp, or the path of a file."
@@ -92,11 +101,16 @@ def _reader_for(
     path = Path(text)
     try:
         mode = path.stat().st_mode
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name} is no name that a file can have here. Check its characters."
+        ) from None
     except FileNotFoundError:
         if text.startswith("/dev/"):
             return CameraReader(text, name, stall_timeout_s, request)
         raise InputError(
-            f"{name} does not exist. Check the name; the working folder is {redacted(os.getcwd())}."
+            f"{name} does not exist. Check the name; the working folder is "
+            f"{printable(_working_folder())}."
         ) from None
     except OSError as error:
         raise InputError(

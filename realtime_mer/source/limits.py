@@ -13,6 +13,12 @@ MAX_SIDE = 8192
 
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 
+MAX_TIME_S = 1e12
+"""Some 30,000 years. MediaPipe counts microseconds in 63 bits, which end at 9e12 s."""
+
+MIN_FPS = 1e-6
+"""One picture in eleven days. Chosen by judgement: a year of them stays far below `MAX_TIME_S`."""
+
 _PNM = re.compile(rb"P[1-6](?:\s+#[^\n]*)*\s+(\d{1,9})(?:\s+#[^\n]*)*\s+(\d{1,9})\s")
 _JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from realtime_mer.source.limits import MAX_PIXELS, check_size, encoded_size
@@ -15,23 +16,32 @@ from realtime_mer.source.limits import MAX_PIXELS, check_size, encoded_size
 # A picture of 67 Mpx in good quality. A sender that goes on without an end of picture for longer
 # sends no pictures.
 _MAX_BYTES = 32 << 20
-_BEGIN = b"\xff\xd8"
+# Cameras fill pictures up to a multiple of some bytes. Chosen by judgement.
+_MAX_PADDING = 4096
+JPEG_BEGIN = b"\xff\xd8"
+"""What every JPEG picture begins with."""
+
 _END = b"\xff\xd9"
 _LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,9})[ \t]*\r?\n", re.IGNORECASE)
 # In the coded data a 0xFF is followed by 0x00 or a restart marker (0xD0 to 0xD7); anything else is
 # the next marker.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _START_OF_SCAN = 0xDA
+STRICT = {"err_detect": "explode"}
+"""Options with which FFmpeg refuses a JPEG picture that is damaged, where it would guess else."""
 
 
-def looks_like_mjpeg(content_type: str, data: bytes) -> bool:
+def looks_like_mjpeg(content_type: str, data: bytes, has_length: bool = False) -> bool:
     """Whether an answer is motion JPEG, by its type or, if that is missing or wrong, its beginning.
 
     Args:
         content_type: The answer's type, in lower case.
         data: Its first bytes.
+        has_length: Whether the answer has an end: then one that begins with a picture is a picture.
     """
     if content_type.startswith("multipart/"):
+        return True
+    if data.startswith(JPEG_BEGIN) and not has_length:
         return True
     return re.search(rb"content-type:[ \t]*image/jpe?g", data, re.IGNORECASE) is not None
 
@@ -40,8 +50,8 @@ class JPEGSplitter:
     """Cuts a stream of bytes into JPEG pictures.
 
     Boundaries and part types are ignored: cameras leave them out or write them differently from
-    what they announce. A picture ends where its length in the part's header says, and without one
-    where its own markers say.
+    what they announce. A picture ends where its length in the part's header says, and where its own
+    markers say if there is no length or an end of picture is not there.
 
     Args:
         read: Returns the next bytes, at least one; none at the end.
@@ -54,21 +64,24 @@ class JPEGSplitter:
 
     def __call__(self) -> bytes | None:
         """The next picture; None at the end. It may be damaged."""
-        if not self._fill_until(lambda: _BEGIN in self._data, keep=1024):
+        if not self._fill_until(lambda: JPEG_BEGIN in self._data, keep=1024):
             return None
-        begin = self._data.index(_BEGIN)
+        begin = self._data.index(JPEG_BEGIN)
         lengths = _LENGTH.findall(self._data[:begin])
         del self._data[:begin]
-        if lengths and 0 < int(lengths[-1]) <= _MAX_BYTES:
-            end = int(lengths[-1])
-            self._fill_until(lambda: len(self._data) >= end)
-        else:
+        end = int(lengths[-1]) if lengths else 0
+        if not (0 < end <= _MAX_BYTES and self._ends_at(end)):
             walk = _Walk()
             self._fill_until(lambda: walk.finished(self._data))
             end = walk.at
         picture = bytes(self._data[:end])
-        del self._data[: max(end, len(_BEGIN))]
+        del self._data[: max(end, len(JPEG_BEGIN))]
         return picture
+
+    def _ends_at(self, end: int) -> bool:
+        """Whether a picture ends at a place, padded or not; reads on up to there."""
+        self._fill_until(lambda: len(self._data) >= end)
+        return self._data[max(0, end - _MAX_PADDING) : end].rstrip(b"\0\r\n").endswith(_END)
 
     def _fill_until(self, satisfied: Callable[[], bool], keep: int = _MAX_BYTES) -> bool:
         """Reads on until a condition holds; returns False if it never does.
@@ -98,7 +111,7 @@ class _Walk:
     """
 
     def __init__(self) -> None:
-        self.at = len(_BEGIN)
+        self.at = len(JPEG_BEGIN)
         self._in_scan = False
 
     def finished(self, data: bytearray) -> bool:
@@ -118,7 +131,7 @@ class _Walk:
             if marker == _END[1]:
                 self.at += 2
                 return True
-            if marker == _BEGIN[1] or marker == 0:
+            if marker == JPEG_BEGIN[1] or marker == 0:
                 return True
             if marker == 0xFF:
                 self.at += 1
@@ -135,6 +148,9 @@ class _Walk:
 class JPEGDecoder:
     """Decodes JPEG pictures as FFmpeg does, so that a stream looks like a file.
 
+    A picture that is damaged half-way is left out: what is missing would look like motion. Of a
+    sender whose pictures all break the rules, they are taken as they are.
+
     Args:
         name: The source as it may be shown.
     """
@@ -142,6 +158,8 @@ class JPEGDecoder:
     def __init__(self, name: str) -> None:
         self._name = name
         self._reformatter = VideoReformatter()
+        # Whether a picture has kept the rules.
+        self._is_strict = False
 
     def __call__(self, data: bytes) -> np.ndarray | None:
         """(height, width, 3) uint8, BGR; None if the picture is damaged.
@@ -151,17 +169,26 @@ class JPEGDecoder:
         """
         if size := encoded_size(data):
             check_size(self._name, *size)
-        # A new decoder for each: what a damaged picture leaves in one would spoil the next.
-        decoder = VideoCodecContext.create("mjpeg", "r")
-        decoder.thread_count = 1
-        decoder.options = {"max_pixels": str(MAX_PIXELS)}
-        try:
-            frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
-        except av.FFmpegError:
+        frame = _decoded(data, STRICT)
+        if frame is not None:
+            self._is_strict = True
+        elif not self._is_strict:
+            frame = _decoded(data, {})
+        if frame is None:
             return None
-        if not frames:
-            return None
-        frame = self._reformatter.reformat(
-            frames[0], format="bgr24", interpolation=Interpolation.BICUBIC, threads=1
+        converted = self._reformatter.reformat(
+            frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1
         )
-        return np.ascontiguousarray(frame.to_ndarray())
+        return np.ascontiguousarray(converted.to_ndarray())
+
+
+def _decoded(data: bytes, options: dict[str, str]) -> VideoFrame | None:
+    # A new decoder for each: what a damaged picture leaves in one would spoil the next.
+    decoder = VideoCodecContext.create("mjpeg", "r")
+    decoder.thread_count = 1
+    decoder.options = {"max_pixels": str(MAX_PIXELS), **options}
+    try:
+        frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
+    except av.FFmpegError:
+        return None
+    return frames[0] if frames else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import tempfile
 import threading
 import time
 
@@ -14,8 +15,9 @@ import numpy as np
 from realtime_mer.errors import InputError
 from realtime_mer.source.clock import PresentationClock
 from realtime_mer.source.container import ByteSource, VideoContainer
-from realtime_mer.source.mjpeg import JPEGDecoder, JPEGSplitter, looks_like_mjpeg
-from realtime_mer.source.reader import OPEN_TIMEOUT_S, Grab
+from realtime_mer.source.limits import encoded_size
+from realtime_mer.source.mjpeg import JPEG_BEGIN, JPEGDecoder, JPEGSplitter, looks_like_mjpeg
+from realtime_mer.source.reader import DEFAULT_FPS, OPEN_TIMEOUT_S, Grab
 from realtime_mer.source.web import Response, Web
 
 # While FFmpeg finds out what a stream contains, it buffers what arrives: measured, 0.7 s of H.264.
@@ -41,6 +43,8 @@ _HLS = {
     "http_persistent": "0",
     "http_multiple": "0",
 }
+# Of a recording whose length the server does not say. Chosen by judgement: two hours of 1080p.
+_MAX_STORED_BYTES = 8 << 30
 # The first picture waits this long, so that a slow answer or a busy machine makes none late; pieces
 # of such streams are seconds old anyway. Chosen by judgement.
 _LEAD_S = 0.3
@@ -48,6 +52,19 @@ _LEAD_S = 0.3
 # from a long silence: from it on, pictures are paced anew. Chosen by judgement.
 _MAX_LATE_S = 10.0
 _MAX_AHEAD_S = 30.0
+
+
+class _Stored:
+    """A temporary file as a `ByteSource`: its name would mislead FFmpeg."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.read, self.write = self._file.read, self._file.write
+        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
 
 
 class StreamReader:
@@ -88,10 +105,15 @@ class StreamReader:
             self._web = Web(url, name, OPEN_TIMEOUT_S, self._stall_timeout_s)
             self.notes = self._web.notes
         self._response: Response | None = None
+        self._stored: _Stored | None = None
         self._splitter: JPEGSplitter | None = None
         self._decode = JPEGDecoder(name)
         self._container: VideoContainer | None = None
         self._has_noted_damage = False
+        self._is_encrypted = False
+        # Pictures that have been taken, and whether their number is all that tells their time.
+        self._number = 0
+        self._is_timed_by_number = False
         # Whether pictures that nobody takes yet wait in the stream, as they do where pictures are
         # paced.
         self.buffered = False
@@ -118,7 +140,7 @@ class StreamReader:
         except OSError:
             raise self._unusable() from None
         if self._container is not None:
-            self.fps = self._container.fps
+            self.fps = self.fps or self._container.fps
             self.frame_count = 0 if self.live else self._container.frame_count
         if self._is_rtsp:
             self._skip_buffered()
@@ -127,6 +149,10 @@ class StreamReader:
         self._was_open = True
 
     def _unusable(self) -> InputError:
+        if self._is_encrypted:
+            return InputError(
+                f"{self.name} is encrypted, and that cannot be read. Name a stream that is not."
+            )
         return InputError(
             f"{self.name} cannot be opened: nobody answers there, access is refused, or it is "
             "no video stream. Check the address, the credentials and that the server runs."
@@ -144,36 +170,96 @@ class StreamReader:
     def _open_http(self, web: Web) -> None:
         self._response = response = web.open()
         head = response.peek()
-        if looks_like_mjpeg(response.content_type, head):
+        if response.content_type.startswith("text/html"):
+            raise InputError(
+                f"{self.name} is a web page. Name the address of the video in it, or of the "
+                "camera's stream."
+            )
+        if looks_like_mjpeg(response.content_type, head, response.length is not None):
             self._splitter = JPEGSplitter(lambda: response.read(1 << 16))
             return
         is_hls = head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"#EXTM3U")
         is_recording = response.length is not None and not is_hls
-        self._container = VideoContainer(
+        self._container = self._http_container(response, head, is_hls, is_recording)
+        if not self._was_open:
+            # A live playlist has no end, and therefore no duration.
+            ends = self._container.duration_s is not None
+            self.live = not (is_recording or (is_hls and ends))
+        self.fps = self._container.fps
+        self._is_timed_by_number = self._container.is_bare and not self.live
+        if self._is_timed_by_number and not self.fps:
+            self.fps = DEFAULT_FPS
+            self.notes.append(
+                f"{self.name} has neither times nor a frame rate: {DEFAULT_FPS:g} fps is assumed, "
+                "and all times depend on it"
+            )
+        if not (self._was_open or is_hls or response.seekable()):
+            self._waiting = self._next_of_container()
+            size = response.size
+            if size is None and self._container.format_name.startswith("mov"):
+                size = _MAX_STORED_BYTES
+            if self._waiting is None and size is not None:
+                self._store(web, size)
+        self.buffered = self.live
+        self._clock = PresentationClock(self._container.fps)
+        self._pace_zero = None
+
+    def _http_container(
+        self, response: ByteSource, head: bytes, is_hls: bool, is_recording: bool
+    ) -> VideoContainer:
+        """The container in an answer that begins with `head`."""
+        is_jpeg = head.startswith(JPEG_BEGIN)
+        if not is_jpeg and encoded_size(head) and b"acTL" not in head:
+            raise self._single_picture()
+        container = VideoContainer(
             response,
             self.name,
-            container_format="hls" if is_hls else None,
+            container_format="hls" if is_hls else "mjpeg" if is_jpeg else None,
             open_referred=self._open_referred if is_hls else None,
             options=_HLS if is_hls else {} if is_recording else _LIVE_PROBE,
             timeouts_s=(OPEN_TIMEOUT_S, self._stall_timeout_s),
             threads=is_recording,
         )
-        if not self._was_open:
-            # A live playlist has no end, and therefore no duration.
-            ends = self._container.duration_s is not None
-            self.live = not (is_recording or (is_hls and ends))
-        self.buffered = self.live
-        self._clock = PresentationClock(self._container.fps)
-        self._pace_zero = None
+        if is_jpeg and not container.has_second_picture():
+            container.close()
+            raise self._single_picture()
+        return container
 
-    def _open_referred(self, url: str) -> ByteSource:
+    def _single_picture(self) -> InputError:
+        return InputError(
+            f"{self.name} is a single picture. Name the address of a video, or of the camera's "
+            "stream."
+        )
+
+    def _store(self, web: Web, size: int) -> None:
+        """Stores a recording, up to `size` bytes, that cannot be read as it comes.
+
+        Many MP4 files hold the index behind the pictures, and simple servers send a file only from
+        its beginning. The temporary file has no name, and goes when it is closed.
+        """
+        assert self._container is not None
+        self._container.close()
+        self._container = None
+        stored = _Stored()
+        self._stored = stored
+        response = web.open()
+        head = response.peek()
+        with contextlib.closing(response):
+            while stored.tell() < size and (data := response.read(1 << 20)):
+                stored.write(data)
+        stored.seek(0)
+        self._container = self._http_container(stored, head, False, True)
+        self.live = False
+
+    def _open_referred(self, url: str, start: int) -> ByteSource:
         assert self._web is not None
+        self._is_encrypted = self._is_encrypted or url.startswith("crypto")
+        # An exception would end the stream, and PyAV would print it; an empty piece is skipped.
         if self._aborted.is_set():
-            raise OSError("closed")
+            return io.BytesIO()
         try:
-            return self._web.open(url)
+            return self._web.open(url, start)
         except InputError:
-            # An exception would end the stream; an empty piece is skipped.
             return io.BytesIO()
 
     def _check_for_replay(self) -> None:
@@ -235,9 +321,13 @@ class StreamReader:
             return None
         if picture is None:
             return None
+        position_s = picture.position_s
+        if self._is_timed_by_number:
+            position_s = (self._number + self._container.bad_pictures) / self.fps
+        self._number += 1
         if bad_before and self._container.bad_pictures > bad_before:
             self._note_damage()
-        return Grab(picture.image, picture.position_s, time.monotonic())
+        return Grab(picture.image, position_s, time.monotonic())
 
     def _note_damage(self) -> None:
         if not self._has_noted_damage:
@@ -275,6 +365,9 @@ class StreamReader:
             with contextlib.suppress(OSError):
                 self._response.close()
             self._response = None
+        if self._stored is not None:
+            self._stored.close()
+            self._stored = None
 
     def empty(self) -> InputError:
         """Returns the error for a stream that was opened but sent no picture."""

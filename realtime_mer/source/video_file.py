@@ -45,16 +45,11 @@ class VideoFileReader:
         Raises:
             InputError: It is a picture, unreadable, empty or no video.
         """
-        if self._path.suffix.lower() in IMAGE_SUFFIXES:
-            raise self._single_picture()
         try:
             # An absolute path, for FFmpeg looks for the files of a playlist beside it.
             self._file = FileIO(os.path.abspath(self._path))
-            is_empty = os.fstat(self._file.fileno()).st_size == 0
-            if not is_empty:
-                self._container = VideoContainer(
-                    self._file, self.name, open_referred=self._open_beside, options=_PLAYLIST
-                )
+            if os.fstat(self._file.fileno()).st_size > 0:
+                self._container = self._opened(self._file)
         except av.FFmpegError:
             raise InputError(
                 f"{self.name} cannot be opened as a video: it is no video, is cut short before its "
@@ -67,8 +62,6 @@ class VideoFileReader:
             ) from None
         if self._container is None:
             raise InputError(f"{self.name} is an empty file. Copy or record it again.")
-        if self._container.is_picture:
-            raise self._single_picture()
         self.fps = self._true_fps or self._container.fps
         self.frame_count = self._container.frame_count
         if self._container.is_bare and not self.fps:
@@ -78,17 +71,60 @@ class VideoFileReader:
                 "If it is another, name it (fps): all times depend on it"
             )
 
+    def _opened(self, file: FileIO) -> VideoContainer:
+        """The container in a file.
+
+        Raises:
+            InputError, av.FFmpegError, OSError: As `VideoContainer`; or it is a picture.
+        """
+        container_format = None
+        if self._path.suffix.lower() in IMAGE_SUFFIXES:
+            head = file.read(_HEAD_BYTES)
+            file.seek(0)
+            if head.startswith(b"RIFF") and b"ANIM" in head:
+                raise InputError(
+                    f"{self.name} is an animated WebP picture, which cannot be read. Convert it to "
+                    ".mp4."
+                )
+            if not (head.startswith(b"\x89PNG") and b"acTL" in head):
+                raise self._single_picture()
+            container_format = "apng"
+        container = self._container_of(file, container_format)
+        if container.format_name == "jpeg_pipe":
+            # One picture, or motion JPEG without a container: FFmpeg guesses.
+            container.close()
+            file.seek(0)
+            container = self._container_of(file, "mjpeg")
+            if not container.has_second_picture():
+                container.close()
+                raise self._single_picture()
+        if container.is_picture:
+            container.close()
+            raise self._single_picture()
+        return container
+
+    def _container_of(self, file: FileIO, container_format: str | None) -> VideoContainer:
+        return VideoContainer(
+            file,
+            self.name,
+            container_format=container_format,
+            open_referred=self._open_beside,
+            options=_PLAYLIST,
+        )
+
     def _single_picture(self) -> InputError:
         return InputError(
             f"{self.name} is a single picture. Name a video, or the folder of the frames."
         )
 
-    def _open_beside(self, url: str) -> FileIO:
+    def _open_beside(self, url: str, start: int) -> FileIO:
         """Opens a file that a playlist names, if it lies in the playlist's folder."""
         path = Path(url.removeprefix("file:")).resolve()
         if not path.is_relative_to(self._path.resolve().parent) or not path.is_file():
             raise PermissionError(f"{path.name} does not lie beside the playlist")
-        return path.open("rb", buffering=0)
+        file = path.open("rb", buffering=0)
+        file.seek(start)
+        return file
 
     def read(self) -> Grab | None:
         """Returns the next picture, or None at the end. Pictures that are damaged are skipped.
@@ -141,6 +177,8 @@ class VideoFileReader:
             self._file = None
 
 
+# Here a picture's header says whether it is animated. Chosen by judgement.
+_HEAD_BYTES = 4096
 # What a playlist names is checked by `_open_beside`, whatever it is called.
 _PLAYLIST = {
     "allowed_extensions": "ALL",

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import urllib.request
+import zlib
 from collections.abc import Callable
 from urllib.error import HTTPError
 from urllib.parse import unquote, urljoin
@@ -21,6 +22,9 @@ from realtime_mer.errors import InputError
 _AGENT = "realtime_mer"
 _PARTS = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.I | re.S)
 _UNSAFE = re.compile(r"[^!-~]")
+# Servers that compress although nobody asked for it, and zlib's name for either kind of header.
+_COMPRESSED = ("gzip", "x-gzip", "deflate")
+_ANY_HEADER = zlib.MAX_WBITS | 32
 _REFUSED = (401, 403, 407)
 
 
@@ -178,15 +182,42 @@ class Response:
         else:
             self.length = int(length) if length is not None and length.isdecimal() else None
         self._can_seek = answer.status == http.client.PARTIAL_CONTENT and total is not None
+        self._inflate: zlib._Decompress | None = None
+        if (answer.headers.get("Content-Encoding") or "").strip().lower() in _COMPRESSED:
+            # Places in what is sent are not those in what was compressed.
+            self._inflate, self._can_seek, self.length = (
+                zlib.decompressobj(_ANY_HEADER),
+                False,
+                None,
+            )
+        self._ended = False
         self._at = 0
         self._head = b""
         self._wanted_at: int | None = None
 
+    @property
+    def size(self) -> int | None:
+        """Number of bytes, as the server says or as all have been read; None if unknown."""
+        return self._at if self.length is None and self._ended else self.length
+
     def peek(self) -> bytes:
         """The beginning of the data, at least one byte unless it is empty; it stays to be read."""
         if not self._head:
-            self._head = self._answer.read1(4096)
+            self._head = self._arrived(4096)
         return self._head
+
+    def _arrived(self, size: int) -> bytes:
+        """What has arrived, at most `size` bytes, unpacked if it is compressed."""
+        if self._inflate is None:
+            return self._answer.read1(size)
+        while True:
+            packed = self._inflate.unconsumed_tail or self._answer.read1(size)
+            try:
+                data = self._inflate.decompress(packed, max(size, 1 << 16))
+            except zlib.error as error:
+                raise OSError("the data are damaged") from error
+            if data or not packed:
+                return data
 
     def read(self, size: int = -1) -> bytes:
         """Returns what has arrived, at most `size` bytes; waits for at least one.
@@ -201,10 +232,11 @@ class Response:
             data, self._head = self._head[:size], self._head[size:]
         else:
             try:
-                data = self._answer.read1(size)
+                data = self._arrived(size)
             except (http.client.HTTPException, ValueError) as error:
                 raise OSError("the connection broke") from error
         self._at += len(data)
+        self._ended = not data and size != 0
         return data
 
     def _move(self, to: int) -> None:

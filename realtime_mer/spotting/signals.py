@@ -300,6 +300,10 @@ class RunningFeatures:
         self._step_sum = np.zeros(_COUNT + PATTERNS, np.float32)
         self._displacement_sum = np.zeros(len(_GROUPS), np.float32)
 
+    def resume(self) -> None:
+        """Goes on after a hole: the next row is not compared with those before it."""
+        self._rows.clear()
+
     def __call__(self, row: np.ndarray) -> np.ndarray:
         """(CHANNELS,) float32 of the next row (ROW,)."""
         self._rows.append(row)

@@ -20,6 +20,7 @@ import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import load_weights, open_session
+from realtime_mer.redaction import printable
 from realtime_mer.results import Interval
 from realtime_mer.spotting.motion import Motion
 from realtime_mer.spotting.signals import (
@@ -48,6 +49,9 @@ MAX_AMPLITUDE_PX = 2.7
 MIN_SHARE_OF_BEFORE = 0.25
 # "Just before" is this long. Chosen by judgement.
 _BEFORE_S = 0.3
+# What seems to begin sooner than this after a hole in the frames may have begun in it. On clips
+# with 150 holes of 0.4 s, 3 of 5 proposals within 0.1 s were true, and 4 of 4 from 0.1 to 0.3 s.
+_AFTER_HOLE_S = 0.1
 # If the network says "inside" with more than this probability right after the peak of "end", the
 # motion is still under way: an apex often looks like an offset at first.
 _STILL_UNDER_WAY = 0.5
@@ -92,6 +96,8 @@ def _operating_curve(card: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] |
         return None
     thresholds = np.array([float(p["threshold"]) for p in points])
     false = np.array([float(p["false_per_minute"]) for p in points])
+    if not np.isfinite([*thresholds, *false]).all():
+        raise ValueError("an operating curve has finite numbers")
     if not ((np.diff(thresholds) > 0).all() and (np.diff(false) <= 0).all() and (false >= 0).all()):
         raise ValueError("an operating curve has rising thresholds and falling false reports")
     return thresholds, np.log(np.maximum(false, _MIN_FALSE_PER_MINUTE))
@@ -119,9 +125,11 @@ class SpotterModel:
         loaded = load_weights(weights)
         try:
             self.threshold = float(loaded.card["threshold"] if threshold is None else threshold)
-            self.name = str(loaded.card["name"])
+            if not math.isfinite(self.threshold):
+                raise ValueError("a threshold is finite")
+            self.name = printable(str(loaded.card["name"])) or loaded.path.stem
             self._curve = _operating_curve(loaded.card)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{loaded.path.with_suffix('.json')} is not the card of a spotter: "
                 "restore it, or train with tools/spotting/train.py"
@@ -211,7 +219,7 @@ class Network(Protocol):
 
 
 class Spotter:
-    """Follows one face. A new one starts after a gap."""
+    """Follows one face. A new one starts after a gap; after a hole in the frames, `resume` this."""
 
     def __init__(self, model: Network) -> None:
         self._model = model
@@ -223,13 +231,19 @@ class Spotter:
         self._steps = 0
         # Of the last steps: the probability of an end, and the interval.
         self._ends: deque[tuple[float, Interval]] = deque(maxlen=3)
+        # Of the last step: the probability that one is under way.
+        self._inside = 1.0
         self._reported_until = -np.inf
+        # Time of the first motion after the last hole; None until it comes.
+        self._seen_from: float | None = None
         self._score = np.nan
         self._window: Interval | None = None
         self._macro_since: float | None = None
 
     def __call__(self, motion: Motion) -> Spotting:
         """Takes the motion of the next frame; one that is not later than the last is ignored."""
+        if self._seen_from is None:
+            self._seen_from = motion.time_s
         self._cells.append((motion.time_s, motion.cells))
         while self._cells[0][0] < motion.time_s - _MEMORY_S:
             self._cells.popleft()
@@ -244,6 +258,30 @@ class Spotter:
             found += self._micro(time_s, micro)
             macros += self._macro(time_s - MACRO_DELAY_S, macro)
         return Spotting(self._score, tuple(found), self._window, tuple(macros))
+
+    def finish(self) -> list[Interval]:
+        """The micro-expression that was about to be proposed, as no more motion comes.
+
+        A proposal waits until the probability of an end falls. Without this, a video that is cut
+        just after an event would lose it.
+        """
+        if not self._ends:
+            return []
+        (end, interval), inside = self._ends[-1], self._inside
+        self._ends.clear()
+        return self._proposed(interval, inside) if end >= self._model.threshold else []
+
+    def resume(self) -> None:
+        """Goes on after a hole in the frames: what is usual for this face still holds.
+
+        Displacements before and after the hole are not compared. What began before it ends with it,
+        and nothing that begins in it, or just after it, is proposed.
+        """
+        self._resampler = Resampler(self._model.patterns)
+        self._features.resume()
+        self._cells.clear()
+        self._ends.clear()
+        self._seen_from = self._window = self._macro_since = None
 
     def _macro(self, time_s: float, probability: float) -> list[tuple[float, float]]:
         """The macro-expression that ended at a time, if one did."""
@@ -270,14 +308,26 @@ class Spotter:
         self._score = max(end, min(inside, 0.99 * threshold)) / threshold
         self._window = interval if max(end, inside) > 0.5 * threshold else None
         self._ends.append((end, interval))
+        self._inside = inside
         if len(self._ends) < 2:
             return []
         # Propose the interval of the last step if the probability of an end peaked there.
         (earlier, _), (last, interval) = self._ends[0], self._ends[-2]
         is_peak = last >= threshold and end < last and last >= earlier
+        return self._proposed(interval, inside) if is_peak else []
+
+    def _proposed(self, interval: Interval, inside: float) -> list[Interval]:
+        """The interval of a peak, unless something speaks against it.
+
+        Args:
+            interval: What ended there.
+            inside: The probability that it is still under way.
+        """
+        assert self._seen_from is not None
         fits = LENGTH_S[0] <= interval.length_s <= LENGTH_S[1]
         is_new = interval.onset_s > self._reported_until - STEP_S
-        if not (is_peak and fits and is_new and inside < _STILL_UNDER_WAY):
+        is_seen = interval.onset_s >= self._seen_from + _AFTER_HOLE_S
+        if not (fits and is_new and is_seen and inside < _STILL_UNDER_WAY):
             return []
         if not self._has_plausible_amplitude(interval):
             return []

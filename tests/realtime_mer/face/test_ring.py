@@ -88,18 +88,6 @@ def test_before_all_that_is_kept_the_oldest_is_given():
     assert oldest == 13 - len(ring)
 
 
-def test_a_cleared_ring_is_empty_and_can_be_used_again():
-    ring = filled(4 / FPS, 6)
-    ring.clear()
-    assert len(ring) == 0
-    with pytest.raises(ValueError, match="empty"):
-        ring.at(0.1)
-    # A source may begin anew at an earlier time.
-    ring.append(0.05, numbered(9))
-    assert len(ring) == 1
-    assert number_of(ring.at(0.0)) == 9
-
-
 def test_what_was_taken_out_or_put_in_is_not_changed_by_others():
     ring, face = RingBuffer(2 / FPS, FPS), numbered(1)
     ring.append(0.0, face)

@@ -255,6 +255,73 @@ def test_video_that_is_too_large_is_refused_before_it_is_decoded(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("name", ["large.avi", "large.mjpeg"])
+def test_video_whose_size_only_its_header_tells_is_refused_by_it(tmp_path, name):
+    path = encode(tmp_path / name, [9, 9], "mjpeg", pixel_format="yuvj420p")
+    # So large that FFmpeg, too, has a limit: then it says no size at all.
+    data = path.read_bytes().replace(
+        struct.pack(">BHH", 8, HEIGHT, WIDTH), struct.pack(">BHH", 8, 9000, 9008)
+    )
+    path.write_bytes(
+        data.replace(struct.pack("<ii", WIDTH, HEIGHT), struct.pack("<ii", 9008, 9000))
+    )
+    with pytest.raises(InputError, match=r"has 9008 x 9000 pixels, .* limit of 8192 x 8192"):
+        read(path)
+
+
+def test_pictures_that_avi_stores_in_another_order_are_timed_in_their_own(tmp_path):
+    path = tmp_path / "b.avi"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.max_b_frames = 3
+        for k in range(20):
+            image = np.full((HEIGHT, WIDTH, 3), 20 + 10 * k, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format="yuv420p")
+            frame.pts = k
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    frames, notes = read(path)
+    assert [level(f) for f in frames] == pytest.approx(levels(), abs=6)
+    assert [f.time_s for f in frames] == pytest.approx([k / 25 for k in range(20)], abs=2e-3)
+    assert notes == ()
+
+
+def test_picture_that_breaks_off_is_skipped_and_counted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    path = encode(
+        tmp_path / "m.avi", [noise] * 6, "mjpeg", pixel_format="yuvj420p", size=(320, 240)
+    )
+    data = bytearray(path.read_bytes())
+    # The header says it once, too.
+    start = [k for k in range(len(data)) if data[k : k + 4] == b"00dc"][3]
+    length = int.from_bytes(data[start + 4 : start + 8], "little")
+    data[start + 8 + length // 2 : start + 8 + length] = bytes(length - length // 2)
+    path.write_bytes(data)
+    frames, notes = read(path)
+    assert [f.time_s for f in frames] == pytest.approx([k / 25 for k in range(6) if k != 2])
+    assert any("1 picture could not be decoded" in note for note in notes)
+
+
+def test_video_that_begins_late_is_not_taken_for_cut_short(tmp_path):
+    path = encode(tmp_path / "late.mkv", levels(), times_ms=[9000 + 40 * k for k in range(20)])
+    _, notes = read(path)
+    assert notes == ()
+
+
+def test_motion_jpeg_without_a_container_is_a_video_whatever_its_name(tmp_path):
+    path = tmp_path / "m.bin"
+    path.write_bytes(b"".join(jpeg(value, (320, 240)) for value in levels()))
+    frames, _ = read(path, fps=25)
+    assert [level(f) for f in frames] == pytest.approx(levels(), abs=3)
+
+
+def test_animated_png_is_a_video(tmp_path):
+    path = encode(tmp_path / "a.png", levels(5), "apng", file_format="apng", pixel_format="rgb24")
+    frames, _ = read(path)
+    assert [level(f) for f in frames] == pytest.approx(levels(5))
+
+
 def test_picture_with_the_suffix_of_a_video_is_a_picture(tmp_path):
     path = tmp_path / "p.mp4"
     path.write_bytes(jpeg(90))

@@ -79,6 +79,24 @@ def test_damaged_part_costs_no_other_picture(length, damaged):
     assert len(levels) <= 5
 
 
+@pytest.mark.parametrize("error", [-200, 60])
+def test_wrong_length_costs_no_picture(error):
+    data = b"".join(part(p, b"Content-Length: %d\r\n" % (len(p) + error), False) for p in PICTURES)
+    assert [p[: len(q)] for p, q in zip(split(data), PICTURES, strict=True)] == PICTURES
+
+
+def test_picture_that_breaks_off_is_left_out_once_whole_ones_came():
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    half = whole[: len(whole) // 2]
+    decode = JPEGDecoder("camera")
+    # Of a sender that never keeps the rules, pictures are taken as they are.
+    assert decode(half) is not None
+    assert decode(whole) is not None
+    assert decode(half) is None
+    assert decode(whole) is not None
+
+
 def test_sender_without_pictures_takes_no_memory():
     splitter = JPEGSplitter(iter([bytes(1 << 20)] * 200 + [b""]).__next__)
     assert splitter() is None

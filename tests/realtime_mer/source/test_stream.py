@@ -1,5 +1,7 @@
 """Streams over a real socket."""
 
+import contextlib
+import gzip
 import http.server
 import itertools
 import socket
@@ -118,6 +120,91 @@ def test_cheap_cameras_lose_no_picture(serve, content_type, head, first, damaged
     assert capture.frames_dropped == 0
     assert [level(f) for f in frames] == pytest.approx(expected, abs=3)
     assert sum("damaged pictures" in note for note in capture.notes) == damaged
+
+
+def test_pictures_with_nothing_between_are_timed_by_arrival(serve):
+    def answer(handler):
+        begin(handler, "application/octet-stream")
+        for k in range(10):
+            handler.wfile.write(cv2.imencode(".jpg", picture(20 * k))[1].tobytes())
+            time.sleep(0.03)
+
+    with Capture(serve(answer), reconnect=False) as capture:
+        frames = list(capture)
+    assert [level(f) for f in frames] == pytest.approx([20 * k for k in range(10)], abs=3)
+    assert capture.live
+    assert frames[-1].time_s > 9 * 0.03 - 0.02
+
+
+@pytest.mark.parametrize(("gzipped", "says_length"), [(False, True), (False, False), (True, True)])
+def test_recording_that_needs_its_end_first_needs_no_special_server(
+    serve, tmp_path, gzipped, says_length
+):
+    # More than FFmpeg keeps while it looks for the index.
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    data = encode(tmp_path / "x.mp4", [noise] * 4 + [255 - noise] * 4, size=(320, 240)).read_bytes()
+
+    def answer(handler):
+        body = gzip.compress(data) if gzipped else data
+        handler.send_response(200)
+        if gzipped:
+            handler.send_header("Content-Encoding", "gzip")
+        if says_length:
+            handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            handler.wfile.write(body)
+
+    with Capture(serve(answer)) as capture:
+        assert not capture.live
+        assert [f.time_s for f in capture] == pytest.approx([k / 25 for k in range(8)], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "what"),
+    [
+        ("text/html", b"<html>Camera</html>", "is a web page"),
+        ("image/jpeg", cv2.imencode(".jpg", picture(9))[1].tobytes(), "is a single picture"),
+        ("image/png", cv2.imencode(".png", picture(9))[1].tobytes(), "is a single picture"),
+    ],
+    ids=["page", "jpeg", "png"],
+)
+def test_what_is_no_stream_is_called_by_its_name(serve, content_type, body, what):
+    def answer(handler):
+        begin(handler, content_type, len(body))
+        handler.wfile.write(body)
+
+    with pytest.raises(InputError, match=what), Capture(serve(answer)):
+        pass
+
+
+def test_segments_may_be_parts_of_one_file(serve, tmp_path):
+    lines, data = ["#EXTM3U", "#EXT-X-VERSION:4", "#EXT-X-TARGETDURATION:1"], b""
+    for k in range(3):
+        times = [800 * k + 40 * n for n in range(20)]
+        path = tmp_path / f"{k}.ts"
+        encode(path, [50 + 50 * k] * 20, file_format="mpegts", times_ms=times)
+        segment = path.read_bytes()
+        lines += ["#EXTINF:0.8,", f"#EXT-X-BYTERANGE:{len(segment)}@{len(data)}", "all.ts"]
+        data += segment
+    playlist = ("\n".join([*lines, "#EXT-X-ENDLIST"]) + "\n").encode()
+
+    def answer(handler):
+        if handler.path.endswith("live"):
+            begin(handler, "application/vnd.apple.mpegurl", len(playlist))
+            handler.wfile.write(playlist)
+            return
+        start = int(handler.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        handler.send_header("Content-Length", str(len(data) - start))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            handler.wfile.write(data[start:])
+
+    with Capture(serve(answer) + "/live") as capture:
+        frames = list(capture)
+    assert [level(f) for f in frames] == pytest.approx(np.repeat([50, 100, 150], 20), abs=6)
 
 
 def test_recording_that_needs_its_end_first_is_read_from_the_middle(serve, tmp_path):

@@ -45,7 +45,8 @@ def test_truncated_video_gives_what_decodes_and_a_note(tmp_path):
         count = sum(1 for _ in capture)
         assert 1 <= count < 40
         assert capture.state is State.ENDED
-        (note,) = capture.notes
+        # The last picture may have been cut through: that is another note.
+        *_, note = capture.notes
     assert "cut.avi" in note
     assert f"{count} of 60" in note
 

@@ -130,6 +130,33 @@ def test_score_is_unknown_in_the_first_second(model):
     assert math.isfinite(spotting.score)
 
 
+def test_event_that_is_told_is_not_told_again_at_the_end(model):
+    spotter = Spotter(model)
+    assert len(found_in(spotter, motions(HIDDEN))) == 1
+    assert spotter.finish() == []
+
+
+def test_after_a_hole_in_the_frames_no_second_of_warm_up_is_needed(model):
+    spotter = Spotter(model)
+    hole = (3.0, 3.5)
+    series = [m for m in motions(HIDDEN) if not hole[0] <= m.time_s < hole[1]]
+    found = found_in(spotter, [m for m in series if m.time_s < hole[0]])
+    spotter.resume()
+    found += found_in(spotter, [m for m in series if m.time_s >= hole[1]])
+    (interval,) = found
+    assert overlap(interval, HIDDEN) >= 0.5
+
+
+def test_what_began_in_a_hole_is_not_proposed(model):
+    spotter = Spotter(model)
+    hole = (HIDDEN.onset_s - 0.2, HIDDEN.apex_s - 0.05)
+    series = [m for m in motions(HIDDEN) if not hole[0] <= m.time_s < hole[1]]
+    found = found_in(spotter, [m for m in series if m.time_s < hole[0]])
+    spotter.resume()
+    found += found_in(spotter, [m for m in series if m.time_s >= hole[1]])
+    assert all(interval.onset_s >= hole[1] for interval in found)
+
+
 def test_window_of_a_motion_under_way_is_shown(model):
     spotter = Spotter(model)
     windows = {m.time_s: spotter(m).window for m in motions(HIDDEN)}
@@ -186,6 +213,19 @@ def restless(length_s: float):
     """A face whose skin always moves: an interval at any time has a plausible amplitude."""
     ends = np.arange(0, length_s, 0.2)
     return motions(*(Interval(t, t + 0.1, t + 0.2) for t in ends), raise_px=5, length_s=length_s)
+
+
+@pytest.mark.parametrize(("inside", "count"), [(0.3, 1), (0.7, 0)])
+def test_event_that_is_over_when_the_video_ends_is_told(inside, count):
+    """Its proposal waits for the probability of an end to fall."""
+    script = Script([*[0.0] * 30, 0.6, 0.8, 0.9], insides=[inside] * 33)
+    spotter = Spotter(script)
+    for motion in restless(3.0):
+        assert spotter(motion).found == ()
+        if script.steps == 33:
+            break
+    assert len(spotter.finish()) == count
+    assert spotter.finish() == []
 
 
 def decide(script: Script) -> list[Interval]:
