@@ -6,13 +6,16 @@ import json
 import os
 
 from realtime_mer.errors import InputError
-from realtime_mer.output.writable import check_writable
+from realtime_mer.output.writable import check_writable, replace_file, shown
 from realtime_mer.records import plain
 from realtime_mer.results import Analysis, Session, Summary
 
 
 class StatsFile:
-    """Writes the summary's statistics as one JSON object when the session ends."""
+    """Writes the summary's statistics as one JSON object when the session ends.
+
+    An older file is replaced by then; until then it stays as it is.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """
@@ -20,6 +23,7 @@ class StatsFile:
             InputError: Nothing can be written there.
         """
         self._path = check_writable(path)
+        self._where = self._path.absolute()
 
     def begin(self, session: Session) -> None:
         pass
@@ -30,6 +34,10 @@ class StatsFile:
     def end(self, summary: Summary) -> None:
         text = json.dumps(plain(summary.stats), indent=2, allow_nan=False)
         try:
-            self._path.write_text(text + "\n", encoding="utf-8")
+            # The process may have changed its folder meanwhile.
+            replace_file(self._where, text.encode("ascii") + b"\n")
         except OSError as error:
-            raise InputError(f"{self._path} cannot be written: {error.strerror}.") from None
+            raise InputError(
+                f"{shown(self._path)} cannot be written: {error.strerror}. An older file of that "
+                "name is as it was. Free the disk or name another file."
+            ) from None

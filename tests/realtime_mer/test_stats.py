@@ -158,6 +158,19 @@ def test_file_holds_the_summarys_object(tmp_path):
     assert json.loads(path.read_text()) == {"fps": 30.0}
 
 
+def test_older_file_stays_until_the_session_ends(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "stats.json"
+    path.write_text("older")
+    file = StatsFile(path)
+    assert path.read_text() == "older"
+    path.rename(tmp_path / "stats.json")
+    folder.rmdir()
+    with pytest.raises(InputError, match=r"stats\.json cannot be written: No such file"):
+        file.end(summary({"fps": 30.0}))
+
+
 def test_unwritable_file_is_refused_before_work(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         StatsFile(tmp_path / "no" / "stats.json")

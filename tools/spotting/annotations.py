@@ -2,8 +2,10 @@
 
 There are two forms. A truth is a CSV for one video: a row a micro-expression, with the columns
 onset, apex, offset in frames from 0 and, if known, label. A data set is a CSV for many videos, like
-those of the MEGC challenges: a row an expression, with these columns. Capitals, spaces and
-underscores in their names make no difference, and other columns are ignored:
+those of the MEGC challenges: a row an expression. Any form in which Excel saves a table as text
+will do: with commas, semicolons or tabs, with decimal commas, in UTF-8, UTF-16 or Windows' code
+page. Capitals, spaces and underscores in the names of columns make no difference, and other columns
+are ignored. The columns of a data set are:
 
     subject         or subject code, participant, sub; may be empty or missing
     video           or video code, video name, filename, seq
@@ -44,9 +46,13 @@ from 1, or from what the caller says.
 from __future__ import annotations
 
 import bisect
+import codecs
 import csv
+import io
+import math
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,6 +91,13 @@ _NAMES = {
     "type": ("type", "expressiontype"),
     "emotion": ("emotion", "estimatedemotion", "label"),
 }
+# The byte order marks with which spreadsheets save; "Unicode text" is UTF-16.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SEPARATORS = (",", ";", "\t")
 _COLOUR, _DEPTH = "color", "depth"
 
 
@@ -133,10 +146,25 @@ class _Row:
     Attributes:
         place: Where the row is, for messages.
         cells: Column, by our names, to text.
+        has_decimal_commas: Whether a comma in a number is a decimal point. It may be where commas
+            do not separate cells.
     """
 
     place: str
     cells: dict[str, str]
+    has_decimal_commas: bool = False
+
+    def number(self, column: str) -> float:
+        """A number, finite.
+
+        Raises:
+            ValueError: The cell holds something else.
+        """
+        text = self.cells[column]
+        value = float(text.replace(",", ".", 1) if self.has_decimal_commas else text)
+        if not math.isfinite(value):
+            raise ValueError(f"{column} is {text}")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +192,7 @@ def read_truth(path: Path) -> tuple[Annotation, ...]:
     events = []
     for row in _table(path, ("onset", "apex", "offset")):
         try:
-            onset, apex, offset = (float(row.cells[key]) for key in ("onset", "apex", "offset"))
+            onset, apex, offset = (row.number(key) for key in ("onset", "apex", "offset"))
             events.append(Annotation(onset, apex, offset, row.cells.get("emotion") or None))
         except ValueError as error:
             raise InputError(f"{row.place} is no interval: {error}") from None
@@ -219,35 +247,86 @@ def _table(path: Path, needed: Iterable[str]) -> list[_Row]:
     Raises:
         InputError: It cannot be read or lacks a column of `needed`.
     """
+    text = _text_of(path)
+    separator, skipped = _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = ["".join(filter(str.isalnum, cell.casefold())) for cell in next(reader, [])]
-            columns = {
-                name: header.index(alias)
-                for name, aliases in _NAMES.items()
-                for alias in aliases[::-1]
-                if alias in header
+        # Empty rows count nowhere.
+        cells_of_rows = (cells for cells in reader if any(map(str.strip, cells)))
+        for _ in range(skipped):
+            next(cells_of_rows)
+        columns = _columns(next(cells_of_rows, []))
+        if missing := [name for name in needed if name not in columns]:
+            raise InputError(
+                f"{path} lacks the column {', '.join(missing)}: its first row names them, with "
+                "commas, semicolons or tabs between"
+            )
+        for cells in cells_of_rows:
+            found = {
+                name: cells[at].strip() if at < len(cells) else "" for name, at in columns.items()
             }
-            if missing := [name for name in needed if name not in columns]:
-                raise InputError(
-                    f"{path} lacks the column {', '.join(missing)}: its first row names them"
-                )
-            return [
-                _Row(
-                    f"row {reader.line_num} of {path}",
-                    {
-                        name: cells[at].strip() if at < len(cells) else ""
-                        for name, at in columns.items()
-                    },
-                )
-                for cells in reader
-                if any(map(str.strip, cells))
-            ]
+            place = f"row {reader.line_num} of {path}"
+            rows.append(_Row(place, found, has_decimal_commas=separator != ","))
+    except csv.Error as error:
+        raise InputError(
+            f"row {reader.line_num} of {path} is no CSV ({error}): save the table as CSV in UTF-8"
+        ) from None
+    return rows
+
+
+def _text_of(path: Path) -> str:
+    """The text of a table as spreadsheets save it.
+
+    Raises:
+        InputError: It cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise InputError(f"{path} is no CSV: save the table as CSV in UTF-8") from None
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    # Excel's plain CSV is in the code page of the machine. Where that is another one, only letters
+    # outside of ASCII are wrong.
+    for name in (encoding,) if encoding else ("utf-8", "cp1252"):
+        try:
+            text = content.decode(name)
+        except UnicodeDecodeError:
+            continue
+        # Tables of spreadsheets (.xlsx) and UTF-16 without a mark have zeros.
+        if "\0" not in text:
+            return text
+    raise InputError(f"{path} is no CSV: save the table as CSV in UTF-8")
+
+
+def _separator(text: str) -> tuple[str, int]:
+    """What separates the cells, and how many rows precede the header.
+
+    Spreadsheets take what the country uses. The right one lets the header name the most columns.
+    """
+    lines = io.StringIO(text, newline="")
+    first = next(filter(str.strip, lines), "").strip("\r\n")
+    # Excel's own way to name it.
+    if told := re.fullmatch('"?sep=(.)"?', first, re.IGNORECASE):
+        return told[1], 1
+    counts = {}
+    for separator in _SEPARATORS:
+        try:
+            counts[separator] = len(_columns(next(csv.reader([first], delimiter=separator), [])))
+        except csv.Error:
+            counts[separator] = 0
+    return max(counts, key=counts.__getitem__), 0
+
+
+def _columns(header: Iterable[str]) -> dict[str, int]:
+    """Where the columns are, by our names."""
+    names = ["".join(filter(str.isalnum, cell.casefold())) for cell in header]
+    return {
+        name: names.index(alias)
+        for name, aliases in _NAMES.items()
+        for alias in aliases[::-1]
+        if alias in names
+    }
 
 
 def _is_micro(row: _Row) -> bool:
@@ -270,7 +349,7 @@ def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> A
     Raises:
         InputError: The row is no interval of frames.
     """
-    onset, apex, offset = (_number(row.cells[key]) for key in ("onset", "apex", "offset"))
+    onset, apex, offset = (_frame_number(row, key) for key in ("onset", "apex", "offset"))
     offset = offset or apex
     if onset is None or not offset:
         raise InputError(f"{row.place} has no onset, or neither offset nor apex")
@@ -292,9 +371,11 @@ def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> A
         ) from None
 
 
-def _number(text: str) -> int | None:
+def _frame_number(row: _Row, column: str) -> int | None:
     """A frame's number, which spreadsheets may write as 12.0; None for anything else."""
-    return int(float(text)) if re.fullmatch(r"[0-9]+(\.0*)?", text) else None
+    # In int and float, many other things are numbers: 1_0, 1e3, inf.
+    form = r"[0-9]{1,15}([.,]0*)?" if row.has_decimal_commas else r"[0-9]{1,15}(\.0*)?"
+    return int(row.number(column)) if re.fullmatch(form, row.cells[column]) else None
 
 
 # The videos
@@ -328,7 +409,9 @@ def _video(path: Path, folder: Path) -> _Video:
 
 def _tokens(text: str) -> tuple[str, ...]:
     """Words and numbers of a name: s15_0101a is s, 15, 101, a."""
-    found = re.findall(r"[0-9]+|[^\W\d_]+", text.casefold())
+    # macOS names files with letters and accents apart.
+    text = unicodedata.normalize("NFC", text.casefold())
+    found = re.findall(r"[0-9]+|[^\W\d_]+", text)
     return tuple(token.lstrip("0") or "0" if token.isdigit() else token for token in found)
 
 

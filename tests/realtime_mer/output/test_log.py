@@ -12,7 +12,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from realtime_mer.cli import main
 from realtime_mer.errors import InputError
+from realtime_mer.output import line_file
 from realtime_mer.output.log import CsvLog, JsonLinesLog, schema
 from realtime_mer.results import (
     Analysis,
@@ -244,6 +246,296 @@ def test_full_disk_is_an_input_error():
         log.begin(SESSION)
 
 
+# A log that exists
+
+
+def session_in(log, *events, source="clip.avi"):
+    session = dataclasses.replace(SESSION, source=source)
+    log.begin(session)
+    log.update(analysis(*(dataclasses.replace(event, source=source) for event in events)))
+    log.end(SUMMARY)
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def test_second_session_follows_the_first_in_a_log(tmp_path):
+    path = tmp_path / "events.jsonl"
+    for name in ("a.avi", "b.avi"):
+        session_in(JsonLinesLog(path), EVENT, source=name)
+    kinds = ["session", "micro_expression", "summary"]
+    assert [r["type"] for r in lines(path)] == kinds * 2
+    assert [r["source"] for r in lines(path) if "source" in r] == 2 * ["a.avi"] + 2 * ["b.avi"]
+
+
+@pytest.mark.parametrize("log_type", LOGS)
+def test_two_sessions_at_once_are_refused_one_file(tmp_path, log_type):
+    path = tmp_path / "events"
+    first, second = log_type(path), log_type(path)
+    first.begin(SESSION)
+    with pytest.raises(InputError, match=r"events is in use: .* Name another file"):
+        log_type(path)
+    with pytest.raises(InputError, match="in use"):
+        second.begin(SESSION)
+    first.update(analysis(EVENT))
+    first.end(SUMMARY)
+    second.begin(SESSION)
+    second.end(SUMMARY)
+
+
+@pytest.mark.parametrize("log_type", LOGS)
+@pytest.mark.parametrize(
+    "content", [b"precious\n", b"precious", b"\x00\x01\xff\n", b"{}\n", b"[1]", b"\0" * 5000, b"\n"]
+)
+def test_file_that_is_no_log_is_refused_and_stays(tmp_path, log_type, content):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    log = log_type(path)
+    if log_type is CsvLog and not content.strip(b"\0"):
+        return  # zeros are what a power cut leaves of a new file
+    with pytest.raises(InputError, match=r"notes\.txt exists,? and is no"):
+        log.begin(SESSION)
+    log.end(SUMMARY)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("zeros", [b"", b"\0" * 5000], ids=["crash", "power cut"])
+@pytest.mark.parametrize(
+    "half", [b'{"type": "micro_expression", "face": 0, "ons', b'{"ty', b'{"type": "\xc3', b'"\x1b']
+)
+def test_half_line_of_a_crash_becomes_a_record(tmp_path, half, zeros):
+    path, notes = tmp_path / "events.jsonl", []
+    session_in(JsonLinesLog(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole + half + zeros)
+    log = JsonLinesLog(path, note=notes.append)
+    log.begin(SESSION)
+    log.end(SUMMARY)
+    assert path.read_bytes().startswith(whole)
+    lost = lines(path)[2]
+    assert lost == {"type": "lost", "records": 1, "text": half.decode("utf-8", "replace")}
+    VALIDATOR.validate(lost)
+    assert [r["type"] for r in lines(path)[3:]] == ["session", "summary"]
+    assert len(notes) == 1
+    assert "events.jsonl was cut off" in notes[0]
+
+
+def test_log_of_half_a_line_or_without_its_last_line_end_is_continued(tmp_path):
+    for content in (b"", b'{"type": "sess', b'\xef\xbb\xbf{"type": "session"}'):
+        path = tmp_path / "events.jsonl"
+        path.write_bytes(content)
+        session_in(JsonLinesLog(path, note=print))
+        text = path.read_text("utf-8-sig")
+        kinds = [strictly(line)["type"] for line in text.splitlines()]
+        assert kinds[-2:] == ["session", "summary"]
+        assert kinds[:-2] == (
+            [] if not content else ["lost"] if content.endswith(b"sess") else ["session"]
+        )
+
+
+def test_table_is_continued_under_one_header(tmp_path):
+    path = tmp_path / "events.csv"
+    for second, name in enumerate(("a.avi", "b.avi")):
+        session = dataclasses.replace(SESSION, origin=ClockOrigin(0.0, 1.75e9 + second))
+        log = CsvLog(path)
+        log.begin(session)
+        log.update(analysis(dataclasses.replace(EVENT, source=name)))
+        log.end(SUMMARY)
+    assert [row["source"] for row in rows(path)] == ["a.avi", "b.avi"]
+    # Which session a row is of.
+    assert [row["started_at"] for row in rows(path)] == [
+        "2025-06-15T15:06:40.000+00:00",
+        "2025-06-15T15:06:41.000+00:00",
+    ]
+    assert path.read_bytes().count(b"onset_s") == 1
+
+
+def test_table_with_other_columns_is_refused(tmp_path):
+    path = tmp_path / "events.csv"
+    session_in(CsvLog(path))
+    before = path.read_bytes()
+    log = CsvLog(path)
+    with pytest.raises(InputError, match=r"events\.csv exists, .* the columns of this session"):
+        log.begin(dataclasses.replace(SESSION, labels=("yes", "no")))
+    assert path.read_bytes() == before
+    # As Excel saves it in half of Europe.
+    path.write_bytes(before.replace(b",", b";"))
+    with pytest.raises(InputError, match="columns"):
+        CsvLog(path).begin(SESSION)
+
+
+def test_table_ends_in_whole_rows_after_a_crash(tmp_path):
+    path = tmp_path / "events.csv"
+    # The line end in quotes ends no row.
+    session_in(CsvLog(path), EVENT, source='a\n"b",\n.avi')
+    whole = path.read_bytes()
+    row = whole[whole.index(b"\r\n") + 2 :]
+    for cut in (1, len(row) // 2, row.index(b"\n") + 2, len(row) - 4):
+        for zeros in (b"", b"\0" * 100):
+            notes = []
+            path.write_bytes(whole + row[:cut] + zeros)
+            session_in(CsvLog(path, note=notes.append), EVENT)
+            assert [row["source"] for row in rows(path)] == ['a\n"b",\n.avi', "clip.avi"]
+            assert "the last row of" in notes[0]
+            assert ascii(row[:cut].decode()) in notes[0]
+    # Only the line end is missing, as editors leave it; or the header was cut off.
+    path.write_bytes(whole.rstrip())
+    session_in(CsvLog(path), EVENT)
+    assert len(rows(path)) == 2
+    path.write_bytes(whole[:10])
+    session_in(CsvLog(path), EVENT)
+    assert len(rows(path)) == 1
+
+
+# Spreadsheets
+
+
+def test_table_of_other_than_ascii_has_one_mark_by_which_excel_knows_utf8(tmp_path):
+    path = tmp_path / "events.csv"
+    session_in(CsvLog(path), EVENT)
+    # All programs read this as it is.
+    assert path.read_bytes().isascii()
+    before = rows(path)
+    os.chmod(path, 0o640)
+    os.symlink(path, tmp_path / "link.csv")
+    for name in ("Vidéo.mp4", "表情.avi"):
+        session_in(CsvLog(tmp_path / "link.csv"), EVENT, source=name)
+    session_in(CsvLog(path), EVENT)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfface,")
+    assert path.read_bytes().count(b"\xef\xbb\xbf") == 1
+    assert rows(path)[:1] == before
+    assert [row["source"] for row in rows(path)] == [
+        "clip.avi",
+        "Vidéo.mp4",
+        "表情.avi",
+        "clip.avi",
+    ]
+    # The mark came without a trace.
+    assert (tmp_path / "link.csv").is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.csv", "link.csv"]
+
+
+def test_table_of_a_card_with_labels_of_other_than_ascii_has_the_mark(tmp_path):
+    path = tmp_path / "events.csv"
+    log = CsvLog(path)
+    log.begin(dataclasses.replace(SESSION, labels=("négatif", "=1+1")))
+    event = dataclasses.replace(EVENT, probabilities={"négatif": 0.2, "=1+1": 0.8})
+    log.update(analysis(event))
+    log.end(SUMMARY)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    (row,) = rows(path)
+    assert (row["p_négatif"], row["p_=1+1"], row["label"]) == ("0.2", "0.8", "'=1+1")
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_text_that_spreadsheets_take_for_a_formula_is_preceded_by_an_apostrophe(tmp_path, first):
+    path = tmp_path / "events.csv"
+    name = f'{first}cmd|"/c calc"!A0'
+    session = dataclasses.replace(SESSION, source=name, model=name)
+    log = CsvLog(path)
+    log.begin(session)
+    log.update(analysis(dataclasses.replace(EVENT, source=name, model=name, reported_s=-0.5)))
+    log.end(SUMMARY)
+    (row,) = rows(path)
+    assert (row["source"], row["model"]) == (f"'{name}", f"'{name}")
+    # A number is no formula.
+    assert (row["reported_s"], row["face"]) == ("-0.5", "0")
+
+
+def test_rows_end_as_rfc_4180_says(tmp_path):
+    path = tmp_path / "events.csv"
+    session_in(CsvLog(path), EVENT, EVENT)
+    assert path.read_bytes().count(b"\r\n") == path.read_bytes().count(b"\n") == 3
+
+
+def test_pandas_reads_the_table_as_it_is(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "events.csv"
+    session_in(CsvLog(path), EVENT, source='a;b,"c"\nVidéo.mp4')
+    table = pandas.read_csv(path)
+    assert table.columns[0] == "face"
+    assert table["source"].tolist() == ['a;b,"c"\nVidéo.mp4']
+    assert table["apex_s"].tolist() == [12.533]
+    assert str(pandas.to_datetime(table["started_at"]).dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize(
+    "name", ["Vid\udce9o.mp4", "\ud83d.avi", "a\x00\x1b[2J\x7f.avi", "\U0001f600.avi"]
+)
+def test_logs_are_utf8_whatever_the_name(tmp_path, name):
+    odd = dataclasses.replace(
+        EVENT, source=name, model=name, probabilities={name: 0.7, "other": 0.3}
+    )
+    session = dataclasses.replace(SESSION, source=name, model=name, labels=(name, "other"))
+    for log in (JsonLinesLog(tmp_path / "events.jsonl"), CsvLog(tmp_path / "events.csv")):
+        log.begin(session)
+        log.update(analysis(odd))
+        log.end(dataclasses.replace(SUMMARY, reason=f"error: {name}", stats={}))
+    for record in lines(tmp_path / "events.jsonl"):
+        # Halves of characters are no UTF-8, and strict programs refuse their escapes, too.
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+        VALIDATOR.validate(record)
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    assert lines(tmp_path / "events.jsonl")[1]["label"] == shown
+    assert rows(tmp_path / "events.csv")[0]["source"] == shown
+
+
+# The disk, in the middle of a session
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit on Windows")
+def test_records_that_were_kept_for_too_long_are_counted_in_the_log(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(line_file, "_MAX_WAITING", 2)
+    path, notes = tmp_path / "events.jsonl", []
+    log = JsonLinesLog(path, note=notes.append)
+    log.begin(SESSION)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+    try:
+        log.update(analysis(EVENT, EVENT, EVENT, gaps=(GAP,)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(InputError, match="2 lines are lost"):
+        log.end(SUMMARY)
+    kinds = [record["type"] for record in lines(path)]
+    assert kinds == ["session", "lost", "micro_expression", "micro_expression", "summary"]
+    assert lines(path)[1] == {"type": "lost", "records": 2}
+
+
+def test_log_that_is_deleted_in_the_middle_of_a_session_is_whole_at_its_end(tmp_path, faceless):
+    paths = tmp_path / "events.jsonl", tmp_path / "events.csv"
+
+    class Deleting(Callbacks):
+        left = 1
+
+        def update(self, analysis):
+            while self.left:
+                self.left = 0
+                for path in paths:
+                    path.unlink()
+
+    log, table = JsonLinesLog(paths[0]), CsvLog(paths[1])
+    run(Recognizer(faceless), [log, table, Deleting(None, None)])
+    assert [record["type"] for record in lines(paths[0])] == ["session", "summary"]
+    assert paths[1].read_bytes().count(b"\r\n") == 1
+
+
+def test_command_refuses_a_log_in_use_and_continues_one_that_exists(tmp_path, faceless, capfd):
+    path = tmp_path / "events.jsonl"
+    other = JsonLinesLog(path)
+    other.begin(SESSION)
+    command = [str(faceless), "--headless", "--log", str(path)]
+    assert main(command) == 2
+    assert "events.jsonl is in use: another session writes into it." in capfd.readouterr().err
+    other.end(SUMMARY)
+    assert main(command) == 0
+    assert [record["type"] for record in lines(path)] == ["session", "summary"] * 2
+
+
 # The schema
 
 
@@ -251,7 +543,8 @@ VALIDATOR = jsonschema.Draft202012Validator(schema())
 RECORDS = [r.to_dict() for r in (SESSION, STATUS, GAP, EVENT, LIVE_EVENT, MACRO, SUMMARY)]
 # The figures of SUMMARY hold what JSON lacks.
 RECORDS[-1]["latency_ms"]["max"] = 20.0
-IDS = ["session", "status", "gap", "event", "live event", "macro", "summary"]
+RECORDS.append({"type": "lost", "records": 2})
+IDS = ["session", "status", "gap", "event", "live event", "macro", "summary", "lost"]
 
 
 def test_schema_is_a_schema_that_describes_every_record_and_its_fields():

@@ -48,7 +48,13 @@ def test_truth_is_read_in_frames(table):
         ("onset,apex,offset\n5,3,9\n", "row 2 .* is no interval"),
         ("onset,apex,offset\n5,6\n", "row 2 .* is no interval"),
         ("", "lacks the column onset"),
-        ("onset,apex,offset\n\xff", "UTF-8"),
+        ("onset,apex,offset\n1,2,inf\n", "row 2 .* is no interval: offset is inf"),
+        ("onset,apex,offset\n1,2,nan\n", "row 2 .* is no interval"),
+        ('onset,apex,offset\n"1,5",2,3\n', "row 2 .* is no interval"),
+        ("onset;apex;offset\n1,5;2;3\n\n1.500,5;2;3\n", "row 4 .*truth.csv is no interval"),
+        ("PK\x03\x04\0\0", "truth.csv is no CSV: save the table as CSV in UTF-8"),
+        ("onset,apex,offset\n\x8d,", "truth.csv is no CSV"),
+        ('onset,apex,offset\n1,2,"3' + 200_000 * "3", "row 2 of .*truth.csv is no CSV"),
     ],
 )
 def test_a_truth_that_is_none_is_named(tmp_path, text, word):
@@ -56,6 +62,46 @@ def test_a_truth_that_is_none_is_named(tmp_path, text, word):
     path.write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=word):
         read_truth(path)
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "ends"),
+    [
+        (",", "utf-8", "\n"),
+        # Excel: CSV UTF-8, CSV, Unicode text, CSV (Macintosh).
+        (";", "utf-8-sig", "\r\n"),
+        (";", "cp1252", "\r\n"),
+        ("\t", "utf-16", "\r\n"),
+        ("\t", "utf-16-be", "\r\n"),
+        (";", "mac-roman", "\r"),
+    ],
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_truth_is_read_in_every_form_in_which_excel_saves_it(
+    tmp_path, separator, encoding, ends, told
+):
+    point = "." if separator == "," else ","
+    rows = [
+        *([f"sep={separator}"] if told else []),
+        separator.join(("Überschrift", "Onset", "Apex", "Offset", "Label")),
+        separator.join(("ä", f"30{point}5", "36", f"45{point}0", "surprise")),
+        "",
+        separator * 4,
+        "",
+    ]
+    path = tmp_path / "truth.csv"
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + ends.join(rows).encode(encoding))
+    (event,) = read_truth(path)
+    assert (*frames_of(event), event.label) == (30.5, 36, 45, "surprise")
+
+
+def test_data_set_with_semicolons_and_decimal_commas(tmp_path):
+    make_video(tmp_path / "in/s1/Vide\u0301o.avi")
+    path = tmp_path / "table.csv"
+    path.write_text("\nsubject;video;onset;apex;offset;type\n1;Vidéo;1,0;2,;3;micro\n", "utf-8")
+    (only,) = read_data_set(path, tmp_path / "in")
+    assert [frames_of(a) for a in only.micros] == [(0, 1, 2)]
 
 
 def test_casme_squared(tmp_path, table):
