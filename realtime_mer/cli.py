@@ -2,77 +2,131 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import signal
+import errno
+import faulthandler
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from types import FrameType
+import threading
+from collections.abc import Sequence
 
-from realtime_mer.command.options import USAGE_ERROR, parse
+from realtime_mer.command import limits
+from realtime_mer.command.options import USAGE_ERROR, parse, without_secrets
+from realtime_mer.command.signals import Signals, leave
 from realtime_mer.errors import CameraError, InputError
+
+REFUSED = 1
+"""Exit status if the system refuses memory, threads, open files or a library."""
+
+_NO_MORE = {
+    errno.ENOMEM: "memory",
+    errno.EAGAIN: "threads or processes",
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+}
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "realtime-mer") -> int:
     """Runs the program; returns its exit status.
 
     Args:
-        arguments: None for those of the process.
+        arguments: None for those of the process, which then belongs to the program: it may be
+            ended without coming back here.
         prog: The program's name in messages: how the user started it.
     """
+    owns_process = arguments is None
+    if owns_process:
+        _prepare_process()
+    say = _Sayer(prog)
+    with Signals(owns_process=owns_process, say=say) as signals:
+        status = _run(arguments, prog, signals, say)
+        if owns_process and (signals.came or _native_thread_hangs()):
+            leave(status)
+    return status
+
+
+def _run(arguments: Sequence[str] | None, prog: str, signals: Signals, say: _Sayer) -> int:
     options = parse(arguments, prog)
+    if (obstacle := limits.obstacle()) is not None:
+        say(obstacle)
+        return REFUSED
     try:
-        with _signals_like_ctrl_c():
-            # Loading the libraries takes a second or two: --help need not wait for it, and Ctrl-C
-            # ends it cleanly.
-            if options.demo:
-                from realtime_mer.command.demo import run_demo
+        # Loading the libraries takes a second or two, which --help need not wait for.
+        if options.demo:
+            from realtime_mer.command.demo import run_demo
 
-                run_demo(options)
-            else:
-                from realtime_mer.command.recognize import recognize_source
+            signals.loaded()
+            run_demo(options)
+        else:
+            from realtime_mer.command.recognize import recognize_source
 
-                recognize_source(options)
+            signals.loaded()
+            recognize_source(options)
     except InputError as error:
         hint = " The option --demo needs no camera." if isinstance(error, CameraError) else ""
-        print(f"{prog}: {error}{hint}", file=sys.stderr)
+        say(without_secrets(f"{error}{hint}", sys.argv[1:] if arguments is None else arguments))
         return USAGE_ERROR
     except KeyboardInterrupt:
-        pass
+        return 0
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if (refused := _refused(error)) is None:
+            raise
+        say(refused)
+        return REFUSED
     return 0
 
 
-@contextlib.contextmanager
-def _signals_like_ctrl_c() -> Iterator[None]:
-    """`kill` and a closed terminal end a run as Ctrl-C does, with complete logs."""
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    count = 0
+class _Sayer:
+    """Prints a message for the user on standard error, under the program's name."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
-        if count == 1:
-            # At its exit the interpreter restores the default handlers, and another signal would
-            # kill the process: ignore them from then on.
-            for other in numbers:
-                atexit.register(signal.signal, other, signal.SIG_IGN)
-        # Impatient users and supervisors send two signals: the second must not cut the ending
-        # short. A third breaks off an ending that hangs.
-        if count != 2:
-            raise KeyboardInterrupt
+    def __init__(self, prog: str) -> None:
+        self._prog = prog
 
-    before = {n: signal.getsignal(n) for n in numbers}
-    try:
-        for number, handler in before.items():
-            # `nohup` and background jobs ignore signals on purpose.
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, stop)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __call__(self, text: str) -> None:
+        # It may be closed, or a pipe that nobody reads.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"{self._prog}: {text}", file=sys.stderr, flush=True)
+
+
+def _refused(error: BaseException) -> str | None:
+    """What the system refuses and what helps, if that is what an error means."""
+    what = None
+    if isinstance(error, MemoryError):
+        what = "memory"
+    elif isinstance(error, OSError):
+        what = _NO_MORE.get(error.errno or 0)
+    elif "can't start new thread" in str(error):
+        what = "threads or processes"
+    elif isinstance(error, ImportError):
+        return (
+            f"a library cannot be loaded ({' '.join(str(error).split())}): install "
+            "requirements.txt again, and see that memory and open files are not limited "
+            "(`ulimit -a`)"
+        )
+    if what is None:
+        return None
+    return (
+        f"the system gives no more {what} ({error or type(error).__name__}): end other programs, "
+        "or raise the limit (`ulimit -a` shows all)"
+    )
+
+
+def _prepare_process() -> None:
+    """Opens what is closed of the standard streams, and lets crashes leave a word."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Otherwise the next file opened gets its number, and all that is printed.
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    # A copy: native messages are redirected at times.
+    faulthandler.enable(os.dup(2), all_threads=False)
+
+
+def _native_thread_hangs() -> bool:
+    """Whether a thread has not ended: it waits in native code for a source or a device."""
+    return any(t.daemon and t.name != "signals" for t in threading.enumerate())

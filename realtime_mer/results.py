@@ -293,6 +293,8 @@ class Analysis:
         macros: Macro-expressions that were seen to be over at this frame.
         statuses: How the status of a live source has changed since the analysis before.
         is_away: The source gives no frames now; this is its last frame again, without faces.
+        unshown: Frames of a live source that were analysed before this one but came too fast to be
+            handed over; what was found in them is here. The newest 15 are kept, the oldest first.
     """
 
     frame: Frame
@@ -308,6 +310,7 @@ class Analysis:
     macros: tuple[MacroExpression, ...] = ()
     statuses: tuple[StatusChange, ...] = ()
     is_away: bool = False
+    unshown: tuple[Frame, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,25 @@ def test_ctrl_c_ends_a_live_stream_at_once(camera, tmp_path):
     assert summary["frames_analysed"] > 0
 
 
+@pytest.fixture
+def silent_port():
+    """Accepts and says nothing, HTTP and RTSP alike."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "rtsp"])
+def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(scheme, silent_port, tmp_path):
+    log = tmp_path / "log.jsonl"
+    process = start(f"{scheme}://127.0.0.1:{silent_port}/live", "--headless", "--log", log)
+    time.sleep(4)  # the libraries load, and the wait begins
+    process.send_signal(signal.SIGINT)
+    sent_at = time.monotonic()
+    assert finish(process)[::2] == (0, "")
+    assert time.monotonic() - sent_at < AT_ONCE_S
+    assert not log.exists() or log.read_text() == ""
+
+
 def test_stream_that_ends_is_opened_again_and_log_and_terminal_say_so(camera, tmp_path):
     log = tmp_path / "log.jsonl"
     process = start(f"{camera}/clip", "--headless", "--log", log)
@@ -374,6 +393,49 @@ def test_ctrl_c_while_libraries_load_is_silent(door, library, tmp_path):
     environment = {"PYTHONPATH": str(tmp_path)}
     process = start("clip.mp4", "--headless", door=door, env=environment, cwd=ROOT)
     assert finish(process) == (0, "", "")
+
+
+# A poor system
+
+
+@pytest.mark.parametrize(
+    ("limit", "word"), [("v 524288", "memory"), ("n 10", "open files"), ("v 1048576", "memory")]
+)
+def test_a_limit_that_would_make_libraries_abort_is_named(limit, word):
+    shell = ["bash", "-c", f'ulimit -{limit}; exec "$0" "$@"', sys.executable, str(RUN), "x.mp4"]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"run.py: the limit of {word} is too low")
+    assert done.stderr.count("\n") == 1
+
+
+def test_closed_standard_streams_do_not_end_up_in_the_log(tmp_path):
+    """The next file that is opened would get the number of the closed one, and all that is said."""
+    video, log = write_video(tmp_path / "grey.avi", grey(30)), tmp_path / "log.jsonl"
+    closed = ["bash", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, str(RUN)]
+    command = [*closed, str(video), "--headless", "--log", str(log)]
+    assert subprocess.run(command, timeout=60).returncode == 0
+    assert [r["type"] for r in records(log)] == ["session", "summary"]
+
+
+def test_a_crash_of_a_native_library_leaves_its_last_words(tmp_path):
+    """A library that aborts in place of starting stands in for one that runs out of something."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'realtime_mer.face.search':\n"
+        "            from realtime_mer.face import native\n"
+        "            with native.silenced_stderr():\n"
+        "                os.write(2, b'terminate called: std::bad_alloc\\n')\n"
+        "                os.abort()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    process = start("clip.mp4", "--headless", env={"PYTHONPATH": str(tmp_path)}, cwd=ROOT)
+    status, _, err = finish(process)
+    assert status == -signal.SIGABRT
+    assert "terminate called: std::bad_alloc" in err
+    assert "Aborted" in err
 
 
 # Bad input
@@ -448,7 +510,7 @@ BAD = {
     ),
     "log in no folder": (lambda f: [good(f), "--log", "no/log.jsonl"], ["no/log.jsonl", "Make it"]),
     "log is a folder": (lambda f: [good(f), "--log", f], ["is a folder", "Name a file"]),
-    "video of no format": (lambda f: [good(f), "--output", "x.gif"], ["x.gif", ".mp4 or .avi"]),
+    "video of no format": (lambda f: [good(f), "--output", "x.gif"], ["x.gif", ".mov or .mkv"]),
     "output is the source": (
         lambda f: [good(f), "--output", f / "good.avi"],
         ["good.avi is also the source", "another file"],

@@ -50,14 +50,16 @@ class Outputs:
         self.overlay = Overlay()
         self.sinks: list[Sink] = []
         if options.log:
-            self.sinks.append(JsonLinesLog(options.log, macros=options.log_macros))
+            self.sinks.append(JsonLinesLog(options.log, macros=options.log_macros, note=note))
         if options.csv:
-            self.sinks.append(CsvLog(options.csv))
+            self.sinks.append(CsvLog(options.csv, note=note))
         if options.stats:
             self.sinks.append(StatsFile(options.stats))
         if options.output:
             # An overlay of its own: the window's keys must not alter the recorded video.
-            self.sinks.append(VideoOutput(options.output, Overlay()))
+            # Times from --fps are not those of the sound.
+            sound = source if options.fps is None else None
+            self.sinks.append(VideoOutput(options.output, Overlay(), sound=sound, note=note))
         self.recorder = EventRecorder(
             options.record_events or RECORDINGS, on=options.record_events is not None, note=note
         )

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import dataclasses
 import functools
+import os
 import threading
 import time
 from collections import deque
@@ -28,6 +30,7 @@ from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.errors import InputError
 from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.tracker import TrackedFrame
+from realtime_mer.interrupts import shielded
 from realtime_mer.results import Analysis, GapReason, Summary
 from realtime_mer.session.channel import Channel
 from realtime_mer.session.stage import Stage
@@ -41,6 +44,8 @@ from realtime_mer.stats import Stats
 _QUEUED = 3
 # Analyses that a live source keeps for its caller: a newer one merges with the one that waits.
 _LIVE_SHOWN = 1
+# Frames of merged analyses that are kept for recordings: half a second at 30 fps, 90 MB at 1080p.
+_MAX_UNSHOWN = 15
 # A live source that sends nothing for so long is not waited for to interpolate faces.
 _FLUSH_S = 0.1
 # A thread may be in a native call, which takes milliseconds; a machine may be busy.
@@ -49,8 +54,13 @@ _JOIN_S = 5.0
 
 def merged(earlier: Analysis, later: Analysis) -> Analysis:
     """Two analyses in one: the picture and the faces of the later, what was found in both."""
+    frames = earlier.unshown
+    # While a source is away, and at the end, the last frame comes again.
+    if earlier.frame is not later.frame:
+        frames += (earlier.frame, *later.unshown)
     return dataclasses.replace(
         later,
+        unshown=frames[-_MAX_UNSHOWN:],
         events=earlier.events + later.events,
         gaps=earlier.gaps + later.gaps,
         macros=earlier.macros + later.macros,
@@ -76,6 +86,19 @@ def _close_all_at_exit() -> None:
     can hang the exit.
     """
     getattr(threading, "_register_atexit", atexit.register)(_close_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_all)
+
+
+def _forget_all() -> None:
+    """In a forked child none of the threads exist. A native graph would wait for its own for ever.
+
+    So graphs are not closed there, and not freed either: a reference that nobody owns keeps them.
+    """
+    for pipeline in _open:
+        pipeline.is_closed = pipeline.is_forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline))
+    _open.clear()
 
 
 class Pipeline:
@@ -94,6 +117,7 @@ class Pipeline:
         shown: The analyses, for the caller.
         capture: The source.
         analyser: The chain.
+        is_forked: Whether this is a copy in a forked child, where nothing runs.
     """
 
     def __init__(
@@ -102,7 +126,7 @@ class Pipeline:
         self.capture, self.analyser, self._stats = capture, analyser, stats
         self._paced = PacedTracker(analyser.tracker, track_fps)
         self._stages: tuple[Stage, ...] = ()
-        self.is_closed = False
+        self.is_closed = self.is_forked = False
         try:
             capture.open()
         except BaseException:
@@ -146,17 +170,18 @@ class Pipeline:
 
     def close(self) -> None:
         """Stops all threads, then the tracker. May be called at any moment, by any thread."""
-        self.is_closed = True
-        self._running.set()
-        # What has been analysed is not lost: it stays in the last channel.
-        self._tracked.close()
-        self.shown.open_up()
-        self._stop()
-        if self._stages[-1].join(0):
-            self._end_gaps()
-        self.shown.end()
-        self._stats.stop()
-        _open.discard(self)
+        with shielded():
+            self.is_closed = True
+            self._running.set()
+            # What has been analysed is not lost: it stays in the last channel.
+            self._tracked.close()
+            self.shown.open_up()
+            self._stop()
+            if self._stages[-1].join(0):
+                self._end_faces()
+            self.shown.end()
+            self._stats.stop()
+            _open.discard(self)
 
     def _stop(self) -> None:
         try:
@@ -164,7 +189,7 @@ class Pipeline:
         finally:
             # A native graph that is in use must not be closed. If a stage does not stop in time,
             # leak the tracker rather than block.
-            if all(stage.join(_JOIN_S) for stage in self._stages):
+            if all(stage.join(_JOIN_S) for stage in self._stages) and not self.is_forked:
                 self.analyser.close()
 
     def pause(self) -> None:
@@ -292,7 +317,7 @@ class Pipeline:
         finally:
             # A source that goes on does so until it is closed.
             if self.capture.over:
-                self._end_gaps()
+                self._end_faces()
 
     def _analyse(self, tracked: TrackedFrame) -> Analysis:
         analysis = self.analyser.analyse(tracked, self._ended_outages())
@@ -312,22 +337,28 @@ class Pipeline:
             outages.append(self._pauses.popleft())
         return outages
 
-    def _end_gaps(self) -> None:
-        """Ends the gaps that are open with the session; they come with the last frame again."""
+    def _end_faces(self) -> None:
+        """Ends what is open with the session: events, and gaps of faces that were away.
+
+        They come with the last frame again.
+        """
         with self._ending:
             last, self._last = self._last, None
             if last is None:
                 return
+            events = self.analyser.finish()
             gaps, self._end_s = self.analyser.open_gaps(self._ended_outages())
-            if gaps:
-                self.shown.put(
-                    dataclasses.replace(last, events=(), gaps=gaps, macros=(), latency_s=0.0)
-                )
+            if events or gaps:
+                last = dataclasses.replace(last, events=events, gaps=gaps, macros=(), latency_s=0.0)
+                if self.capture.live:
+                    self._count(last)
+                self.shown.put(last)
 
     def _count(self, analysis: Analysis) -> None:
         """Of a live source, what is analysed counts; of a recording, what is delivered."""
         self._events += len(analysis.events)
-        if analysis.frame is not self._counted:  # the last gaps come with the last frame again
+        # What ends with the session comes with the last frame again.
+        if analysis.frame is not self._counted:
             self._counted = analysis.frame
             self._with_face += bool(analysis.faces)
             self._stats.frame_done(analysis.latency_s)

@@ -7,14 +7,17 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.face.paced_tracker import TRACK_FPS
+from realtime_mer.interrupts import checkpoint
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.session.channel import Ended
@@ -27,6 +30,8 @@ from realtime_mer.stats import Stats
 
 # A cancelled task leaves a thread behind for so long, at most.
 _ASYNC_WAIT_S = 0.2
+# Waits are cut into pieces of this length, so that Ctrl-C is noticed on every platform.
+_WAIT_S = 0.2
 
 _logger = logging.getLogger("realtime_mer")
 
@@ -325,7 +330,13 @@ class Recognizer:
         Raises:
             Ended: There is none any more.
         """
-        analysis = self._pipeline.shown.get(timeout_s)
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            checkpoint()
+            left_s = until - time.monotonic()
+            analysis = self._pipeline.shown.get(max(0.0, min(_WAIT_S, left_s)))
+            if analysis is not None or left_s <= _WAIT_S:
+                break
         self._log_notes()
         if analysis is not None:
             self._last = self._pipeline.delivered(analysis)
@@ -340,6 +351,7 @@ class Recognizer:
             macros=(),
             alerts=alerts,
             statuses=self._capture.take_statuses(),
+            unshown=(),
         )
         if not _AWAY.isdisjoint(alerts):
             # Nothing of the last frame may look as if it were the present.
@@ -352,7 +364,9 @@ class Recognizer:
         statuses = self._capture.take_statuses() if self._last is not None else ()
         if self._last is None or not statuses:
             return None
-        return dataclasses.replace(self._last, events=(), gaps=(), macros=(), statuses=statuses)
+        return dataclasses.replace(
+            self._last, events=(), gaps=(), macros=(), statuses=statuses, unshown=()
+        )
 
     def _log_notes(self) -> None:
         notes = self.notes

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from realtime_mer.errors import InputError
+from realtime_mer.interrupts import checkpoint, shielded
+from realtime_mer.redaction import redacted_in
 from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.session.sink import Sink, View
 from realtime_mer.source.frame import Frame
@@ -73,8 +76,9 @@ def run(
 ) -> Summary:
     """Runs a recognizer to the end of its source, or until the user stops it.
 
-    Every sink that was begun is ended, in reverse order, also after errors and Ctrl-C. Before that,
-    the sinks receive what had been found when the user stopped it.
+    Every sink that was begun is ended, also after errors and Ctrl-C: the window, then the sinks in
+    their order. So logs that come first are complete while a video is still being written. Before
+    that, the sinks receive what had been found when the user stopped it.
 
     Args:
         recognizer: Closed at the end.
@@ -107,6 +111,7 @@ def run(
                 sink.begin(session)
             shown: Frame | None = None
             for analysis in recognizer.analyses(_IDLE_S):
+                checkpoint()
                 pass_on_notes()
                 with recognizer.stats.stage("show"):
                     _show(everyone, analysis)
@@ -124,21 +129,31 @@ def run(
     except KeyboardInterrupt:
         reason = "stopped by user"
     except BaseException as caught:
-        reason, error = f"error: {caught}", caught
+        reason, error = redacted_in(f"error: {caught}"), caught
         raise
     finally:
         failed: BaseException | None = None
-        try:
-            failed = _hand_over(recognizer, begun)
-        finally:
-            summary = recognizer.summary(reason)
-            at_the_end = _end(begun, summary)
-            pass_on_notes()
-            failed = failed or at_the_end
+        with shielded():
+            try:
+                failed = _hand_over(recognizer, begun)
+            finally:
+                summary = recognizer.summary(reason)
+                at_the_end = _end(begun, summary, window)
+                pass_on_notes()
+                failed = _both(failed, at_the_end)
         # An error of a sink at the end must not hide the one that ended the run.
-        if failed is not None and error is None:
+        failed = _both(error, failed)
+        if failed is not None and failed is not error:
             raise failed
     return summary
+
+
+def _both(first: BaseException | None, second: BaseException | None) -> BaseException | None:
+    """One error that tells the user of both if both are for the user; else the first."""
+    if not (isinstance(first, InputError) and isinstance(second, InputError)):
+        return first or second
+    # An output that failed on the way may fail again at the end.
+    return first if str(second) in str(first) else InputError(f"{first} {second}")
 
 
 def _show(sinks: Sequence[Sink], analysis: Analysis) -> None:
@@ -156,7 +171,8 @@ def _hand_over(recognizer: Runnable, sinks: Sequence[Sink]) -> BaseException | N
     failed: BaseException | None = None
     try:
         while (leftover := recognizer.leftover()) is not None:
-            failed = failed or _deliver(sinks, leftover)
+            error = _deliver(sinks, leftover)
+            failed = failed or error
     except BaseException as error:
         failed = failed or error
     return failed
@@ -173,12 +189,14 @@ def _deliver(sinks: Sequence[Sink], analysis: Analysis) -> BaseException | None:
     return failed
 
 
-def _end(begun: list[Sink], summary: Summary) -> BaseException | None:
-    """Ends all sinks, the last begun first, whatever happens; returns the first error."""
+def _end(
+    begun: Sequence[Sink], summary: Summary, window: View | None = None
+) -> BaseException | None:
+    """Ends all sinks, the window first, whatever happens; returns the first error."""
     failed: BaseException | None = None
-    for sink in reversed(begun):
+    for sink in sorted(begun, key=lambda sink: sink is not window):
         try:
             sink.end(summary)
         except BaseException as error:
-            failed = failed or error
+            failed = _both(failed, error)
     return failed

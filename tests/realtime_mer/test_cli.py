@@ -3,14 +3,12 @@
 import csv
 import json
 import os
-import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from realtime_mer import cli
 from realtime_mer.cli import main
 from realtime_mer.command import demo as demo_command
 from realtime_mer.demo import clip as demo
@@ -199,32 +197,25 @@ def test_demo_prints_what_was_hidden_and_what_was_found(tmp_path, monkeypatch, c
     assert not Path(event["source"]).parent.exists()
 
 
-# Signals
-
-
-@pytest.fixture
-def handlers():
-    names = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = {number: signal.getsignal(number) for number in names}
-    yield before
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_second_signal_does_not_cut_the_ending_short_but_a_third_does(handlers, name):
-    number = getattr(signal, name)
-    with cli._signals_like_ctrl_c():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert {n: signal.getsignal(n) for n in handlers} == handlers
-
-
-def test_ignored_signals_stay_ignored(handlers):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
-    with cli._signals_like_ctrl_c():
-        signal.raise_signal(signal.SIGHUP)
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://admin:hunter2@10.0.0.2/x.mp4",
+        "http://10.0.0.2/user=admin_password=hunter2/x.mp4",
+        "admin:hunter2@10.0.0.2/x.mp4",
+    ],
+)
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--log", "--csv", "--stats", "--output", "--serve"),
+        *("--weights", "--spotter", "--landmarks"),
+    ],
+)
+def test_an_address_in_place_of_a_file_shows_no_password(
+    option, address, faceless, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    message = refused([str(faceless), "--headless", option, address], capfd)
+    assert "hunter2" not in message
+    assert list(tmp_path.iterdir()) == [faceless]

@@ -1,6 +1,7 @@
 """silenced_stderr, on the real file descriptor 2 of child processes and of this one."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -117,3 +118,51 @@ def test_out_of_descriptors_is_no_reason_to_fail():
     )
     assert child.returncode == 0
     assert child.stdout == "ran\n"
+
+
+# Last words
+
+CHATTER = "for k in range(50): os.write(2, b'chatter %d\\n' % k)\n"
+
+
+def test_a_crash_in_the_block_shows_what_the_library_said_last():
+    child = run_child(
+        "with silenced_stderr():\n"
+        f"    {CHATTER}"
+        "    os.write(2, b'terminate called\\n'); os.abort()\n"
+    )
+    assert child.returncode == -signal.SIGABRT
+    lines = child.stderr.splitlines()
+    assert lines[-1] == "terminate called"
+    assert (len(lines), lines[0]) == (20, "chatter 31")
+
+
+def test_an_error_that_leaves_the_block_comes_with_what_the_library_said():
+    child = run_child(
+        "with silenced_stderr():\n"
+        "    os.write(2, b'no such operator\\n')\n"
+        "    raise RuntimeError('failed')\n"
+    )
+    assert child.stderr.startswith("no such operator\nTraceback")
+
+
+@pytest.mark.parametrize("error", ["InputError('say this')", "KeyboardInterrupt"])
+def test_an_error_for_the_user_and_ctrl_c_come_alone(error):
+    child = run_child(
+        "from realtime_mer.errors import InputError\n"
+        "try:\n"
+        "    with silenced_stderr():\n"
+        "        os.write(2, b'chatter\\n')\n"
+        f"        raise {error}\n"
+        "except BaseException as error:\n    print(error, file=sys.stderr)\n"
+    )
+    assert "chatter" not in child.stderr
+
+
+def test_without_the_program_that_keeps_them_messages_are_discarded():
+    child = run_child(
+        "os.environ['PATH'] = '/nonexistent'\n"
+        "with silenced_stderr():\n    os.write(2, b'chatter')\n"
+        "os.write(2, b'after')\n"
+    )
+    assert child.stderr == "after"

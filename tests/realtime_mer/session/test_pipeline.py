@@ -1,6 +1,8 @@
 """The threads: errors, closing, and callers that are slow."""
 
 import contextlib
+import functools
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +13,10 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
+from realtime_mer.results import Analysis
+from realtime_mer.session.pipeline import merged
 from realtime_mer.session.recognizer import Recognizer
+from realtime_mer.source.frame import Frame
 from realtime_mer.spotting.matching import overlap
 from tests.sessions import EVENTS, FPS, NOISE, Camera, Film, frames_of, no_stage_runs
 
@@ -27,6 +32,20 @@ def test_program_that_closes_nothing_ends_all_the_same(clip):
     command = [sys.executable, "-c", code, str(clip)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\nclosed\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_child_ends_without_waiting_for_threads_that_it_does_not_have(clip):
+    code = (
+        "import os, sys; from realtime_mer import Recognizer\n"
+        "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
+        "print(next(analyses).frame.index, flush=True)\n"
+        "if (child := os.fork()) == 0:\n    sys.exit(5)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), next(analyses).frame.index)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n5 1\n", "")
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["with", "without"])
@@ -101,6 +120,8 @@ def test_slow_caller_of_a_live_source_loses_pictures_and_no_event(clip):
         (last,) = analyses
         summary = recognizer.summary(recognizer.end_reason)
     assert (first.frame.index, last.frame.index) == (0, 86)
+    # The last of those between can still be recorded.
+    assert [frame.index for frame in last.unshown] == list(range(71, 86))
     (event,) = last.events
     assert overlap(event.interval, EVENTS[0].interval) > 0
     # It is dated when it is told.
@@ -137,3 +158,11 @@ def test_a_followed_face_in_the_dark_is_no_covered_lens(astronaut, monkeypatch, 
         analyses = list(recognizer.analyses())
     assert all(alert in analysis.alerts for analysis in analyses)
     assert all(len(analysis.alerts) == 1 for analysis in analyses)
+
+
+def test_only_the_newest_unshown_frames_are_kept():
+    pictures = [Frame(i, i / FPS, NOISE[0], 0.0) for i in range(40)]
+    analysis = functools.reduce(merged, [Analysis(frame) for frame in pictures])
+    assert [frame.index for frame in analysis.unshown] == list(range(24, 39))
+    # While the source is away, its last frame comes again.
+    assert merged(Analysis(pictures[0]), Analysis(pictures[0])).unshown == ()

@@ -95,13 +95,13 @@ def test_video_without_a_face_has_a_session_and_a_summary(faceless):
     assert summary.stats["stages_ms"]["track"]["count"] == 30
 
 
-def test_sinks_end_in_reverse_order_after_the_source_is_closed(faceless):
+def test_sinks_end_in_their_order_after_the_source_is_closed(faceless):
     diary = []
     recognizer = Recognizer(faceless)
     close = recognizer.close
     recognizer.close = lambda: (close(), diary.append("closed"))[0]
     summary = run(recognizer, [Recorder("a", diary), Recorder("b", diary)])
-    assert diary == ["a begin", "b begin", "closed", "b end", "a end"]
+    assert diary == ["a begin", "b begin", "closed", "a end", "b end"]
     assert (summary.reason, summary.frames_analysed) == ("end of source", 30)
 
 
@@ -112,11 +112,21 @@ def test_failing_sink_ends_all_others_with_whole_logs(faceless, tmp_path):
     after = Recorder("after", diary)
     with pytest.raises(RuntimeError, match="sink on fire"):
         run(Recognizer(faceless), [log, table, failing, after])
-    assert diary == ["failing begin", "after begin", "failing update", "after end", "failing end"]
+    assert diary == ["failing begin", "after begin", "failing update", "failing end", "after end"]
     assert [r["type"] for r in records(tmp_path / "log.jsonl")] == ["session", "summary"]
     assert records(tmp_path / "log.jsonl")[-1]["reason"] == "error: sink on fire"
     assert (tmp_path / "log.csv").read_text().count("\n") == 1
     assert no_stage_runs()
+
+
+def test_all_outputs_that_fail_at_the_end_are_told(faceless):
+    sinks = [Recorder(name, [], end=InputError(f"{name} is full.")) for name in ("first", "second")]
+    with pytest.raises(InputError, match=r"^first is full. second is full.$"):
+        run(Recognizer(faceless), sinks)
+    # So is the error that ended the run.
+    lost = Recorder("source", [], update=InputError("The source is lost."))
+    with pytest.raises(InputError, match=r"^The source is lost. .*first is full. second is full.$"):
+        run(Recognizer(faceless), [lost, *sinks])
 
 
 def test_sinks_after_one_that_cannot_begin_are_left_alone(faceless, tmp_path):
@@ -135,7 +145,7 @@ def test_sink_that_fails_at_the_end_keeps_none_from_ending(faceless, error):
     sinks = [Recorder("a", diary), Recorder("b", diary, end=error), Recorder("c", diary)]
     with pytest.raises(type(error)):
         run(Recognizer(faceless), sinks)
-    assert diary[-3:] == ["c end", "b end", "a end"]
+    assert diary[-3:] == ["a end", "b end", "c end"]
 
 
 def test_failure_at_the_end_does_not_hide_the_one_before(faceless):
