@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 
@@ -11,8 +10,9 @@ import threading
 _ADDRESS_SPACE_BYTES = 1_500_000 << 10
 # Measured: 8 are too few, 16 are enough for all outputs.
 _OPEN_FILES = 16
-# Measured on 2 cores: 12 are too few, 16 are enough. Some libraries start one for each core.
-_THREADS = 12
+# Measured on 2 cores: 12 are too few, 16 are enough. Some libraries start one for each core, but
+# what is refused here must not be what would have worked.
+_THREADS = 16
 
 
 def obstacle() -> str | None:
@@ -33,11 +33,11 @@ def obstacle() -> str | None:
             f"the limit of open files is too low ({files}, `ulimit -n`): raise it to "
             f"{_OPEN_FILES} or more"
         )
-    wanted = _THREADS + 2 * (os.cpu_count() or 1)
-    if (started := _threads_that_start(wanted)) < wanted:
+    if (started := _threads_that_start(_THREADS)) < _THREADS:
         return (
-            f"the system starts no more than {started} threads, and {wanted} are needed: end other "
-            "programs, or raise the limit (`ulimit -u`, in a container its limit of processes)"
+            f"the system starts no more than {started} threads, and {_THREADS} are needed: end "
+            "other programs, or raise the limit (`ulimit -u`, in a container its limit of "
+            "processes)"
         )
     return None
 
