@@ -7,10 +7,17 @@ at which each was taken.
 """
 
 import sys
+from collections.abc import Iterable
 
 import cv2
 
-from realtime_mer import Analyser
+from realtime_mer import Analyser, MicroExpression
+
+
+def tell(events: Iterable[MicroExpression]) -> None:
+    for event in events:
+        print(f"{event.interval.onset_s:.2f} s: {event.label}", flush=True)
+
 
 video = cv2.VideoCapture(sys.argv[1])
 fps = video.get(cv2.CAP_PROP_FPS) or 30.0
@@ -20,8 +27,7 @@ with Analyser(source=sys.argv[1]) as analyser:
         read, image = video.read()
         if not read:
             break
-        analysis = analyser(image, number / fps)
+        tell(analyser(image, number / fps).events)
         number += 1
-        for event in analysis.events:
-            print(f"{event.interval.onset_s:.2f} s: {event.label}", flush=True)
+    tell(analyser.finish())
 print(f"{number} pictures")
