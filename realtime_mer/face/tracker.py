@@ -2,131 +2,33 @@
 
 The landmarker is given the whole picture first, in every frame. Only if it finds no face there is
 the picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
-in a view around it.
+in a view around it. If more faces are wanted than are followed, the search goes on now and then,
+and each face that it finds gets a landmarker of its own: no single view shows both a face that
+fills the picture and one behind it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.face.identity import Identities
 from realtime_mer.face.landmark_model import LandmarkModel, content_of
+from realtime_mer.face.landmarker import Landmarker, SeenFace
 from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.search import FaceBox, FaceSearch, View
 from realtime_mer.source.frame import Frame
 
-# Indices in MediaPipe's list of 52 blendshapes: eyeBlinkLeft, eyeBlinkRight; jawOpen.
-_BLINK = [9, 10]
-_JAW_OPEN = 25
-# Chosen by judgement: a narrower face has too few pixels to be registered.
-_MIN_WIDTH_PX = 8
-# Size of the picture in which the landmarker finds nothing; any will do.
-_BLACK_PX = 64
 # While a face is followed in a view, the whole picture is looked at this often: the person in front
 # of the camera comes before a small face in the background. If what was seen there turns out to be
 # no face, the next look comes after twice the time, up to the second value. Chosen by judgement.
 _LOOK_AROUND_S = (0.5, 60.0)
-
-# Of each face: landmarks (478, 3), 0 to 1 across the picture, and scores of blendshapes (52,).
-_Detections = list[tuple[np.ndarray, np.ndarray]]
-# Of each face: landmarks in pixels of the frame, and as in `TrackedFace` blink and jaw_open.
-_Seen = tuple[np.ndarray, float, float]
-_Detect = Callable[[vision.FaceLandmarker, Image, int], _Detections]
-
-
-def _detect_documented(
-    landmarker: vision.FaceLandmarker, image: Image, time_ms: int
-) -> _Detections:
-    """The faces in an image, by MediaPipe's documented interface."""
-    found = landmarker.detect_for_video(image, time_ms)
-    return [
-        (
-            np.array([(p.x, p.y, p.z) for p in points], np.float32),
-            np.array([shape.score for shape in shapes], np.float32),
-        )
-        for points, shapes in zip(found.face_landmarks, found.face_blendshapes, strict=True)
-    ]
-
-
-class _DirectDetection:
-    """The same faces from MediaPipe's native result, without creating an object for each point.
-
-    MediaPipe's own conversion takes more Python time than all the rest of tracking a frame. This
-    class uses names inside MediaPipe; if one is missing, its constructor or its call raises one of
-    `MISSING`.
-    """
-
-    MISSING = (AttributeError, KeyError, TypeError, ctypes.ArgumentError)
-
-    def __init__(self) -> None:
-        inside = vars(sys.modules[vision.FaceLandmarker.__module__])
-        # The first name is that of MediaPipe 0.10.31, the second that of 1.2.2.
-        names = ("FaceLandmarkerResultC", "MpFaceLandmarkerResultC")
-        self._result: Any = inside[next((name for name in names if name in inside), names[0])]
-        self._point = self._fields("face_landmarks", "landmarks", ("x", "y", "z"))
-        self._shape = self._fields("face_blendshapes", "categories", ("score",))
-
-    def _fields(self, faces: str, items: str, wanted: tuple[str, ...]) -> np.dtype:
-        """The type with which NumPy reads the wanted numbers from an array of C structures."""
-        face = self._types(self._result, faces)[faces]._type_
-        item = self._types(face, items)[items]._type_
-        types = dict(item._fields_)
-        return np.dtype(
-            {
-                "names": wanted,
-                "formats": [types[name] for name in wanted],
-                "offsets": [getattr(item, name).offset for name in wanted],
-                "itemsize": ctypes.sizeof(item),
-            }
-        )
-
-    @staticmethod
-    def _types(structure: Any, array: str) -> dict[str, Any]:  # noqa: ANN401
-        """The types of a C structure's fields, among them an array and its count."""
-        types = dict(structure._fields_)
-        _ = types[f"{array}_count"]  # used in each call: fail now if it is missing
-        return types
-
-    def __call__(
-        self, landmarker: vision.FaceLandmarker, image: Image, time_ms: int
-    ) -> _Detections:
-        library, result = landmarker._lib, self._result()
-        library.MpFaceLandmarkerDetectForVideo(
-            landmarker._handle, image._image_ptr, None, time_ms, ctypes.byref(result)
-        )
-        try:
-            if result.face_blendshapes_count != result.face_landmarks_count:
-                raise RuntimeError("MediaPipe gave blendshapes for only some of the faces")
-            return [
-                self._face(result.face_landmarks[i], result.face_blendshapes[i])
-                for i in range(result.face_landmarks_count)
-            ]
-        finally:
-            library.MpFaceLandmarkerCloseResult(ctypes.byref(result))
-
-    def _face(
-        self, mesh: ctypes.Structure, shapes: ctypes.Structure
-    ) -> tuple[np.ndarray, np.ndarray]:
-        points = self._read(mesh.landmarks, mesh.landmarks_count, self._point)
-        scores = self._read(shapes.categories, shapes.categories_count, self._shape)
-        return np.stack([points[name] for name in "xyz"], 1), scores["score"]
-
-    @staticmethod
-    def _read(items: ctypes._Pointer, count: int, fields: np.dtype) -> np.ndarray:
-        # Copy: MediaPipe owns the memory and frees it with the result.
-        return np.frombuffer(ctypes.string_at(items, count * fields.itemsize), fields)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +67,46 @@ class TrackedFrame:
     source_fps: float
 
 
+@dataclass(slots=True, eq=False)
+class _Further:
+    """Follows one face that the first landmarker does not see.
+
+    Attributes:
+        landmarker: It looks at a view around the face.
+        box: Where the face was last; None while it follows none.
+        is_sure: Whether the landmarker has seen the face already, and not only the search.
+    """
+
+    landmarker: Landmarker
+    box: FaceBox | None = None
+    is_sure: bool = False
+
+    def begin(
+        self, box: FaceBox, image: np.ndarray, others: Sequence[FaceBox], time_s: float
+    ) -> None:
+        """Looks at the face at a place in a picture, where others are followed already."""
+        self.box, self.is_sure = box, False
+        self.landmarker.look_at(View.around([box], (image.shape[1], image.shape[0])), time_s)
+        # The view may show others, and only one face is found in it.
+        without = image.copy()
+        for other in others:
+            other.cover(without)
+        self.landmarker.seen(without, time_s)
+
+    def seen(self, image: np.ndarray, others: Sequence[FaceBox], time_s: float) -> SeenFace | None:
+        """The face in the next picture, where others are followed as well; None if it is lost."""
+        faces = self.landmarker.seen(image, time_s)
+        if not faces:
+            self.box = None
+            return None
+        (face,), view = faces, self.landmarker.view
+        self.box = FaceBox.of(face.landmarks)
+        if view is not None and not view.holds(face.landmarks, (image.shape[1], image.shape[0])):
+            self.begin(self.box, image, others, time_s)
+        self.is_sure = True
+        return face
+
+
 class FaceTracker:
     """Finds and follows up to `faces` faces. It holds native threads: use it as a context manager.
 
@@ -178,36 +120,19 @@ class FaceTracker:
 
     def __init__(self, model: Path | LandmarkModel, faces: int = 1) -> None:
         path = model.path if isinstance(model, LandmarkModel) else model
-        self._last_ms = -1
         self._identities = Identities() if faces > 1 else None
         self._faces = faces
-        self._black = np.zeros((_BLACK_PX, _BLACK_PX, 3), np.uint8)
-        self._landmarker: vision.FaceLandmarker | None = None
-        self._find: _Detect
-        # The part of the picture in which faces are followed; None for the whole.
-        self._view: View | None = None
+        self._landmarker: Landmarker | None = None
+        self._further: list[_Further] = []
         self._size = (0, 0)
-        # The faces seen in the last frame.
+        # The faces that the first landmarker saw in the last frame.
         self._boxes: list[FaceBox] = []
         self._look_around_s, self._looked_s = _LOOK_AROUND_S[0], 0.0
         try:
-            model = LandmarkModel(path, content_of(model))
-            options = vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_buffer=model.content),
-                running_mode=vision.RunningMode.VIDEO,
-                num_faces=faces,
-                output_face_blendshapes=True,
-            )
+            self._model = LandmarkModel(path, content_of(model))
+            self._landmarker = Landmarker(self._model, faces)
             with silenced_stderr():
-                self._landmarker = vision.FaceLandmarker.create_from_options(options)
-                # Parts of the graph start, and log, only with the first picture: give it one here.
-                try:
-                    self._find = _DirectDetection()
-                    self._detect(self._black, 0.0)
-                except _DirectDetection.MISSING:
-                    self._find = _detect_documented
-                    self._detect(self._black, 0.0)
-                self._search = FaceSearch(model)
+                self._search = FaceSearch(self._model)
         except (RuntimeError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             self.close()
             raise InputError(
@@ -225,86 +150,15 @@ class FaceTracker:
         self.close()
 
     def close(self) -> None:
-        """Stops the native graphs. A landmarker left to the garbage collector can hang the exit."""
+        """Stops the native graphs. May be called twice."""
         if self._landmarker is not None:
             landmarker, self._landmarker = self._landmarker, None
-            with silenced_stderr(), contextlib.suppress(RuntimeError, ValueError):
-                landmarker.close()
+            landmarker.close()
+        while self._further:
+            self._further.pop().landmarker.close()
         if hasattr(self, "_search"):
             with silenced_stderr():
                 self._search.close()
-
-    def _detect(self, image: np.ndarray, time_s: float) -> _Detections:
-        # MediaPipe demands whole milliseconds that increase, even above 1000 fps and when a clock
-        # steps back.
-        self._last_ms = max(self._last_ms + 1, round(time_s * 1000))
-        # MediaPipe's Image ignores strides; this conversion makes a contiguous copy of any view.
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return self._find(
-            self._landmarker, Image(image_format=ImageFormat.SRGB, data=rgb), self._last_ms
-        )
-
-    def _seen_in(self, view: View | None, image: np.ndarray, time_s: float) -> list[_Seen]:
-        """The faces in a view of a picture, in the whole of it if the view is None."""
-        part = image if view is None else view.cut(image)
-        height, width = part.shape[:2]
-        scale = np.array([width, height, width], np.float32)
-        seen = []
-        for points, scores in self._detect(part, time_s):
-            landmarks = points * scale
-            if view is not None:
-                landmarks += np.array([view.x, view.y, 0], np.float32)
-            landmarks.setflags(write=False)
-            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX:
-                seen.append((landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN])))
-        return seen
-
-    def _seen(self, image: np.ndarray, time_s: float) -> list[_Seen]:
-        """The faces in a picture: those in the whole of it or, without any, those in a view."""
-        size = (image.shape[1], image.shape[0])
-        if size != self._size:
-            self._size, self._view, self._boxes = size, None, []
-        was_whole = self._view is None
-        seen = self._seen_in(self._view, image, time_s)
-        if not seen and was_whole and (box := self._search.step(image)):
-            self._view, self._looked_s = View.around([box], size), time_s
-            seen = self._seen_in(self._view, image, time_s)
-        if not seen:
-            if self._boxes:
-                self._search.begin_at(self._boxes[0])
-            self._view, self._boxes = None, []
-            return []
-        self._boxes = [FaceBox.of(landmarks) for landmarks, _, _ in seen]
-        if self._view is None:
-            self._look_around_s = _LOOK_AROUND_S[0]
-            return seen
-        view = self._next_view(self._view, seen, image, time_s)
-        if view != self._view:
-            self._view = view
-            # Without this, it would take one frame to notice that nothing is where it was.
-            self._detect(self._black, time_s)
-        return seen
-
-    def _next_view(
-        self, view: View, seen: Sequence[_Seen], image: np.ndarray, time_s: float
-    ) -> View | None:
-        """The view for the next frame; None for the whole picture."""
-        ours, size = self._boxes, self._size
-        if not 0 <= time_s - self._looked_s < self._look_around_s:
-            self._looked_s = time_s
-            there = self._search.look(image)
-            known = sum(any(box.is_on(face) for face in ours) for box in there)
-            count = min(len(there), self._faces)
-            if count > len(ours) or (count == len(ours) and not known):
-                self._look_around_s = min(2 * self._look_around_s, _LOOK_AROUND_S[1])
-                return None
-        if len(ours) < self._faces and (other := self._search.step(image)):
-            wider = View.around([*ours, other], size)
-            if not any(other.is_on(face) for face in ours) and wider.shows([*ours, other]):
-                return wider
-        if all(view.holds(landmarks, size) for landmarks, _, _ in seen):
-            return view
-        return View.around(ours, size)
 
     def track(self, frame: Frame) -> tuple[TrackedFace, ...]:
         """The faces in a frame, in the order of their identities.
@@ -317,19 +171,124 @@ class FaceTracker:
         """
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
-        seen = self._seen(frame.image, frame.time_s)
+        image, time_s = frame.image, frame.time_s
+        self._take_size((image.shape[1], image.shape[0]), time_s)
+        seen = self._seen_first(self._landmarker, image, time_s)
+        if self._faces > 1:
+            seen = self._with_further(seen, image, time_s)
         identities: Sequence[int | None]
         if self._identities is None:
             identities = [0] * len(seen)
         else:
-            meshes = [landmarks for landmarks, _, _ in seen]
-            identities = self._identities(frame.image, meshes, frame.time_s)
+            identities = self._identities(image, [face.landmarks for face in seen], time_s)
         faces = [
             TrackedFace(identity, *face)
             for identity, face in zip(identities, seen, strict=True)
             if identity is not None
         ]
         return tuple(sorted(faces, key=lambda f: f.identity))
+
+    def _take_size(self, size: tuple[int, int], time_s: float) -> None:
+        """Follows nobody any more if the pictures' size has changed."""
+        if size == self._size:
+            return
+        self._size, self._boxes = size, []
+        assert self._landmarker is not None
+        self._landmarker.look_at(None, time_s)
+        for further in self._further:
+            further.box = None
+
+    def _followed(self) -> list[FaceBox]:
+        """Where the faces were that are followed."""
+        return self._boxes + [f.box for f in self._further if f.box is not None]
+
+    def _seen_first(
+        self, landmarker: Landmarker, image: np.ndarray, time_s: float
+    ) -> list[SeenFace]:
+        """The faces in the whole of a picture; if nobody is followed there, a smaller one."""
+        was_whole, before = landmarker.view is None, self._boxes
+        seen = landmarker.seen(image, time_s)
+        self._boxes = _boxes_of(seen)
+        if len(seen) < len(before):
+            lost = (box for box in before if not any(box.is_on(face) for face in self._boxes))
+            self._search.begin_at(next(lost, before[0]))
+        if was_whole and not self._followed() and (box := self._search.step(image)):
+            landmarker.look_at(View.around([box], self._size), time_s)
+            self._looked_s = time_s
+            seen = landmarker.seen(image, time_s)
+            self._boxes = _boxes_of(seen)
+        if not seen:
+            landmarker.look_at(None, time_s)
+            return []
+        view = landmarker.view
+        if view is None:
+            self._look_around_s = _LOOK_AROUND_S[0]
+        elif self._looks_past_someone(image, time_s):
+            landmarker.look_at(None, time_s)
+        elif not all(view.holds(face.landmarks, self._size) for face in seen):
+            landmarker.look_at(View.around(self._boxes, self._size), time_s)
+        return seen
+
+    def _looks_past_someone(self, image: np.ndarray, time_s: float) -> bool:
+        """Whether the whole picture, looked at now and then, shows as many faces as are wanted,
+        but none of those that are followed.
+
+        Where fewer are followed than are wanted, one that is seen there is followed as well.
+        """
+        if 0 <= time_s - self._looked_s < self._look_around_s:
+            return False
+        self._looked_s = time_s
+        followed, there = self._followed(), self._search.look(image)
+        others = [box for box in there if not any(box.is_on(face) for face in followed)]
+        is_full = len(followed) >= self._faces
+        if not others or (is_full and len(others) < max(self._faces, len(there))):
+            return False
+        self._look_around_s = min(2 * self._look_around_s, _LOOK_AROUND_S[1])
+        if not is_full:
+            self._begin_further(others[0], image, time_s)
+        return is_full
+
+    def _with_further(
+        self, seen: Sequence[SeenFace], image: np.ndarray, time_s: float
+    ) -> list[SeenFace]:
+        """The faces that the first landmarker saw, and those that the others follow."""
+        seen, boxes, followed = list(seen), list(self._boxes), self._followed()
+        is_short = 0 < len(followed) < self._faces
+        if is_short and (found := self._search.further(image, followed)):
+            self._begin_further(found, image, time_s)
+        for further in self._further:
+            last, was_sure = further.box, further.is_sure
+            if last is None:
+                continue
+            face = further.seen(image, boxes, time_s)
+            if face is None:
+                if was_sure:
+                    self._search.begin_at(last)
+                continue
+            (box,) = _boxes_of([face])
+            twin = next((k for k, other in enumerate(boxes) if box.is_on(other)), None)
+            if twin is None and len(seen) < self._faces:
+                seen.append(face)
+                boxes.append(box)
+                continue
+            # The first landmarker sees it as well, but in its first picture less exactly.
+            further.box = None
+            if twin is not None and was_sure:
+                seen[twin] = face
+        return seen
+
+    def _begin_further(self, box: FaceBox, image: np.ndarray, time_s: float) -> None:
+        """Follows one more face, with a landmarker that is free or a new one."""
+        followed = self._followed()
+        further = next((f for f in self._further if f.box is None), None)
+        if further is None:
+            further = _Further(Landmarker(self._model, 1))
+            self._further.append(further)
+        further.begin(box, image, followed, time_s)
+
+
+def _boxes_of(faces: Sequence[SeenFace]) -> list[FaceBox]:
+    return [FaceBox.of(face.landmarks) for face in faces]
 
 
 def detect_face_mesh(image: np.ndarray, model: Path | LandmarkModel) -> np.ndarray | None:

@@ -9,8 +9,9 @@ from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.errors import InputError
-from realtime_mer.face.search import TILES_PER_FRAME
-from realtime_mer.face.tracker import FaceTracker, _detect_documented, _DirectDetection
+from realtime_mer.face.landmarker import Landmarker, _detect_documented, _DirectDetection
+from realtime_mer.face.search import FRAMES_PER_TILE, TILES_PER_FRAME
+from realtime_mer.face.tracker import FaceTracker
 from realtime_mer.source.frame import Frame
 
 
@@ -192,7 +193,7 @@ def follow(tracker: FaceTracker, pictures) -> list:
 
 
 def count_calls(tracker: FaceTracker, monkeypatch) -> dict[str, int]:
-    """How often the landmarker and the search's detector are called from now on."""
+    """How often the landmarkers and the search's detector are called from now on."""
     calls = {"landmarker": 0, "detector": 0}
 
     def counted(call, key: str):
@@ -202,7 +203,7 @@ def count_calls(tracker: FaceTracker, monkeypatch) -> dict[str, int]:
 
         return count
 
-    monkeypatch.setattr(tracker, "_detect", counted(tracker._detect, "landmarker"))
+    monkeypatch.setattr(Landmarker, "detect", counted(Landmarker.detect, "landmarker"))
     monkeypatch.setattr(tracker._search, "look", counted(tracker._search.look, "detector"))
     return calls
 
@@ -313,6 +314,99 @@ def test_two_small_faces_far_apart_are_both_followed(landmark_model, astronaut, 
     assert centres == pytest.approx([300, 980], abs=20)
 
 
+@pytest.fixture(scope="module")
+def large_and_small(astronaut, small) -> np.ndarray:
+    """720p: a face of 200 px, and beside it a mirrored one of 90 px."""
+    picture = placed(astronaut, (1280, 720), 380, 360)
+    picture[:, 740:] = placed(small[:, ::-1].copy(), (540, 720), 130, 300)
+    return picture
+
+
+# It lies in the third tile; the first one is searched at once.
+FOUND = 3 * FRAMES_PER_TILE[0]
+
+
+def test_a_small_face_beside_a_large_one_is_found_and_followed(
+    landmark_model, large_and_small, monkeypatch
+):
+    pictures = (np.roll(large_and_small, k // 2, 1) for k in range(FOUND + 40))
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = follow(tracker, pictures)
+        calls = count_calls(tracker, monkeypatch)
+        for i in range(FOUND + 40, FOUND + 60):
+            assert len(tracker.track(Frame(i, i / 30, large_and_small, 0.0))) == 2
+        # Once all that are wanted are followed, nothing is searched.
+        assert calls == {"landmarker": 40, "detector": 0}
+    for faces in seen[FOUND:]:
+        assert [face.identity for face in faces] == [0, 1]
+    for i, faces in enumerate(seen):
+        large, *others = sorted(faces, key=lambda f: -np.ptp(f.landmarks[:, 0]))
+        assert large.identity == 0
+        assert np.ptp(large.landmarks[:, 0]) == pytest.approx(205, rel=0.1)
+        assert large.landmarks[:, 0].mean() == pytest.approx(380 + i // 2, abs=25)
+        for other in others:
+            assert np.ptp(other.landmarks[:, 0]) == pytest.approx(90, rel=0.15)
+            assert other.landmarks[:, 0].mean() == pytest.approx(870 + i // 2, abs=15)
+
+
+def test_a_small_face_close_to_a_large_one_is_not_mistaken_for_it(landmark_model, astronaut, small):
+    picture = placed(astronaut, (1280, 720), 380, 360)
+    picture[300:420, 500:640] = small[62:182, 90:230]
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = follow(tracker, [picture] * (FOUND + 5))
+    centres = [float(face.landmarks[:, 0].mean()) for face in seen[-1]]
+    assert centres == pytest.approx([380, 565], abs=25)
+
+
+def test_of_a_large_and_a_small_face_either_may_leave_and_return(landmark_model, large_and_small):
+    only_small, only_large = large_and_small.copy(), large_and_small.copy()
+    only_small[:, :740] = only_large[:, 740:] = (90, 100, 110)
+    parts = [(large_and_small, FOUND), (only_large, 10), (large_and_small, 20)]
+    parts += [(only_small, 10), (large_and_small, 5)]
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = follow(tracker, (picture for picture, count in parts for _ in range(count)))
+    ends = np.cumsum([count for _, count in parts]) - 1
+    identities = [[face.identity for face in seen[end]] for end in ends]
+    assert identities == [[0, 1], [0], [0, 1], [1], [0, 1]]
+    assert {face.identity for faces in seen for face in faces} == {0, 1}
+
+
+def test_a_small_face_beside_a_large_one_keeps_its_identity_as_it_comes_near(
+    landmark_model, astronaut, large_and_small
+):
+    pictures = [large_and_small] * FOUND
+    for scale in np.geomspace(0.45, 0.9, 40):  # at last, the whole picture shows it as well
+        photo = cv2.resize(astronaut[:, ::-1], None, fx=scale, fy=scale)
+        picture = large_and_small.copy()
+        picture[:, 740:] = placed(photo, (540, 720), 130, 300)
+        pictures.append(picture)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        seen = follow(tracker, pictures)
+    for faces in seen[FOUND:]:
+        assert [face.identity for face in faces] == [0, 1]
+        assert faces[1].landmarks[:, 0].mean() == pytest.approx(870, abs=30)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.45], ids=["large", "small"])
+def test_a_face_alone_is_not_followed_twice_and_the_search_for_another_is_rare(
+    landmark_model, astronaut, monkeypatch, scale
+):
+    photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    picture = placed(photo, (1280, 720), 700, 360)
+    tiles, frames = 8, 120
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        follow(tracker, [picture] * 10)
+        calls = count_calls(tracker, monkeypatch)
+        for i in range(10, 10 + frames):
+            (face,) = tracker.track(Frame(i, i / 30, picture, 0.0))
+            assert face.identity == 0
+    assert calls["landmarker"] == frames
+    # One round of tiles, then half as many; for a small face, the whole picture twice a second.
+    later = (frames - tiles * FRAMES_PER_TILE[0]) / (2 * FRAMES_PER_TILE[0])
+    whole = frames / 15 if scale < 1 else 0
+    assert 0 < calls["detector"] <= tiles + later + 1 + whole
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("grain_px", [1, 8, 20, 60])
 def test_in_noise_of_any_grain_no_face_is_found(landmark_model, size, grain_px):
@@ -362,10 +456,10 @@ def tracks(tracker: FaceTracker, picture: np.ndarray) -> list:
 
 def test_the_direct_way_gives_exactly_what_the_documented_one_does(two_faces, landmark_model):
     with FaceTracker(landmark_model, faces=2) as tracker:
-        assert isinstance(tracker._find, _DirectDetection)
+        assert isinstance(tracker._landmarker._find, _DirectDetection)
         direct = tracks(tracker, two_faces)
     with FaceTracker(landmark_model, faces=2) as tracker:
-        tracker._find = _detect_documented
+        tracker._landmarker._find = _detect_documented
         documented = tracks(tracker, two_faces)
     assert max(map(len, direct)) == 2
     for faces, same in zip(direct, documented, strict=True):
