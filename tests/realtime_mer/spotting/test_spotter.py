@@ -509,3 +509,15 @@ def test_changed_threshold_applies_from_the_next_frame_on(tmp_path):
     strict = max(score for time_s, score in scores if 1.1 < time_s < 4.3)
     assert strict < 1
     assert max(score for time_s, score in scores if time_s >= 4.3) > 1 / 0.4
+
+
+@pytest.mark.parametrize(("raise_px", "proposals"), [(2.5, 1), (6.0, 1), (12.0, 0)])
+def test_on_a_speaking_face_a_motion_may_be_larger_but_not_of_any_size(raise_px, proposals):
+    words = motions(Interval(1.25, 1.4, 1.55), raise_px=6.0)
+    event = motions(Interval(1.6, 1.75, 1.9), raise_px=raise_px)
+    both = [
+        dataclasses.replace(one, cells=one.cells + other.cells)
+        for one, other in zip(words, event, strict=True)
+    ]
+    script = Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    assert len(found_in(Spotter(script), both)) == proposals
