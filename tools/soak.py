@@ -18,7 +18,7 @@ Linux only). The log is then compared with what was done.
     latency_ms       from capture to the end of the analysis
     shown_ms         from capture to the end of all sinks
     memory           MB after the first minute (of a shorter run, after its first third) and at the
-                     end, growth in percent, peak
+                     end, growth in percent, peak, and its course in ten steps
     cpus             processors that the run kept busy
     exit_status, seconds_to_end    after the Ctrl-C
     broken_lines     lines of the log that are no JSON
@@ -168,16 +168,17 @@ class _Session:
         return time.monotonic() - started_at
 
 
-def memory(sizes: list[float]) -> dict[str, float | None]:
+def memory(sizes: list[float]) -> dict[str, Any]:
     """The figures of a series of one reading a second, in MB and percent."""
     if not sizes:
-        return {"first": None, "end": None, "growth_percent": None, "most": None}
+        return {"first": None, "end": None, "growth_percent": None, "most": None, "course": []}
     first = sizes[min(int(_FIRST_S), len(sizes) // 3)]
     return {
         "first": round(first, 1),
         "end": round(sizes[-1], 1),
         "growth_percent": round(100 * (sizes[-1] / first - 1), 2) if first else None,
         "most": round(max(sizes), 1),
+        "course": [round(sizes[(len(sizes) - 1) * k // 10], 1) for k in range(11)],
     }
 
 
@@ -319,7 +320,7 @@ def _spans(spans: Sequence[tuple[str, float, float]]) -> str:
     return ", ".join(f"{what} {start:g}-{end:g} s" for what, start, end in spans) or "none"
 
 
-def _joined(values: dict[str, float | None], keys: tuple[str, ...]) -> str:
+def _joined(values: dict[str, Any], keys: tuple[str, ...]) -> str:
     return " / ".join("?" if values[key] is None else f"{values[key]:.1f}" for key in keys)
 
 
