@@ -253,14 +253,16 @@ class FaceState:
     Attributes:
         face: Identity, from 0.
         landmarks: (478, 2) float32, pixels of the frame, MediaPipe's face mesh order.
-        score: The spotter's score; 1 is the threshold. NaN while it warms up.
+        score: The spotter's score; 1 is the threshold. NaN while it warms up, and while too few
+            frames are analysed for it to mean something.
         window: The motion that is under way or was last proposed, if any.
-        nuisances: What makes motion hard to read now ("blink", "head motion", "speech").
+        nuisances: What makes motion hard to read now ("blink", "head motion", "speech", "too few
+            frames").
         motion: (16, 2) float32, displacement of each expressive region (the first 16 of
             `spotting.motion.REGIONS`) within the last 0.2 s, without the head's motion, in pixels
             of the canonical face; None while it is not known.
         quality: How well the face can be read, 0 to 1: size, pose, sharpness, light, nearness to
-            the picture's edge. 1 is as good as it gets.
+            the picture's edge, and whether enough frames are analysed. 1 is as good as it gets.
     """
 
     face: int
@@ -288,8 +290,9 @@ class Analysis:
         source_fps: Frames a second that the source gives, measured from their times; 0 until known.
         sensitivity: Expected false reports a minute at which the spotter works now; None where
             its card tells no curve.
-        alerts: What is wrong with the source now, a few words each ("picture frozen", "too dark",
-            "18 fps: below 25"); empty when all is well.
+        alerts: What is wrong with the source or the analysis now, a few words each ("picture
+            frozen", "too dark", "18 fps: below 25", "no reports below 8 fps"); empty when all is
+            well.
         macros: Macro-expressions that were seen to be over at this frame.
         statuses: How the status of a live source has changed since the analysis before.
         is_away: The source gives no frames now; this is its last frame again, without faces.

@@ -53,8 +53,10 @@ _GONE_S = 30.0
 # Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
 # the canonical face, a fraction of a pixel there; above the second it is large enough again.
 _SMALL_PX = (60.0, 66.0)
-# Quality of a face, at most, of which too few frames are analysed: shown as "bad".
+# Of a face of which too few frames are analysed: its quality at most, shown as "bad", and why its
+# motion is hard to read.
 _FEW_FRAMES_QUALITY = 0.2
+_FEW_FRAMES = "too few frames"
 
 
 class Analyser:
@@ -108,6 +110,8 @@ class Analyser:
         """Where the source's clock started, if it is live; its events carry it."""
         self.steps: tuple[FaceStep, ...] = ()
         """What the newest frame told about each of its faces: the answer of `follow`."""
+        self.alerts: tuple[str, ...] = ()
+        """What is wrong with the analysis now, a few words each: of the newest frame."""
         self.stats = stats or Stats()
         self.classifier = Classifier(weights, providers, least_confidence)
         self._spotter = SpotterModel(spotter)
@@ -232,6 +236,7 @@ class Analyser:
             gaps = [gap for gap in gaps if gap.reason != GapReason.NO_FRAMES]
             found, macros = [], ()
         events = self._named(found, frame) if found else ()
+        self.alerts = (*self._pace.alerts, *self._size_alert(tracked.faces))
         gaps += self._forget(frame.time_s)
         return Analysis(
             frame=frame,
@@ -241,7 +246,7 @@ class Analyser:
             latency_s=time.monotonic() - tracked.taken_at,
             source_fps=tracked.source_fps,
             sensitivity=sensitivity,
-            alerts=(*self._pace.alerts, *self._size_alert(tracked.faces)),
+            alerts=self.alerts,
             macros=macros,
         )
 
@@ -249,7 +254,15 @@ class Analyser:
         """A face as it can be read: with too few frames, hardly, however clear its picture is."""
         if not self._pace.alerts:
             return face
-        return dataclasses.replace(face, quality=min(face.quality, _FEW_FRAMES_QUALITY))
+        face = dataclasses.replace(
+            face,
+            quality=min(face.quality, _FEW_FRAMES_QUALITY),
+            nuisances=(*face.nuisances, _FEW_FRAMES),
+        )
+        if self._pace.sparse_since_s is None:
+            return face
+        # What is not reported does not look like a finding either.
+        return dataclasses.replace(face, score=math.nan, window=None)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class Pace:
             analysed, source = self._rates
             alerts.append(f"analysis too slow: {analysed:.0f} of {source:.0f} fps")
         if self.sparse_since_s is not None:
-            alerts.append(f"nothing is reported below {REPORT_FPS:.0f} fps")
+            alerts.append(f"no reports below {REPORT_FPS:.0f} fps")
         return tuple(alerts)
 
     def _judge_rate(self, time_s: float) -> float | None:
@@ -104,12 +104,14 @@ class Pace:
         if not (came and source_fps):
             return
         analysed_fps = (len(frames) - 1) / came * source_fps
-        self._rates = analysed_fps, source_fps
         needed_fps = min(LEAST_FPS, source_fps)
         if self._is_slow:
             differs = analysed_fps > _SLOW[1] * needed_fps
         else:
             differs = analysed_fps < _SLOW[0] * needed_fps
+        if differs != self._is_slow:
+            # Not while the analysis catches up: the alert would say that nothing is wrong.
+            self._rates = analysed_fps, source_fps
         if not differs:
             self._changed_s = None
             return

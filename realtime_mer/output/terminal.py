@@ -141,28 +141,29 @@ class _Lines:
 
 
 class _Curve:
-    """A curve of block characters. Each is the largest value since the one before it."""
+    """A curve of block characters. Each is the largest value since the one before it, or blank."""
 
     def __init__(self, levels: str) -> None:
         self._levels = levels
         self._values: deque[float] = deque(maxlen=_CURVE_LENGTH)
-        self._greatest = 0.0
+        self._greatest = math.nan
 
     def add(self, value: float) -> None:
-        self._greatest = max(self._greatest, value)
+        self._greatest = value if math.isnan(self._greatest) else max(self._greatest, value)
 
     def step(self) -> None:
         """Appends the mark for the values added since the last one."""
         self._values.append(self._greatest)
-        self._greatest = 0.0
+        self._greatest = math.nan
 
     @property
     def last(self) -> float:
-        return self._values[-1] if self._values else 0.0
+        """The value of the newest mark; NaN if it is blank."""
+        return self._values[-1] if self._values else math.nan
 
     @property
     def greatest(self) -> float:
-        return max(self._values, default=0.0)
+        return max((v for v in self._values if not math.isnan(v)), default=0.0)
 
     def segments(self, width: int, full: float, threshold: float = math.inf) -> list[Segment]:
         """The newest marks.
@@ -176,7 +177,10 @@ class _Curve:
         top = len(self._levels) - 1
         segments = []
         for high, run in itertools.groupby(values, lambda v: v >= threshold):
-            marks = "".join(self._levels[min(top, int(v / full * top + 0.5))] for v in run)
+            marks = "".join(
+                " " if math.isnan(v) else self._levels[min(top, int(v / full * top + 0.5))]
+                for v in run
+            )
             segments.append(_styled(marks, _THRESHOLD_STYLE if high else _CURVE_STYLE))
         return [*segments, Segment(" " * (width - len(values)))]
 
@@ -241,8 +245,9 @@ class Terminal:
         for face in analysis.faces:
             if math.isfinite(face.score):
                 self._scores.add(face.score)
-        self._delays.add(1000 * analysis.latency_s)
-        self._latencies.append(1000 * analysis.latency_s)
+        if not analysis.is_away:
+            self._delays.add(1000 * analysis.latency_s)
+            self._latencies.append(1000 * analysis.latency_s)
         now = time.monotonic()
         # Many events between two drawings must not fill the memory.
         if now - self._shown_at < REFRESH_S and len(self._rows) <= _MAX_ROWS:
@@ -351,7 +356,8 @@ class Terminal:
 
     def _curves(self, analysis: Analysis, width: int) -> list[list[Segment]]:
         room = max(8, min(_CURVE_LENGTH, width - 36))
-        score, latency = self._scores.last, statistics.median(self._latencies)
+        score, latency = self._scores.last, statistics.median(self._latencies or [0.0])
+        shown = f"{self._dash:>5}" if math.isnan(score) else f"{score:5.2f}"
         full_ms = max(_LATENCY_SCALE_MS, self._delays.greatest)
         nuisances = sorted({n for face in analysis.faces for n in face.nuisances})
         return [
@@ -359,7 +365,7 @@ class Terminal:
                 _title("score"),
                 # Twice the threshold fills the height.
                 *self._scores.segments(room, 2.0, threshold=1.0),
-                _styled(f" {score:5.2f}", _THRESHOLD_STYLE if score >= 1 else ""),
+                _styled(f" {shown}", _THRESHOLD_STYLE if score >= 1 else ""),
                 _styled("  " + ", ".join(nuisances), "dim"),
             ],
             [

@@ -208,6 +208,16 @@ class Pipeline:
     def is_paused(self) -> bool:
         return not self._running.is_set()
 
+    def alerts(self, has_face: bool) -> tuple[str, ...]:
+        """What is wrong with the source and the analysis now, a few words each.
+
+        Args:
+            has_face: Whether a face is followed. A covered lens shows none: then the room is dark.
+        """
+        covered = "black picture" if has_face else None
+        source = ("too dark" if alert == covered else alert for alert in self.capture.alerts)
+        return (*source, *self.analyser.alerts)
+
     def delivered(self, analysis: Analysis) -> Analysis:
         """An analysis as it leaves: counted, its events dated, with the changes of status."""
         statuses = self.capture.take_statuses()
@@ -321,14 +331,11 @@ class Pipeline:
 
     def _analyse(self, tracked: TrackedFrame) -> Analysis:
         analysis = self.analyser.analyse(tracked, self._ended_outages())
-        # A covered lens shows no face: where one is followed, the room is dark.
-        covered = "black picture" if analysis.faces else None
-        alerts = tuple("too dark" if a == covered else a for a in self.capture.alerts)
         return dataclasses.replace(
             analysis,
             fps=self._stats.fps,
             dropped=self.capture.frames_dropped + self._paused_frames,
-            alerts=(*alerts, *analysis.alerts),
+            alerts=self.alerts(bool(analysis.faces)),
         )
 
     def _ended_outages(self) -> list[Outage]:

@@ -344,6 +344,9 @@ class Recognizer:
         if self._last is None or not repeat:
             return None
         alerts = self._capture.alerts
+        is_away = not _AWAY.isdisjoint(alerts)
+        if not is_away:
+            alerts = self._pipeline.alerts(bool(self._last.faces))
         self._last = dataclasses.replace(
             self._last,
             events=(),
@@ -353,7 +356,7 @@ class Recognizer:
             statuses=self._capture.take_statuses(),
             unshown=(),
         )
-        if not _AWAY.isdisjoint(alerts):
+        if is_away:
             # Nothing of the last frame may look as if it were the present.
             self._last = dataclasses.replace(self._last, faces=(), fps=0.0, is_away=True)
         return self._last

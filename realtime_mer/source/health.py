@@ -41,6 +41,9 @@ _RATE_WINDOW_S = 2.0
 _RATE_SPAN = 10
 _RATE_EVERY_S = 0.2
 _MAX_FPS = 250
+# After a silence of this long, and of so many periods, the rate is measured anew: the silence is no
+# part of it. Chosen by judgement.
+_HOLE_S, _HOLE_PERIODS = 1.0, 8
 # Measured rates vary a little, and neither a source of 25 fps nor film (23.976) is slow. Chosen by
 # judgement.
 _SLOW_FPS = (LEAST_FPS - 1.6, LEAST_FPS - 1.2)
@@ -203,6 +206,8 @@ class _Rate:
 
     def update(self, time_s: float) -> None:
         times = self._times
+        if times and self.fps * (time_s - times[-1]) > max(_HOLE_S * self.fps, _HOLE_PERIODS):
+            times.clear()
         if not times:
             self._begun_s = time_s
         times.append(time_s)

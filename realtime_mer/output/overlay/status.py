@@ -46,7 +46,7 @@ class Status:
                 clock(scene.now_s)[:-2],
                 f"{analysis.fps:.0f}",
                 f"/ {analysis.source_fps:.0f}" if analysis.source_fps > 0 else "",
-                f"{1000 * analysis.latency_s:.0f}",
+                "–" if analysis.is_away else f"{1000 * analysis.latency_s:.0f}",
                 _count(analysis.dropped),
                 "–" if sensitivity is None else f"{sensitivity:.{1 if sensitivity < 1 else 2}g}",
             )
@@ -129,6 +129,7 @@ class Tracking:
 
 
 _ALERT = 26.0  # units a line
+_ALERT_SIZES = (14, 13, 12, 11)  # of its letters, units
 _ALERTS_SHOWN = 3
 
 
@@ -171,8 +172,13 @@ class Alerts:
             line[:] = YELLOW
             _warning_sign(line, unit)
             room = line.shape[1] - round(38 * unit)
-            short = shortened(text, room, round(14 * unit), 700)
-            put_text(line, short, 31 * unit, 16.5 * unit, 14 * unit, BACKGROUND, 700)
+            # Whole in smaller letters rather than without its middle.
+            size = next(
+                (s for s in _ALERT_SIZES if text_width(text, round(s * unit), 700) <= room),
+                _ALERT_SIZES[-1],
+            )
+            short = shortened(text, room, round(size * unit), 700)
+            put_text(line, short, 31 * unit, 16.5 * unit, size * unit, BACKGROUND, 700)
 
 
 def _warning_sign(line: np.ndarray, unit: float) -> None:

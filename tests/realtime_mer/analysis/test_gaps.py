@@ -3,20 +3,25 @@
 import math
 import time
 
+import cv2
 import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
+from realtime_mer.results import Interval
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source.kinds import reader_for
 from realtime_mer.source.stream import StreamReader
+from realtime_mer.spotting.matching import overlap
 from tests.sessions import (
+    EVENTS,
     FPS,
     Film,
     Stopping,
     Stuttering,
     analyses_of,
     coming_and_going,
+    frames_of,
     gaps_of,
     gaps_of_camera,
     logged,
@@ -232,3 +237,35 @@ def test_frozen_picture_is_a_gap_of_who_was_followed(astronaut):
     assert (gap.start_s, gap.end_s) == pytest.approx((19 / FPS, 72 / FPS), abs=0.07)
     # And who comes when it thaws was not there before.
     assert gaps_of_camera(still, moving(astronaut, 5)) == []
+
+
+def matches(record: dict, hidden: Interval) -> bool:
+    found = Interval(record["onset_s"], record["apex_s"], record["offset_s"])
+    return overlap(found, hidden) >= 0.5
+
+
+def test_events_before_and_after_a_hole_in_a_folder_are_found(clip, tmp_path):
+    """0.65 s after it comes the second: a face that starts afresh would be known only then."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    hole = range(72, 87)
+    for i, image in enumerate(frames_of(clip)[: round(4.2 * FPS)]):
+        if i not in hole:
+            cv2.imwrite(str(folder / f"{i:03d}.jpg"), image)
+    told = logged(tmp_path / "log.jsonl", Recognizer(folder, fps=FPS))
+    (gap,) = (record for record in told if record["type"] == "gap")
+    assert gap["reason"] == "no frames"
+    assert (gap["start_s"], gap["end_s"]) == pytest.approx((71 / FPS, 87 / FPS), abs=0.002)
+    events = [record for record in told if record["type"] == "micro_expression"]
+    assert len(events) == len(EVENTS)
+    assert all(matches(e, hidden.interval) for e, hidden in zip(events, EVENTS, strict=True))
+
+
+def test_an_event_at_the_end_of_a_video_is_told(clip, eventful, tmp_path):
+    """The last frame is the one before that which tells it in the whole video."""
+    told_at = next(analysis.frame.index for analysis in eventful if analysis.events)
+    path = write_video(tmp_path / "cut.avi", frames_of(clip)[:told_at])
+    told = logged(tmp_path / "log.jsonl", Recognizer(path))
+    (event,) = (record for record in told if record["type"] == "micro_expression")
+    assert matches(event, EVENTS[0].interval)
+    assert told[-1]["events"] == 1

@@ -1,5 +1,6 @@
 """Too few analysed frames: said, without flickering, and nothing is reported in them."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.analysis.pace import Pace
-from realtime_mer.results import GapReason
+from realtime_mer.output.overlay import Overlay, Tracking
+from realtime_mer.results import Analysis, GapReason, Session
 from realtime_mer.source.frame import Frame
 from tests.sessions import frames_of
 
@@ -41,7 +43,7 @@ def test_enough_frames_are_no_trouble(fps, every):
 def test_an_analysis_that_manages_4_of_25_fps_says_so_once():
     pace = Pace()
     alerts = alerts_of(pace, frames(25, 10, every=6), 25)
-    assert alerts[-1] == ("analysis too slow: 4 of 25 fps", "nothing is reported below 8 fps")
+    assert alerts[-1] == ("analysis too slow: 4 of 25 fps", "no reports below 8 fps")
     assert len(pace.notes) == 2
     assert "4 of the source's 25" in " ".join(pace.notes)
     alerts_of(pace, frames(25, 10, every=1, start=250), 25)
@@ -55,8 +57,18 @@ def test_fewer_frames_than_short_motion_needs_are_too_slow(fps, every, shown):
     assert alerts_of(Pace(), frames(fps, 6, every), fps)[-1] == (f"analysis too slow: {shown} fps",)
 
 
+def test_while_the_analysis_catches_up_the_alert_tells_no_good_rate():
+    pace = Pace()
+    alerts_of(pace, frames(30, 6, every=3), 30)
+    alerts = alerts_of(pace, frames(30, 6, every=1, start=180), 30)
+    while_slow = {alert for (alert,) in filter(None, alerts)}
+    assert while_slow
+    assert all(int(alert.split()[3]) < 22 for alert in while_slow)
+    assert alerts[-1] == ()
+
+
 def test_a_slow_source_that_is_analysed_whole_is_not_the_analysis_fault():
-    assert alerts_of(Pace(), frames(5, 6), 5)[-1] == ("nothing is reported below 8 fps",)
+    assert alerts_of(Pace(), frames(5, 6), 5)[-1] == ("no reports below 8 fps",)
 
 
 def test_single_pauses_are_no_trouble():
@@ -91,7 +103,8 @@ def analyses(clip, fps: float, drop=lambda i: False) -> list:
 def test_below_eight_fps_nothing_is_reported_and_one_gap_says_so(clip):
     done, gaps, notes = analyses(clip, 6)
     assert not any(analysis.events or analysis.gaps for analysis in done)
-    assert done[-1].alerts == ("nothing is reported below 8 fps",)
+    assert done[-1].alerts == ("no reports below 8 fps",)
+    assert all(face.score != face.score and face.window is None for face in done[-1].faces)
     (gap,) = gaps
     assert gap.reason == GapReason.TOO_FEW_FRAMES
     assert gap.start_s < 1.0
@@ -127,3 +140,30 @@ def test_when_enough_frames_come_again_so_do_reports(clip, eventful):
     assert gap.reason == GapReason.TOO_FEW_FRAMES
     assert 3.0 < gap.end_s < 5.0
     assert sum(len(analysis.events) for analysis in fast) == found
+
+
+def tracking_shown(analysis: Analysis) -> np.ndarray:
+    """The panel's word for the tracking, as people see it."""
+    overlay = Overlay([Tracking()])
+    overlay.begin(Session("clip.avi", False, (704, 544), 30, 0, "", "", ()))
+    overlay.update(analysis)
+    return overlay.picture().copy()
+
+
+def with_quality(analysis: Analysis, quality: float) -> Analysis:
+    faces = tuple(dataclasses.replace(face, quality=quality) for face in analysis.faces)
+    return dataclasses.replace(analysis, faces=faces)
+
+
+def test_a_clear_face_of_which_too_few_frames_are_analysed_is_shown_as_bad(astronaut):
+    """4 of 25 frames a second, which is known after some of them."""
+    with Analyser() as analyser:
+        frames = (Frame(i, i / 25, astronaut, 0.0) for i in range(0, 100, 6))
+        analyses = [analyser.analyse(analyser.track(frame)) for frame in frames]
+    first, last = analyses[0], analyses[-1]
+    for analysis, quality in ((first, 1.0), (last, 0.1)):
+        shown = tracking_shown(analysis)
+        assert (shown == tracking_shown(with_quality(analysis, quality))).all()
+    assert (tracking_shown(first) != tracking_shown(with_quality(first, 0.1))).any()
+    assert [face.nuisances for face in first.faces] == [()]
+    assert [face.nuisances for face in last.faces] == [("too few frames",)]

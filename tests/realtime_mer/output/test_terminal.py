@@ -128,8 +128,10 @@ def test_status_counts_faces(faces, words):
     assert words in shown(session(live=True), analysis(faces=faces), end=False)
 
 
-def test_unknown_score_is_no_error():
-    assert "0.00" in shown(session(), analysis(score=math.nan), end=False)
+def test_a_score_that_is_not_known_is_shown_as_none():
+    text = shown(session(), analysis(score=math.nan), end=False)
+    assert "     –" in text
+    assert "0.00" not in text
 
 
 def test_brackets_in_names_are_shown():

@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -10,6 +11,7 @@ from realtime_mer.model_file import CLASSIFIER
 from realtime_mer.output.log import CsvLog, JsonLinesLog
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.session.run import Callbacks, run
+from realtime_mer.source.reader import Grab
 from tests.sessions import (
     NOISE,
     Film,
@@ -193,6 +195,20 @@ def test_while_the_source_is_away_nothing_looks_live(astronaut, monkeypatch):
     assert away
     assert all(a.is_away and not a.faces and a.fps == 0 for a in away)
     assert all(a.faces and not a.is_away for a in (analyses[0], analyses[-1]))
+
+
+def test_between_the_frames_of_a_slow_source_the_alert_stays(astronaut):
+    class Slow(Interrupted):
+        def read(self) -> Grab | None:
+            grab = super().read() if self._given < 10 else None
+            return grab and grab._replace(captured_at=grab.captured_at + 0.2 * self._given)
+
+    with Recognizer(Slow(astronaut)) as recognizer:
+        analyses = list(recognizer.analyses(idle_s=0.01))
+    again = [b for a, b in pairwise(analyses) if a.frame is b.frame]
+    late = [analysis for analysis in again if analysis.frame.index >= 6]
+    assert late
+    assert all("no reports below 8 fps" in analysis.alerts for analysis in late)
 
 
 def test_frame_that_is_shown_again_is_no_slower_for_that():

@@ -245,3 +245,13 @@ def test_many_outages_do_not_grow_for_ever():
     taken = outages.take()
     assert len(taken) <= 1000
     assert taken[-1].start_s == 4999
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_silence_between_two_frames_is_not_the_rate(live):
+    watched = Watched(live)
+    watched.show(5)
+    watched.time_s += 6
+    assert watched.show(5) == []
+    assert watched.notes == []
+    assert watched.health.fps == pytest.approx(30, rel=0.05)

@@ -10,6 +10,7 @@ from realtime_mer.output.overlay import (
     GREEN,
     LABEL_COLOURS,
     YELLOW,
+    Alerts,
     Footer,
     Layout,
     Overlay,
@@ -130,3 +131,16 @@ def test_no_card_is_cut_by_an_alert():
 def test_alert_goes_away():
     gone = drawn(analysis(0, alerts=("too dark",)), analysis(1))
     assert (gone == drawn(analysis(0), analysis(1))).all()
+
+
+def test_alerts_are_shown_whole_in_the_narrowest_panel():
+    texts = [
+        "analysis too slow: 15 of 60 fps",
+        "face too small: 48 px wide",
+        "no reports below 8 fps",
+    ]
+    for text in texts:
+        middle = len(text) // 2
+        other = text[:middle] + "#" + text[middle + 1 :]
+        shown, changed = (drawn(analysis(alerts=(t,)), elements=[Alerts()]) for t in (text, other))
+        assert (shown != changed).any(), text
