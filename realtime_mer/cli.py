@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import functools
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from realtime_mer.command import limits
 from realtime_mer.command.options import USAGE_ERROR, parse, without_secrets
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "realtime-mer") -> 
     owns_process = arguments is None
     if owns_process:
         _prepare_process()
-    say = _Sayer(prog)
+    say = functools.partial(_say, prog)
     with Signals(owns_process=owns_process, say=say) as signals:
         status = _run(arguments, prog, signals, say)
         if owns_process and (signals.came or _native_thread_hangs()):
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "realtime-mer") -> 
     return status
 
 
-def _run(arguments: Sequence[str] | None, prog: str, signals: Signals, say: _Sayer) -> int:
+def _run(
+    arguments: Sequence[str] | None, prog: str, signals: Signals, say: Callable[[str], None]
+) -> int:
     options = parse(arguments, prog)
     if (obstacle := limits.obstacle()) is not None:
         say(obstacle)
@@ -76,16 +79,11 @@ def _run(arguments: Sequence[str] | None, prog: str, signals: Signals, say: _Say
     return 0
 
 
-class _Sayer:
+def _say(prog: str, text: str) -> None:
     """Prints a message for the user on standard error, under the program's name."""
-
-    def __init__(self, prog: str) -> None:
-        self._prog = prog
-
-    def __call__(self, text: str) -> None:
-        # It may be closed, or a pipe that nobody reads.
-        with contextlib.suppress(OSError, ValueError):
-            print(f"{self._prog}: {text}", file=sys.stderr, flush=True)
+    # It may be closed, or a pipe that nobody reads.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{prog}: {text}", file=sys.stderr, flush=True)
 
 
 def _refused(error: BaseException) -> str | None:

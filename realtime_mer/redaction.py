@@ -271,8 +271,12 @@ def _split(rest: str) -> _Parts | None:
     userinfo, _, behind = rest.rpartition("@")
     far = _authority(behind)
     is_password = (
-        not at and ":" in host and not _is_host(host) and "@" not in userinfo
-    ) and "=" not in userinfo
+        not at
+        and ":" in host
+        and not _is_host(host)
+        and "@" not in userinfo
+        and "=" not in userinfo
+    )
     if is_password or _is_surely_host(_host_of(far)):
         return _Parts(userinfo, far, behind[len(far) :], is_odd=True)
     return None

@@ -32,15 +32,8 @@ _KINDS: Mapping[str, tuple[tuple[float, float], frozenset[GapReason]]] = {
 KINDS = tuple(_KINDS)
 """Names of all faults."""
 
-# Faults that leave a gap whenever they last this long.
-_LEAVES_A_GAP_S = {
-    "stall": 2.0,
-    "freeze": 2.0,
-    "black": 1.0,
-    "no face": 1.0,
-    "unplugged": 2.0,
-    "5 fps": 4.0,
-}
+# Faults of such lengths that always leave a gap.
+_LEAVES_A_GAP = frozenset({"stall", "freeze", "black", "no face", "unplugged", "5 fps"})
 # Undisturbed time before the first fault and between two: there are events in it.
 _FIRST_S = 15.0
 _BETWEEN_S = (10.0, 30.0)
@@ -64,7 +57,7 @@ class Fault:
 
     @property
     def leaves_a_gap(self) -> bool:
-        return self.end_s - self.start_s >= _LEAVES_A_GAP_S.get(self.kind, math.inf)
+        return self.kind in _LEAVES_A_GAP
 
     def explains(self, reason: str, start_s: float, end_s: float) -> bool:
         """Whether a gap in the log may come from this fault."""
@@ -106,21 +99,21 @@ def truth_of_loop(truth: DemoTruth, seconds: float) -> list[Interval]:
         Interval(start + e.onset_s, start + e.apex_s, start + e.offset_s)
         for start in np.arange(0, seconds, round_s).tolist()
         for e in (*forth, *back)
-        if start + e.offset_s + _RESTS_S < seconds
+        if start + e.offset_s < seconds
     ]
 
 
 def seconds_of_records(
     records: Iterable[Mapping[str, Any]], started_unix_s: float
-) -> tuple[list[Interval], list[tuple[str, float, float]]]:
-    """Events and gaps (reason, start, end) of a log, in seconds of the camera's clock.
+) -> tuple[list[Interval], list[tuple[str, float, float]], float]:
+    """Events, gaps (reason, start, end) and end of a log, in seconds of the camera's clock.
 
     Args:
         records: The records of one session, the `session` record first.
         started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
     """
     events, gaps = [], []
-    shift = 0.0
+    shift = ended_s = 0.0
     for record in records:
         match record["type"]:
             case "session":
@@ -130,7 +123,9 @@ def seconds_of_records(
                 events.append(Interval(*times))
             case "gap":
                 gaps.append((record["reason"], record["start_s"] + shift, record["end_s"] + shift))
-    return events, gaps
+            case "summary":
+                ended_s = record["duration_s"] + shift
+    return events, gaps, ended_s
 
 
 def check(
@@ -145,39 +140,48 @@ def check(
     Args:
         records: The records of the log.
         faults: What went wrong.
-        truth: The events in the pictures, whether they were sent or not.
+        truth: The events in the pictures, whether they were sent or not, up to the session's end.
         opened_s: When the camera began to send, once for each connection.
         started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
 
     Returns:
         Counts: `faults` by kind; `hidden` events that the session could have seen whole, of these
         the `undisturbed` ones, the `found` of them and the times of those that are `lost`;
-        `found_in_faults`; `false` reports; `gaps` by reason, those that no fault explains
-        (`unexplained_gaps`) and faults that left none (`silent_faults`), each with its times.
+        `found_in_faults`; `false` reports, of no event of `truth`; `gaps` by reason, those that no
+        fault explains (`unexplained_gaps`) and faults during the session that left none
+        (`silent_faults`), each with its times.
     """
-    events, gaps = seconds_of_records(records, started_unix_s)
+    events, gaps, ended_s = seconds_of_records(records, started_unix_s)
     begun_s = min(opened_s, default=math.inf) + _SETTLES_S
-    ended_s = begun_s + max((r["duration_s"] for r in records if r["type"] == "summary"), default=0)
-    seen = [e for e in truth if e.onset_s > begun_s and e.offset_s < ended_s - _SETTLES_S]
     disturbed = [_disturbed(fault, opened_s) for fault in faults]
-    matches = best_matches(seen, events)
+    matches = best_matches(truth, events)
     found = {i for i, _, _ in matches}
+    seen = {
+        i
+        for i, event in enumerate(truth)
+        if event.onset_s > begun_s and event.offset_s + _RESTS_S < ended_s
+    }
     clear = {
         i
-        for i, event in enumerate(seen)
+        for i in seen
         if not any(
-            start < event.offset_s + _RESTS_S and end > event.onset_s for start, end in disturbed
+            start < truth[i].offset_s + _RESTS_S and end > truth[i].onset_s
+            for start, end in disturbed
         )
     }
     explained = [any(f.explains(*gap) for f in faults) for gap in gaps]
-    silent = [f for f in faults if f.leaves_a_gap and not any(f.explains(*gap) for gap in gaps)]
+    silent = [
+        f
+        for f in faults
+        if f.leaves_a_gap and f.start_s > begun_s and not any(f.explains(*gap) for gap in gaps)
+    ]
     return {
         "faults": dict(Counter(f.kind for f in faults)),
         "hidden": len(seen),
         "undisturbed": len(clear),
         "found": len(clear & found),
-        "lost": [round(seen[i].onset_s, 2) for i in sorted(clear - found)],
-        "found_in_faults": len(found - clear),
+        "lost": [round(truth[i].onset_s, 2) for i in sorted(clear - found)],
+        "found_in_faults": len(seen & found - clear),
         "false": len(events) - len(matches),
         "gaps": dict(Counter(reason for reason, _, _ in gaps)),
         "unexplained_gaps": [
@@ -192,7 +196,7 @@ def check(
 def _disturbed(fault: Fault, opened_s: Sequence[float]) -> tuple[float, float]:
     """The time in which an event may be missed because of a fault."""
     if fault.kind == "disk full":  # the log may wait, the analysis must not
-        return fault.end_s, fault.end_s
+        return math.inf, math.inf
     # The program decides when it comes back to a camera that was away.
     back = [s for s in opened_s if fault.start_s <= s <= fault.end_s + _RETURNS_S]
     return fault.start_s, max([fault.end_s, *back]) + _SETTLES_S

@@ -169,10 +169,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return fault is not None and fault.kind == "unplugged"
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-
 def serve(
     video: str,
     size: tuple[int, int] | None,
@@ -197,7 +193,7 @@ def serve(
     handler = type("Camera", (_Handler,), parts)
     port = 0
     for until_s, again_s in _plugged(faults):
-        with _Server(("127.0.0.1", port), handler) as server:
+        with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
             if not port:
                 port = server.server_port
                 answer.send((port, started_unix_s))

@@ -364,7 +364,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.faults:
             with tempfile.TemporaryDirectory(prefix="soak-") as folder:
                 clip = Path(folder) / "demo.avi"
-                truth = truth_of_loop(make_demo_clip(clip), seconds)
+                # The camera is there before the session begins, and until it has ended.
+                truth = truth_of_loop(make_demo_clip(clip), _START_S + seconds + _END_S)
                 faults = schedule(seconds, options.seed)
                 result = soak(str(clip), seconds, FPS, options.size, run_options, faults, truth)
         else:

@@ -53,10 +53,8 @@ _GONE_S = 30.0
 # Below the first width in pixels a face is too small to read a micro-expression of 1 to 3 px of
 # the canonical face, a fraction of a pixel there; above the second it is large enough again.
 _SMALL_PX = (60.0, 66.0)
-# Of a face of which too few frames are analysed: its quality at most, shown as "bad", and why its
-# motion is hard to read.
+# Of a face of which too few frames are analysed: its quality at most, shown as "bad".
 _FEW_FRAMES_QUALITY = 0.2
-_FEW_FRAMES = "too few frames"
 
 
 class Analyser:
@@ -217,10 +215,11 @@ class Analyser:
             self._pace.restart()
         gaps, found = self._frozen_gaps(over, frame.time_s)
         steps = self.follow(tracked)
+        bridge_s = self._times.bridge_s
         gaps += (step.gap for step in steps if step.gap is not None)
         found += [(step.state.face, interval) for step in steps for interval in step.spotting.found]
         # Whoever has just left may have shown something last.
-        found += self._found_last(frame.time_s, self._times.bridge_s)
+        found += self._found_last(frame.time_s, bridge_s)
         macros = tuple(
             MacroExpression(step.state.face, onset_s, offset_s, frame.time_s, self.source)
             for step in steps
@@ -236,13 +235,15 @@ class Analyser:
             gaps = [gap for gap in gaps if gap.reason != GapReason.NO_FRAMES]
             found, macros = [], ()
         events = self._named(found, frame) if found else ()
-        self.alerts = (*self._pace.alerts, *self._size_alert(tracked.faces))
+        pace_alerts = self._pace.alerts
+        self.alerts = (*pace_alerts, *self._size_alert(tracked.faces))
+        faces = [step.state for step in steps]
         gaps += self._forget(frame.time_s)
         return Analysis(
             frame=frame,
-            faces=tuple(self._readable(step.state) for step in steps),
+            faces=tuple(map(self._hardly_readable, faces) if pace_alerts else faces),
             events=events,
-            gaps=self._outages.explained(gaps, self._times.bridge_s),
+            gaps=self._outages.explained(gaps, bridge_s),
             latency_s=time.monotonic() - tracked.taken_at,
             source_fps=tracked.source_fps,
             sensitivity=sensitivity,
@@ -250,14 +251,12 @@ class Analyser:
             macros=macros,
         )
 
-    def _readable(self, face: FaceState) -> FaceState:
-        """A face as it can be read: with too few frames, hardly, however clear its picture is."""
-        if not self._pace.alerts:
-            return face
+    def _hardly_readable(self, face: FaceState) -> FaceState:
+        """A face as it can be read with too few frames: hardly, however clear its picture is."""
         face = dataclasses.replace(
             face,
             quality=min(face.quality, _FEW_FRAMES_QUALITY),
-            nuisances=(*face.nuisances, _FEW_FRAMES),
+            nuisances=(*face.nuisances, GapReason.TOO_FEW_FRAMES.value),
         )
         if self._pace.sparse_since_s is None:
             return face

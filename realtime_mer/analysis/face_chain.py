@@ -148,7 +148,8 @@ class FaceChain:
             bridge_s: How long the face may have been away without a gap.
         """
         frame = of.frame
-        gap = self._gap(frame.time_s, tracked.landmarks, before_s, bridge_s)
+        place = corners(tracked.landmarks)
+        gap = self._gap(frame.time_s, place, before_s, bridge_s)
         # The pictures before the gap are still in the ring.
         found_before = () if gap is None else self._end_stretch(gap)
         with self._stats.stage("register"):
@@ -166,7 +167,7 @@ class FaceChain:
         self._places.append((frame.time_s, motion.place))
         height, width = frame.image.shape[:2]
         trust = float(motion.trust[:EXPRESSIVE].mean())
-        quality = face_quality(corners(tracked.landmarks), (width, height), face, trust)
+        quality = face_quality(place, (width, height), face, trust)
         # What was found is reported once.
         repeated = dataclasses.replace(spotting, found=(), macros=())
         self._last = repeated, self._recent(motion), quality
@@ -188,16 +189,16 @@ class FaceChain:
         return tuple(self._spotter.finish())
 
     def _gap(
-        self, time_s: float, landmarks: np.ndarray, before_s: float, bridge_s: float
+        self, time_s: float, place: np.ndarray, before_s: float, bridge_s: float
     ) -> Gap | None:
-        """The gap that ends with a sighting at `time_s`, if one does."""
+        """The gap that ends with a sighting at `time_s`, at a place (`corners`), if one does."""
         seen_s, self._seen_s = self._seen_s, time_s
-        last, self._corners = self._corners, corners(landmarks)
+        last, self._corners = self._corners, place
         if last is None:
             return None
         if time_s - seen_s > bridge_s:
             reason = GapReason.NO_FRAMES if seen_s == before_s else GapReason.FACE_LOST
-        elif has_jumped(last, self._corners):
+        elif has_jumped(last, place):
             # The tracker has gone over to someone else, or to something that looks like a face.
             reason = GapReason.FACE_JUMPED
         else:

@@ -151,7 +151,6 @@ def parser(prog: str) -> _Parser:
     p.add_argument(
         "source",
         nargs="?",
-        default=None,
         help="camera number or /dev path, video file, folder of frames, http(s) or rtsp address; "
         "default: camera 0",
     )
@@ -177,7 +176,6 @@ def parser(prog: str) -> _Parser:
     p.add_argument(
         "--sensitivity",
         type=_false_report_rate,
-        default=None,
         metavar="N",
         help="false reports a minute to expect on a restless head, such as 0.2, 1 or 3; more "
         "find more (default: what the spotter's card recommends)",
@@ -188,7 +186,6 @@ def parser(prog: str) -> _Parser:
     p.add_argument(
         "--fps",
         type=frame_rate,
-        default=None,
         metavar="N",
         help="frame rate of a folder of frames (default 30); of a video, in place of its own "
         "times, if those are wrong (slow motion)",
@@ -196,14 +193,12 @@ def parser(prog: str) -> _Parser:
     p.add_argument(
         "--camera-size",
         type=_size,
-        default=None,
         metavar="WxH",
         help="picture size that a camera is asked for (default 1280x720)",
     )
     p.add_argument(
         "--camera-fps",
         type=frame_rate,
-        default=None,
         metavar="N",
         help="frame rate that a camera is asked for (default 30)",
     )
@@ -225,16 +220,11 @@ def parser(prog: str) -> _Parser:
         metavar="P",
         help='label events with less "uncertain"; they keep their probabilities (default 0)',
     )
-    p.add_argument(
-        "--weights", type=Path, default=None, metavar="FILE.onnx", help="another classifier"
-    )
-    p.add_argument(
-        "--spotter", type=Path, default=None, metavar="FILE.onnx", help="another spotter"
-    )
+    p.add_argument("--weights", type=Path, metavar="FILE.onnx", help="another classifier")
+    p.add_argument("--spotter", type=Path, metavar="FILE.onnx", help="another spotter")
     p.add_argument(
         "--landmarks",
         type=Path,
-        default=None,
         metavar="FILE.task",
         help="MediaPipe's face landmarker (default: models/, else the installed package)",
     )

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn
 
 from realtime_mer.interrupts import checked_by, is_shielded
@@ -78,12 +78,7 @@ class Signals:
         self._stack.enter_context(checked_by(self._check))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._stack.close()
         for number, handler in self._before.items():

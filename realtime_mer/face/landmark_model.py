@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -74,27 +75,14 @@ def content_of(model: Path | LandmarkModel) -> bytes:
 def find_landmark_model(
     explicit: str | os.PathLike[str] | None = None,
     download: bool = True,
-    *,
-    models: Path | None = _CHECKOUT_MODELS,
-    package: str = PACKAGE,
-    cache: Path | None = None,
-    url: str = URL,
-    timeout_s: float = 20.0,
+    **places: Any,  # noqa: ANN401
 ) -> Path:
-    """The path of what `load_landmark_model` finds.
+    """The path of what `load_landmark_model` finds, with the same arguments.
 
     Raises:
         InputError: As there.
     """
-    return load_landmark_model(
-        explicit,
-        download,
-        models=models,
-        package=package,
-        cache=cache,
-        url=url,
-        timeout_s=timeout_s,
-    ).path
+    return load_landmark_model(explicit, download, **places).path
 
 
 def load_landmark_model(

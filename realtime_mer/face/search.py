@@ -12,7 +12,7 @@ import contextlib
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,6 @@ many after each round in which nobody was found, up to the second value. In 8 fr
 
 # The detector's network in the landmarker's file, which is a ZIP archive.
 _NETWORK = "face_detector.tflite"
-# The detector sees every face that takes up this part of the picture's longer side.
-_LEAST_SHARE = 0.12
 # A face of 90 px takes up 16 % of a tile, one of 67 px 12 %.
 _TILE_PX = 560
 # Neighbouring tiles share this part of their side: a face of 90 px lies whole in one of them.
@@ -113,10 +111,6 @@ class View:
         left = min(max(round(x - width / 2), 0), size[0] - width)
         top = min(max(round(y - height / 2), 0), size[1] - height)
         return cls(left, top, width, height)
-
-    def shows(self, faces: Iterable[FaceBox]) -> bool:
-        """Whether each of the faces is large enough in this view to be found."""
-        return all(face.width >= _LEAST_SHARE * max(self.width, self.height) for face in faces)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """This part of an image: (height, width, 3), not a copy."""

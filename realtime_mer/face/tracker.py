@@ -260,12 +260,11 @@ class FaceTracker:
             last, was_sure = further.box, further.is_sure
             if last is None:
                 continue
-            face = further.seen(image, boxes, time_s)
-            if face is None:
+            face, box = further.seen(image, boxes, time_s), further.box
+            if face is None or box is None:
                 if was_sure:
                     self._search.begin_at(last)
                 continue
-            (box,) = _boxes_of([face])
             twin = next((k for k, other in enumerate(boxes) if box.is_on(other)), None)
             if twin is None and len(seen) < self._faces:
                 seen.append(face)

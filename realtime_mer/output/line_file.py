@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import check_writable, replace_file, shown
+from realtime_mer.redaction import printable
 
 _logger = logging.getLogger("realtime_mer")
 
@@ -417,8 +418,8 @@ def _closed(fd: int) -> int:
 
 def _printable(line: bytes) -> str:
     """A line as a terminal may show it."""
-    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    # Whole: it is nowhere else.
+    return printable(line.decode("utf-8", "backslashreplace").rstrip("\r\n"), sys.maxsize)
 
 
 if sys.platform == "win32":

@@ -26,7 +26,7 @@ from realtime_mer.interrupts import checkpoint
 from realtime_mer.output.clip_folder import LIMIT_BYTES, ClipFolder, FolderFullError
 from realtime_mer.output.frame_memory import MEMORY_BYTES, FrameMemory, KeptFrame
 from realtime_mer.output.open_clip import OpenClip
-from realtime_mer.output.writable import shown
+from realtime_mer.output.writable import shown, why
 from realtime_mer.results import Analysis, MicroExpression, Session, Summary
 from realtime_mer.source.frame import Frame
 
@@ -309,10 +309,10 @@ class EventRecorder:
             except FolderFullError as full:
                 self._cut(clip, str(full))
             except Exception as error:
-                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                where = shown(self.folder)
                 self._lose(
-                    clip, f"{where} cannot be written: {reason}; check the folder and its disk"
+                    clip,
+                    f"{shown(self.folder)} cannot be written: {why(error)}; "
+                    "check the folder and its disk",
                 )
             del job, kept
             with self._changed:

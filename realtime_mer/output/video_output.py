@@ -29,7 +29,7 @@ from realtime_mer.output.video_encoder import (
     length_s,
     rewrite,
 )
-from realtime_mer.output.writable import check_writable, shown
+from realtime_mer.output.writable import check_writable, shown, why
 from realtime_mer.results import Analysis, Session, Summary
 from realtime_mer.session.channel import Channel
 from realtime_mer.source.capture import State
@@ -287,7 +287,7 @@ class VideoOutput:
         try:
             self._write(self._channel, size)
         except (OSError, av.FFmpegError) as error:
-            self._failure = f"{self.name} cannot be written: {_reason(error)}"
+            self._failure = f"{self.name} cannot be written: {why(error)}"
         except BaseException as error:
             self._failure, self._broken = f"{self.name} cannot be written: {error}", error
         finally:
@@ -308,7 +308,7 @@ class VideoOutput:
         except BaseException as error:
             encoder.abandon()
             self._failure = (
-                f"{self.name} cannot be written: {_reason(error)}. {self._what_remains(part)}"
+                f"{self.name} cannot be written: {why(error)}. {self._what_remains(part)}"
             )
             if not isinstance(error, (OSError, av.FFmpegError)):
                 self._broken = error
@@ -342,7 +342,7 @@ class VideoOutput:
         try:
             sound = Sound(self._sound_file, self._zero_s, min(ends_s, default=None))
         except (OSError, av.FFmpegError) as error:
-            self._notes.append(f"{self.name} has no sound: {_reason(error)}")
+            self._notes.append(f"{self.name} has no sound: {why(error)}")
             return None
         stack.callback(sound.close)
         return sound if sound.exists else None
@@ -358,7 +358,7 @@ class VideoOutput:
         except Exception as error:
             # Whatever is wrong with the sound, the pictures are there.
             if sound is not None:
-                self._notes.append(f"{self.name} has no sound: {_reason(error)}")
+                self._notes.append(f"{self.name} has no sound: {why(error)}")
             return False
         finally:
             if part is not None:
@@ -410,10 +410,6 @@ def _put_in_place(part: Path, target: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         shutil.copymode(target, part)
     os.replace(part, target)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _duration(seconds: float) -> str:

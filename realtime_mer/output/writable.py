@@ -20,6 +20,11 @@ def shown(path: str | os.PathLike[str]) -> str:
     return redacted(os.fspath(path))
 
 
+def why(error: BaseException) -> str:
+    """Returns what went wrong, as messages put it after the name of the file."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Returns the path if a file can be written there.
 

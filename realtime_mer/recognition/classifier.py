@@ -15,7 +15,6 @@ from realtime_mer.face.native import silenced_stderr
 from realtime_mer.model_file import Weights, load_weights, open_session
 from realtime_mer.recognition import gpu
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
-from realtime_mer.redaction import printable
 
 # The backends to try for each choice, in this order.
 _BACKENDS = {
@@ -79,7 +78,7 @@ class Classifier:
         loaded = load_weights(weights)
         try:
             self.labels = _labels(loaded.card["labels"])
-            self.name = printable(str(loaded.card["name"])) or loaded.path.stem
+            self.name = loaded.card["name"] or loaded.path.stem
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{loaded.path.with_suffix('.json')} is not the card of a classifier: "
@@ -180,17 +179,15 @@ class _Batch:
 
 
 def _labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """The labels of a card.
+    """The labels of a card. If they are a list, `load_weights` has made them texts.
 
     Raises:
-        TypeError, ValueError: They are no list of different texts that can be shown.
+        TypeError, ValueError: They are no list, or do not differ.
     """
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise TypeError("labels are texts")
+    if not isinstance(labels, list):
+        raise TypeError("labels are a list")
     if not labels or len({label.strip() for label in labels} - {""}) < len(labels):
         raise ValueError("labels differ, and none is empty")
-    if any(printable(label) != label for label in labels):
-        raise ValueError("labels hold no control characters")
     return tuple(labels)
 
 

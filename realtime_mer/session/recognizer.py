@@ -24,7 +24,7 @@ from realtime_mer.session.channel import Ended
 from realtime_mer.session.pipeline import Pipeline, merged
 from realtime_mer.session.run import Callbacks, run
 from realtime_mer.source.camera import CameraRequest
-from realtime_mer.source.capture import Capture
+from realtime_mer.source.capture import AWAY, Capture
 from realtime_mer.source.reader import Reader
 from realtime_mer.stats import Stats
 
@@ -44,10 +44,6 @@ def _close_in_background(pipeline: Pipeline) -> None:
     """
     with contextlib.suppress(RuntimeError):
         threading.Thread(target=pipeline.close, name="close", daemon=True).start()
-
-
-# Alerts of a live source that gives no frames now.
-_AWAY = frozenset({"reconnecting", "no picture"})
 
 
 class Recognizer:
@@ -344,7 +340,7 @@ class Recognizer:
         if self._last is None or not repeat:
             return None
         alerts = self._capture.alerts
-        is_away = not _AWAY.isdisjoint(alerts)
+        is_away = not AWAY.isdisjoint(alerts)
         if not is_away:
             alerts = self._pipeline.alerts(bool(self._last.faces))
         self._last = dataclasses.replace(

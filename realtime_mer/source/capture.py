@@ -22,7 +22,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
 from typing import SupportsIndex
 
 import cv2
@@ -90,6 +89,9 @@ class State(enum.Enum):
 
 
 _RUNNING = (State.RUNNING, State.RECONNECTING)
+_NO_PICTURE = "no picture"
+AWAY = frozenset({State.RECONNECTING.value, _NO_PICTURE})
+"""Alerts of a live source that gives no frames now."""
 
 
 class Capture:
@@ -253,7 +255,7 @@ class Capture:
         if self._health is None or state is not State.RUNNING:
             return ()
         if self.live and time.monotonic() - self._arrived_at > _SILENT_S:
-            return ("no picture",)
+            return (_NO_PICTURE,)
         return self._health.alerts
 
     def take_outages(self) -> tuple[Outage, ...]:
@@ -375,12 +377,7 @@ class Capture:
         self.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:

@@ -18,17 +18,27 @@ from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from realtime_mer.errors import InputError
 from realtime_mer.source.limits import MAX_PIXELS, check_size, encoded_size
-from realtime_mer.source.mjpeg import STRICT
+from realtime_mer.source.mjpeg import INTERPOLATION, STRICT
 
 # A container is handed over as an open file, and what it refers to comes from a function of ours.
 # FFmpeg's own protocols stay shut: a playlist or a description of a session could otherwise make
 # it open any file or address. The name is that of no protocol.
 _NO_PROTOCOL = "none"
+PLAYLIST = {
+    "allowed_extensions": "ALL",
+    "allowed_segment_extensions": "ALL",
+    "extension_picky": "0",
+    # With these, FFmpeg would open addresses itself.
+    "http_persistent": "0",
+    "http_multiple": "0",
+}
+"""Options for a playlist: `open_referred` checks what it names, whatever that is called."""
+
 # Nor is this the name of a decoder.
 _NO_DECODER = "none"
 # A video that begins long after its sound is still found; more is read only if it is. Chosen by
@@ -72,8 +82,6 @@ _BARE = frozenset(
 _NO_VIDEO = frozenset({"adf", "ansi", "bin", "idf", "sdp", "tty", "xbin"})
 # Pixels that are wider or higher than this come from a broken header. Anamorphic video has 1.8.
 _MAX_ASPECT = 4.0
-# With this filter, colours are converted bit for bit as OpenCV's own reader converts them.
-_INTERPOLATION = Interpolation.BICUBIC
 # A display matrix is 3 x 3 int32, its upper left part in 16.16 fixed point.
 _MATRIX_BYTES = 36
 
@@ -194,7 +202,7 @@ class VideoContainer:
         self._packets: Iterator[av.Packet] = iter(())
         try:
             self._stream = self._choose()
-            self._start(threads)
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -295,7 +303,7 @@ class VideoContainer:
     def _no_video(self) -> str:
         return f"{self._name} has no video in it. Name a video file or a folder of frames."
 
-    def _start(self, threads: bool) -> None:
+    def _start(self) -> None:
         stream = self._stream
         codec = stream.codec_context
         check_size(self._name, codec.width, codec.height)
@@ -303,8 +311,8 @@ class VideoContainer:
         self._is_strict = self._is_mjpeg and not self._is_lenient and self._can_begin_again
         strict = STRICT if self._is_strict else {}
         codec.options = {"max_pixels": str(MAX_PIXELS), **strict}
-        codec.thread_type = "AUTO" if threads else "NONE"
-        if not threads:
+        codec.thread_type = "AUTO" if self._threads else "NONE"
+        if not self._threads:
             codec.thread_count = 1
         for other in self._container.streams:
             if other.index != stream.index:
@@ -329,11 +337,6 @@ class VideoContainer:
     def format_name(self) -> str:
         """FFmpeg's name of the container's format."""
         return self._container.format.name
-
-    @property
-    def codec_name(self) -> str:
-        """FFmpeg's name of the video's codec."""
-        return self._stream.codec_context.codec.canonical_name
 
     @property
     def is_picture(self) -> bool:
@@ -411,7 +414,7 @@ class VideoContainer:
             self._is_lenient = True
             self._packets = iter(())
             self._stream = self._reopen(self._stream.index)
-            self._start(self._threads)
+            self._start()
             return
         if packet is None:
             self._over = True
@@ -445,7 +448,7 @@ class VideoContainer:
             height = round(height / self._aspect)
         check_size(self._name, width, height)
         converted = self._reformatter.reformat(
-            frame, width, height, format="bgr24", interpolation=_INTERPOLATION, threads=1
+            frame, width, height, format="bgr24", interpolation=INTERPOLATION, threads=1
         )
         return _upright(converted.to_ndarray(), _display_matrix(frame))
 

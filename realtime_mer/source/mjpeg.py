@@ -30,6 +30,9 @@ _START_OF_SCAN = 0xDA
 STRICT = {"err_detect": "explode"}
 """Options with which FFmpeg refuses a JPEG picture that is damaged, where it would guess else."""
 
+INTERPOLATION = Interpolation.BICUBIC
+"""With this filter, colours are converted bit for bit as OpenCV's own reader converts them."""
+
 
 def looks_like_mjpeg(content_type: str, data: bytes, has_length: bool = False) -> bool:
     """Whether an answer is motion JPEG, by its type or, if that is missing or wrong, its beginning.
@@ -177,7 +180,7 @@ class JPEGDecoder:
         if frame is None:
             return None
         converted = self._reformatter.reformat(
-            frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1
+            frame, format="bgr24", interpolation=INTERPOLATION, threads=1
         )
         return np.ascontiguousarray(converted.to_ndarray())
 

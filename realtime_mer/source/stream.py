@@ -14,7 +14,7 @@ import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.source.clock import PresentationClock
-from realtime_mer.source.container import ByteSource, VideoContainer
+from realtime_mer.source.container import PLAYLIST, ByteSource, VideoContainer
 from realtime_mer.source.limits import encoded_size
 from realtime_mer.source.mjpeg import JPEG_BEGIN, JPEGDecoder, JPEGSplitter, looks_like_mjpeg
 from realtime_mer.source.reader import DEFAULT_FPS, OPEN_TIMEOUT_S, Grab
@@ -34,15 +34,7 @@ _RTSP = {
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls",
 }
-_HLS = {
-    **_LIVE_PROBE,
-    "allowed_extensions": "ALL",
-    "allowed_segment_extensions": "ALL",
-    "extension_picky": "0",
-    # With these, FFmpeg would open addresses itself.
-    "http_persistent": "0",
-    "http_multiple": "0",
-}
+_HLS = _LIVE_PROBE | PLAYLIST
 # Of a recording whose length the server does not say. Chosen by judgement: two hours of 1080p.
 _MAX_STORED_BYTES = 8 << 30
 # The first picture waits this long, so that a slow answer or a busy machine makes none late; pieces

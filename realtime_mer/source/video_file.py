@@ -10,9 +10,12 @@ from pathlib import Path
 import av
 
 from realtime_mer.errors import InputError
-from realtime_mer.source.container import VideoContainer
+from realtime_mer.source.container import PLAYLIST, VideoContainer
 from realtime_mer.source.image_folder import IMAGE_SUFFIXES
 from realtime_mer.source.reader import DEFAULT_FPS, Grab
+
+# Here a picture's header says whether it is animated. Chosen by judgement.
+_HEAD_BYTES = 4096
 
 
 class VideoFileReader:
@@ -109,7 +112,7 @@ class VideoFileReader:
             self.name,
             container_format=container_format,
             open_referred=self._open_beside,
-            options=_PLAYLIST,
+            options=PLAYLIST,
         )
 
     def _single_picture(self) -> InputError:
@@ -175,14 +178,3 @@ class VideoFileReader:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-# Here a picture's header says whether it is animated. Chosen by judgement.
-_HEAD_BYTES = 4096
-# What a playlist names is checked by `_open_beside`, whatever it is called.
-_PLAYLIST = {
-    "allowed_extensions": "ALL",
-    "allowed_segment_extensions": "ALL",
-    "extension_picky": "0",
-    "http_persistent": "0",
-}

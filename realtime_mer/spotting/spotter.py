@@ -46,7 +46,8 @@ MAX_AMPLITUDE_PX = 2.7
 # The same upper limit if the skin moved by more than `MAX_AMPLITUDE_PX` just before: the face is
 # probably speaking, and a micro-expression may lie on top. On 68 videos that the network was not
 # trained on, most of them of people who talk, 11 of 26 false reports in 13.1 minutes were above it;
-# of 12 true ones found on 22 of these videos, none was above 3.1 px (docs/spotting.md).
+# of 12 true ones found on 22 of these videos, none was above 3.1 px, and of six on videos used for
+# development one was (docs/spotting.md).
 MAX_SPEAKING_PX = 5.0
 # Limit of the displacement from onset to apex, relative to that just before the onset. Below, the
 # face is speaking or settling after an expression. The training ignores what is below half of the

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import functools
+import hashlib
 import io
 import itertools
 import json
@@ -225,11 +227,15 @@ def http(value: list[bytes], place: Path) -> str:
 
 
 def _read_stream(url: str) -> str:
-    reader = stream.StreamReader(url, redacted(url), 0.5)
+    return _read_all(stream.StreamReader(url, redacted(url), 0.5))
+
+
+def _read_all(reader: Reader) -> str:
     count = 0
     try:
         reader.open()
-        reader.buffered = False  # pictures are not paced
+        if isinstance(reader, stream.StreamReader):
+            reader.buffered = False  # pictures are not paced
         while count < _MOST_PICTURES and (grab := reader.read()):
             _check_picture(grab.image)
             assert grab.image.mean() < OUTSIDE_LEVEL - 5, "a picture of a file outside"
@@ -279,19 +285,7 @@ def playlist(value: tuple[bool, bytes, dict[str, bytes]], place: Path) -> str:
         (inside / name).write_bytes(piece)
     path = inside / "live.m3u8"
     path.write_bytes(text)
-    reader = reader_for(path)
-    count = 0
-    try:
-        reader.open()
-        while count < _MOST_PICTURES and (grab := reader.read()):
-            _check_picture(grab.image)
-            assert grab.image.mean() < OUTSIDE_LEVEL - 5, "a picture of a file outside"
-            count += 1
-    except InputError as error:
-        return refused(error)
-    finally:
-        reader.close()
-    return "read" if count else "nothing"
+    return _read_all(reader_for(path))
 
 
 # The page
@@ -398,8 +392,6 @@ def network(value: tuple[str, list], place: Path) -> str:
 
 
 def _load(which: str, content: bytes, text: bytes, place: Path) -> str:
-    import hashlib
-
     path = place / "weights.onnx"
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest().encode()
@@ -516,25 +508,28 @@ def release(value: tuple[bytes, bytes], place: Path) -> str:
 # The command line
 
 
+@contextlib.contextmanager
+def _beside_a_clip(place: Path) -> Iterator[io.StringIO]:
+    """Goes where a clip is; gives what is said as an error."""
+    os.chdir(place)
+    Path("clip.mp4").write_bytes(seeds.video("a.mp4") or b"x")
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        yield said
+
+
 def command(value: list[str], place: Path) -> str:
     """The arguments of a command; the session itself does not run."""
     from realtime_mer.command import recognize
 
-    os.chdir(place)
-    Path("clip.mp4").write_bytes(seeds.video("a.mp4") or b"x")
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with _beside_a_clip(place) as said:
             options = parse(value, "realtime-mer")
     except SystemExit as error:
-        text = said.getvalue()
-        status = error.code
-    else:
-        text, status = "", None
-    if status is not None:
+        status, text = error.code, said.getvalue()
         assert status in (0, 2), f"exit status {status}"
-        assert status == 0 or text.count("\n") == 1, f"an error of other than one line\n{text!r}"
         if status:
+            assert text.count("\n") == 1, f"an error of other than one line\n{text!r}"
             refused(Exception(text.rstrip("\n")))
         return "refused"
     if options.demo:
@@ -553,17 +548,13 @@ def command(value: list[str], place: Path) -> str:
 
 def session(value: list[str], place: Path) -> str:
     """The arguments of a command that runs on a clip, to its end."""
-    os.chdir(place)
-    Path("clip.mp4").write_bytes(seeds.video("a.mp4") or b"x")
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with _beside_a_clip(place) as said:
             status = main(["clip.mp4", "--headless", *value])
     except SystemExit as error:
         status = error.code  # type: ignore[assignment]
-    text = said.getvalue()
     assert status in (0, 2), f"exit status {status}"
-    assert SECRET not in text, "a message with the password"
+    assert SECRET not in said.getvalue(), "a message with the password"
     for path in place.glob("*.jsonl"):
         for line in path.read_text("utf-8").splitlines():
             _check_record(json.loads(line))
@@ -732,8 +723,6 @@ def log(value: dict, place: Path) -> str:
     assert len(records) == 2 + 4 * len(analyses), "lines that are no records"
     for line in records:
         _check_record(_strict(line))
-    import csv
-
     text = (place / "log.csv").read_text("utf-8-sig", "surrogateescape")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert len(rows) == 1 + len(analyses), "rows that are no events"
@@ -758,8 +747,3 @@ TARGETS: dict[str, Callable[[Any, Path], str]] = {
 
 NATIVE = ("video", "picture", "mjpeg", "http", "playlist", "network", "push", "recognizer")
 """Those whose inputs go through native code: decoders, ONNX Runtime, MediaPipe."""
-
-
-def names() -> Iterator[str]:
-    """The targets, in order."""
-    yield from TARGETS

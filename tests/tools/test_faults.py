@@ -61,6 +61,19 @@ def test_undisturbed_events_are_found_or_lost():
     assert found["false"] == 1
 
 
+def test_reports_of_events_at_the_ends_of_a_session_are_not_false():
+    # Before the spotter has its baseline, and when the session ends before the face has rested.
+    truth = [(2.4, 2.8), (11.5, 11.8), (30.0, 30.4)]
+    records = log(event(0.4, 0.8), event(9.5, 9.8), duration_s=10.0)
+    found = checked(records, truth=truth)
+    assert (found["hidden"], found["false"], found["found_in_faults"]) == (0, 0, 0)
+    found = checked(log(duration_s=10.0), truth=truth)
+    assert (found["hidden"], found["lost"]) == (0, [])
+    # The session's clock counts, not the time at which the camera began to send.
+    late = checked(log(begun_s=8.0, duration_s=10.0), truth=[(16.0, 16.4)])
+    assert late["lost"] == [16.0]
+
+
 def test_an_event_beside_a_fault_is_not_counted_as_lost():
     fault = Fault("freeze", 29.0, 32.0)
     records = log(gap("picture frozen", 27.0, 30.1))
@@ -70,8 +83,9 @@ def test_an_event_beside_a_fault_is_not_counted_as_lost():
 
 
 def test_an_event_during_a_full_disk_must_not_be_lost():
-    found = checked(log(), [Fault("disk full", 20.0, 40.0)], [(30.0, 30.4)])
-    assert found["lost"] == [30.0]
+    truth = [(30.0, 30.4), (39.8, 40.2)]
+    found = checked(log(), [Fault("disk full", 20.0, 40.0)], truth)
+    assert found["lost"] == [30.0, 39.8]
 
 
 def test_events_before_the_camera_is_there_again_are_disturbed():
@@ -100,3 +114,4 @@ def test_gaps_need_a_fault_that_explains_them(record, unexplained):
 def test_a_fault_that_leaves_no_gap_is_named():
     faults = [Fault("black", 20.0, 23.0), Fault("damaged pictures", 40.0, 43.0)]
     assert checked(log(), faults)["silent_faults"] == [("black", 20.0, 23.0)]
+    assert not checked(log(begun_s=22.0), faults, opened_s=[22.0])["silent_faults"]

@@ -58,7 +58,8 @@ class EventCards:
             box = type(box)(box.x, top, box.width, box.y + box.height - top)
         fresh = tuple(scene.is_fresh(e) for e in scene.events)
         alerts = len(scene.analysis.alerts)
-        key = (scene.event_count, fresh, alerts, scene.view.mirrored)
+        several = len(scene.analysis.faces) > 1
+        key = (scene.event_count, fresh, alerts, several, scene.view.mirrored)
         self._tile.draw(canvas, box, key, lambda image: self._paint(image, scene, alerts))
 
     def _paint(self, image: np.ndarray, scene: Scene, alerts: int) -> None:

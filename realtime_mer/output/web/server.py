@@ -90,7 +90,7 @@ def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, A
         "time_s": analysis.frame.time_s,
         "frame": analysis.frame.index,
         "fps": analysis.fps,
-        "latency_ms": 1000 * analysis.latency_s,
+        "latency_ms": None if analysis.is_away else 1000 * analysis.latency_s,
         "dropped": analysis.dropped,
         "source_fps": analysis.source_fps,
         "sensitivity": analysis.sensitivity,

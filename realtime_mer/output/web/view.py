@@ -44,7 +44,6 @@ class WebView:
         listening = place.listen()
         self._guard = Guard(place, listening.getsockname()[:2])
         self._server = Server(listening, self._guard)
-        self._session: Session | None = None
         self._due_s = 0.0
 
     @property
@@ -53,7 +52,6 @@ class WebView:
         return self._guard.url
 
     def begin(self, session: Session) -> None:
-        self._session = session
         self._overlay.begin(session)
         self._server.start(session)
         who = (
@@ -64,7 +62,6 @@ class WebView:
         self._note(f"watch at {self.url} ({who})")
 
     def update(self, analysis: Analysis) -> None:
-        assert self._session is not None, "begin() comes first"
         self._overlay.update(analysis)
         self._server.set_newest(analysis)
         for change in analysis.statuses:

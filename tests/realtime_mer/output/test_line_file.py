@@ -187,6 +187,14 @@ def test_ctrl_c_while_a_line_is_written_neither_loses_nor_repeats_it(file, path,
     assert path.read_text().splitlines() == ["head", *expected]
 
 
+def test_missing_line_is_shown_whole_and_without_what_a_reader_would_not_see(file, path, notes):
+    with disk_full_at(5):
+        file.write(b"x" * 5000 + "\u2800\n".encode())
+        with pytest.raises(InputError):
+            file.close()
+    assert notes[1:] == [f"not in {path}: {'x' * 5000}\\u2800"]
+
+
 # Others
 
 

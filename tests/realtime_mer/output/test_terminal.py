@@ -1,6 +1,7 @@
 """The terminal's view, and the lines that a pipe gets."""
 
 import contextlib
+import dataclasses
 import io
 import math
 import os
@@ -132,6 +133,16 @@ def test_a_score_that_is_not_known_is_shown_as_none():
     text = shown(session(), analysis(score=math.nan), end=False)
     assert "     –" in text
     assert "0.00" not in text
+
+
+def test_source_that_is_away_is_not_live_and_adds_no_latency():
+    present, away = analysis(0), analysis(0, faces=0, is_away=True)
+    stale = dataclasses.replace(away, latency_s=9.0)
+    text = shown(session(live=True), present, stale, stale, end=False)
+    last = "".join(screen(text)[1:])
+    assert " AWAY " in last
+    assert " LIVE " not in last
+    assert "12 ms median" in last
 
 
 def test_brackets_in_names_are_shown():

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -244,9 +245,12 @@ def _card_without_labels(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(card))
 
 
-def _card_with_one_label_more(path: Path) -> None:
-    card = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps({**card, "labels": [*card["labels"], "x"]}))
+def _labels(labels: object) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        card = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps({**card, "labels": labels}))
+
+    return write
 
 
 def _another_network(path: Path) -> None:
@@ -270,7 +274,11 @@ def _card_is_not_json(path: Path) -> None:
         _truncated_weights,
         _card_of_other_weights,
         _card_without_labels,
-        _card_with_one_label_more,
+        _labels(["negative", "positive", "surprise", "x"]),
+        _labels(["negative", "positive", "negative "]),
+        _labels(["negative", "positive", " "]),
+        _labels([]),
+        _labels("abc"),
         _another_network,
         _card_is_not_json,
     ],

@@ -284,6 +284,21 @@ def test_running_features_are_those_of_all_rows():
     np.testing.assert_allclose(seen, features(rows), rtol=1e-5, atol=1e-5)
 
 
+def test_after_a_hole_places_are_not_compared_with_those_before_it_and_what_is_usual_is_known():
+    rows = random_rows(70)
+    elsewhere = rows[60:].copy()
+    elsewhere[:, : 2 * COUNT] += 5
+    seen = []
+    for after in (rows[60:], elsewhere):
+        running = RunningFeatures()
+        for row in rows[:60]:
+            running(row)
+        running.resume()
+        seen.append(np.array([running(row) for row in after]))
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-4, atol=1e-4)
+    assert np.abs(seen[0] - features(rows[60:])).max() > 0.1
+
+
 @pytest.mark.parametrize("count", [1, 3, 14, 15, 16, 17])
 def test_features_of_a_young_stream_are_those_of_its_rows(count):
     rows = random_rows(40)

@@ -50,12 +50,21 @@ def with_picture(picture, at_s=0.0, label="positive"):
 
 
 def analysis(
-    k=0, size=(640, 480), faces=(), events=(), level=90, fps=30.0, dropped=0, image=None, **more
+    k=0,
+    size=(640, 480),
+    faces=(),
+    events=(),
+    level=90,
+    fps=30.0,
+    dropped=0,
+    image=None,
+    latency_s=0.012,
+    **more,
 ):
     if image is None:
         image = np.full((size[1], size[0], 3), level, np.uint8)
     frame = Frame(k, k / 30, image, 0.0)
-    return Analysis(frame, tuple(faces), tuple(events), (), 0.012, fps, dropped, **more)
+    return Analysis(frame, tuple(faces), tuple(events), (), latency_s, fps, dropped, **more)
 
 
 def drawn(*analyses, elements=None, of=None, mirrored=False, details=True):

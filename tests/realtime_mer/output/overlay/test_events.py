@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.output.overlay import DIM, LABEL_COLOURS, EventCards, Layout
+from realtime_mer.output.overlay import DIM, LABEL_COLOURS, EventCards, Layout, Overlay
 from realtime_mer.results import EventPicture
 from tests.realtime_mer.output.overlay.drawing import (
     LABELS,
@@ -12,6 +12,7 @@ from tests.realtime_mer.output.overlay.drawing import (
     drawn,
     event,
     face,
+    session,
     with_picture,
 )
 
@@ -94,3 +95,12 @@ def test_uncertain_event_is_grey():
     picture = drawn(analysis(faces=[face()], events=[unsure]))
     events = Layout.of(640, 480).events.of(picture)
     assert (events[20:60, 1] == DIM).all()
+
+
+def test_face_is_named_as_soon_as_there_are_several(smile):
+    overlay = Overlay([EventCards()])
+    overlay.begin(session())
+    overlay.update(analysis(0, faces=[face()], events=[with_picture(smile)]))
+    alone = Layout.of(640, 480).events.of(overlay.picture()).copy()
+    overlay.update(analysis(1, faces=[face(), face(identity=1)]))
+    assert (Layout.of(640, 480).events.of(overlay.picture()) != alone).any()

@@ -55,6 +55,16 @@ def test_figures_of_the_source_are_shown_where_they_are_known():
     assert not changed[75:180].any()
 
 
+def test_source_that_is_away_is_not_live_and_shows_no_latency():
+    live, away, later = (
+        drawn(analysis(**values), elements=[Status()], of=session(live=True))
+        for values in ({}, {"is_away": True}, {"is_away": True, "latency_s": 9.0})
+    )
+    assert count(live, GREEN) > 100
+    assert count(away, GREEN) == 0
+    assert (away == later).all()
+
+
 def test_long_name_of_the_source_does_not_leave_the_panel():
     name = "rtsp://***@a-very-long-host-name.example.org/and/an/even/longer/path/stream.sdp"
     picture = drawn(analysis(), elements=[Status(), Footer()], of=session(True, name))

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import re
-import socket
 
 import aiohttp
 import pytest
@@ -12,35 +11,24 @@ import pytest
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.web import WebView, connections, server
 from tests.realtime_mer.output.web.viewers import (
-    PATIENCE_S,
+    KEY,
     SESSION,
     SUMMARY,
     Flat,
+    connect,
     feeding,
     get,
     is_picture,
     is_type,
     looking,
     messages_until,
+    raw_viewer,
     serving,
+    upgrade,
     wait_for,
 )
 
 HEADERS = {name.lower(): value for name, value in connections.HEADERS.items()}
-KEY = base64.b64encode(bytes(range(16)))
-
-
-def port_of(view):
-    return int(re.search(r":(\d+)/", view.url)[1])
-
-
-def connect(view):
-    raw = socket.socket()
-    # Of what it does not read, little waits in the network.
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.settimeout(PATIENCE_S)
-    raw.connect(("127.0.0.1", port_of(view)))
-    return raw
 
 
 def said(raw):
@@ -60,19 +48,6 @@ def asked(view, request):
     first, *lines = head.split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
     return int(first.split()[1]) if first else 0, headers
-
-
-def upgrade(key=KEY, *more):
-    lines = [
-        b"GET /live HTTP/1.1",
-        b"Host: localhost",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Version: 13",
-        *([] if key is None else [b"Sec-WebSocket-Key: " + key]),
-        *more,
-    ]
-    return b"\r\n".join([*lines, b"", b""])
 
 
 def page(*lines, method=b"GET", target=b"/", host=b"localhost"):
@@ -173,9 +148,7 @@ def frame(opcode, payload, masked=True, fin=True):
 def test_bad_frames_end_their_connection_alone(sent, capfd, caplog):
     async def look(view):
         async with looking(view) as other:
-            with contextlib.closing(connect(view)) as raw:
-                raw.sendall(upgrade())
-                assert raw.recv(12) == b"HTTP/1.1 101"
+            with raw_viewer(view) as raw:
                 raw.sendall(sent)
                 await asyncio.to_thread(said, raw)
             with feeding(view):

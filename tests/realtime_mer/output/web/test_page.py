@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import subprocess
 import aiohttp
 import pytest
 
-from realtime_mer.output.web import WebView
 from realtime_mer.results import SourceStatus, StatusChange
 from tests.realtime_mer.output.web.viewers import (
     PATIENCE_S,
@@ -21,6 +19,8 @@ from tests.realtime_mer.output.web.viewers import (
     analysis,
     event,
     feeding,
+    port_of,
+    serving,
 )
 
 BROWSER = next(
@@ -94,8 +94,6 @@ async def browser(profile):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
 def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
-    overlay = Flat()
-
     async def look(view):
         async with browser(tmp_path) as page:
             await page("Log.enable")
@@ -129,12 +127,8 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
             await page.wait_for(f"{text.format('connection')} === 'session over'")
             return row, change, alert, spoken, source, audience, complaints
 
-    view = WebView("0", overlay)
-    view.begin(SESSION)
-    try:
+    with serving(Flat()) as view:
         row, change, alert, spoken, source, audience, complaints = asyncio.run(look(view))
-    finally:
-        view.end(SUMMARY)
     for part in ("<i>odd</i>", "75%", "1:12.400", "300 ms", "1.7 px"):
         assert part in row
     assert change == "1:00.500 · source reconnecting"
@@ -148,12 +142,10 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
 def test_browser_reconnects_after_the_connection_was_lost(tmp_path):
     async def look():
-        view = WebView("0", Flat())
-        view.begin(SESSION)
-        port = re.search(r":(\d+)/", view.url)[1]
         text = "document.getElementById('connection').textContent"
-        try:
-            async with browser(tmp_path) as page:
+        async with browser(tmp_path) as page:
+            with serving(Flat()) as view:
+                port = port_of(view)
                 await page("Page.navigate", url=view.url)
                 await page.wait_for(f"{text} === 'connected'")
                 view.update(analysis(0, [event()]))
@@ -166,11 +158,8 @@ def test_browser_reconnects_after_the_connection_was_lost(tmp_path):
                 assert await page.evaluate("document.querySelectorAll('#events li').length") == 1
                 await asyncio.to_thread(view.end, SUMMARY)
                 await page.wait_for(f"{text} === 'session over'")
-                view = WebView(port, Flat())
-                view.begin(SESSION)
+            with serving(Flat(), str(port)) as view:
                 view.update(analysis(0, [event()]))
                 await page.wait_for("document.querySelectorAll('#events li').length === 3")
-        finally:
-            view.end(SUMMARY)
 
     asyncio.run(look())

@@ -74,6 +74,17 @@ def test_viewers_get_session_pictures_records_status_and_end():
     assert end["summary"]["events"] == 1
 
 
+def test_no_latency_is_shown_while_the_source_is_away():
+    async def look(view):
+        async with looking(view) as live:
+            return (await messages_until(live, is_type("status")))[-1]
+
+    with serving() as view:
+        view.update(analysis(is_away=True))
+        status = asyncio.run(look(view))
+    assert (status["is_away"], status["latency_ms"]) == (True, None)
+
+
 def test_later_viewers_get_the_last_events():
     async def look(view):
         async with looking(view) as live:

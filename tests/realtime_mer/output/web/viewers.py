@@ -27,6 +27,7 @@ SUMMARY = Summary("stopped by user", 9, 9, 0, 9, 1.0, 1.0, 1, {"peak_memory_mb":
 
 
 PATIENCE_S = 20
+KEY = base64.b64encode(bytes(range(16)))
 
 
 class Elsewhere(Guard):
@@ -158,16 +159,35 @@ def is_picture(message):
     return isinstance(message, bytes)
 
 
+def port_of(view):
+    return int(re.search(r":(\d+)/", view.url)[1])
+
+
+def connect(view):
+    raw = socket.socket()
+    # Of what it does not read, little waits in the network.
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(PATIENCE_S)
+    raw.connect(("127.0.0.1", port_of(view)))
+    return raw
+
+
+def upgrade(key=KEY, *more):
+    lines = [
+        b"GET /live HTTP/1.1",
+        b"Host: localhost",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Version: 13",
+        *([] if key is None else [b"Sec-WebSocket-Key: " + key]),
+        *more,
+    ]
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def raw_viewer(view):
     """A viewer that reads nothing after the handshake."""
-    host, port = re.match(r"http://([^:/]+):(\d+)/", view.url).groups()
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.connect((host, int(port)))
-    raw.sendall(
-        f"GET /live HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n\r\n".encode()
-    )
+    raw = connect(view)
+    raw.sendall(upgrade())
     assert raw.recv(12) == b"HTTP/1.1 101"
     return raw
