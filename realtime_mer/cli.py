@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import faulthandler
 import functools
@@ -18,6 +19,9 @@ from realtime_mer.errors import CameraError, InputError
 
 REFUSED = 1
 """Exit status if the system refuses memory, threads, open files or a library."""
+
+# Of mallopt(3).
+_M_ARENA_MAX = -8
 
 _NO_MORE = {
     errno.ENOMEM: "memory",
@@ -110,7 +114,7 @@ def _refused(error: BaseException) -> str | None:
 
 
 def _prepare_process() -> None:
-    """Opens what is closed of the standard streams, and lets crashes leave a word."""
+    """Opens what is closed of the standard streams, lets crashes leave a word, spares memory."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -123,6 +127,18 @@ def _prepare_process() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     # A copy: native messages are redirected at times.
     faulthandler.enable(os.dup(2), all_threads=False)
+    _share_one_heap()
+
+
+def _share_one_heap() -> None:
+    """Lets all threads take memory from one heap, where the C library is glibc.
+
+    With a heap for each of the first threads, what a source's decoder takes and returns at every
+    reconnection leaves holes in another one: after 140 reconnections the process has grown by 9 MB
+    and goes on, with one heap by 2 MB and not further (after the first 20).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 1)
 
 
 def _native_thread_hangs() -> bool:

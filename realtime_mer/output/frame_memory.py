@@ -161,8 +161,12 @@ class FrameMemory:
         """Whether to wait with the next frame: it may not fit, or pictures wait for the thread."""
         if self.raw_bytes > _RAW_BYTES:
             return True
-        is_full = self.bytes + self._frame_bytes > self.limit_bytes
-        return is_full and next(self._unwanted(), None) is None
+        needed = self.bytes + self._frame_bytes - self.limit_bytes
+        # A frame that no clip needs makes room, but a compressed one less than a picture takes.
+        unwanted = self._unwanted()
+        while needed > 0 and (kept := next(unwanted, None)) is not None:
+            needed -= kept.size
+        return needed > 0
 
     def forget_unwanted(self, reason: str) -> None:
         """Lets go of all frames that no clip needs now."""

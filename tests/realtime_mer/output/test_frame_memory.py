@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.output import frame_memory
-from realtime_mer.output.clip_file import most_bytes
+from realtime_mer.output.clip_file import Encoder, most_bytes
 from realtime_mer.output.frame_memory import FrameMemory
 from realtime_mer.source.frame import Frame
 
@@ -39,6 +39,17 @@ def test_if_clips_need_all_the_newest_frame_goes_and_the_memory_is_crowded():
     assert there(memory) == [0, 1, 2, 3]
     assert memory.newest.lost == "no room in memory"
     assert memory.is_crowded
+
+
+def test_compressed_frame_that_no_clip_needs_may_leave_less_room_than_a_picture_takes():
+    memory = filled(2, wanted={1, 2, 3}, room=2)
+    memory._put(memory.from_number(0), Encoder()(NOISE))  # as the thread does it
+    memory.limit_bytes += memory.from_number(0).size
+    memory.add(Frame(2, 2.0, NOISE, 0.0))
+    assert there(memory) == [0, 1, 2]
+    assert memory.is_crowded
+    memory.add(Frame(3, 3.0, NOISE, 0.0))
+    assert memory.newest.lost == "no room in memory"
 
 
 def test_old_frames_go_unless_a_clip_needs_them():
