@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import faulthandler
 import functools
@@ -13,15 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from realtime_mer.command import limits
+from realtime_mer.command.heap import share_one_heap
 from realtime_mer.command.options import USAGE_ERROR, parse, without_secrets
 from realtime_mer.command.signals import Signals, leave
 from realtime_mer.errors import CameraError, InputError
 
 REFUSED = 1
 """Exit status if the system refuses memory, threads, open files or a library."""
-
-# Of mallopt(3).
-_M_ARENA_MAX = -8
 
 _NO_MORE = {
     errno.ENOMEM: "memory",
@@ -127,18 +124,7 @@ def _prepare_process() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     # A copy: native messages are redirected at times.
     faulthandler.enable(os.dup(2), all_threads=False)
-    _share_one_heap()
-
-
-def _share_one_heap() -> None:
-    """Lets all threads take memory from one heap, where the C library is glibc.
-
-    With a heap for each of the first threads, what a source's decoder takes and returns at every
-    reconnection leaves holes in another one: after 140 reconnections the process has grown by 9 MB
-    and goes on, with one heap by 2 MB and not further (after the first 20).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 1)
+    share_one_heap()
 
 
 def _native_thread_hangs() -> bool:
