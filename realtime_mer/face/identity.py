@@ -278,7 +278,9 @@ class Identities:
                 gone = [k for k in away if k not in in_sight and k in self._known]
                 self._decide(known, gone, time_s)
         self._last_s = time_s
-        return [k.identity if k.strange_s is None else None for k in in_sight]
+        # Who is alone, and the only one known, may well hold a hand before her face.
+        is_alone = len(self._known) == 1
+        return [k.identity if k.strange_s is None or is_alone else None for k in in_sight]
 
     def _forget(self, time_s: float) -> None:
         """Drops faces that were away too long; of too many that are away, those longest away."""

@@ -1,4 +1,9 @@
-"""MediaPipe's face landmarker in VIDEO mode, which follows faces in one part of the pictures."""
+"""MediaPipe's face landmarker in VIDEO mode, which follows one face in a part of the pictures.
+
+One face only, since MediaPipe smooths the landmarks over time only then. Without that they jitter
+three to four times as much, and the same face would give other events. So each of several faces
+has a landmarker of its own.
+"""
 
 from __future__ import annotations
 
@@ -128,26 +133,25 @@ class SeenFace(NamedTuple):
 
 
 class Landmarker:
-    """Follows faces in a view of the pictures. It holds native threads and has to be closed.
+    """Follows a face in a view of the pictures. It holds native threads and has to be closed.
 
     Args:
         model: The checked landmark model.
-        faces: How many faces to follow at most.
 
     Raises:
         RuntimeError, OSError, ValueError: The model cannot be used.
     """
 
-    def __init__(self, model: LandmarkModel, faces: int) -> None:
+    def __init__(self, model: LandmarkModel) -> None:
         self.view: View | None = None
-        """The part of the picture in which faces are followed; None for the whole."""
+        """The part of the picture in which a face is followed; None for the whole."""
         self._last_ms = -1
         self._follows = False
         self._black = np.zeros((_BLACK_PX, _BLACK_PX, 3), np.uint8)
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_buffer=model.content),
             running_mode=vision.RunningMode.VIDEO,
-            num_faces=faces,
+            num_faces=1,
             output_face_blendshapes=True,
         )
         self._native: vision.FaceLandmarker | None = None
@@ -177,17 +181,20 @@ class Landmarker:
                 native.close()
 
     def look_at(self, view: View | None, time_s: float) -> None:
-        """Follows faces in another view from the next picture on."""
-        if view == self.view:
-            return
-        self.view = view
+        """Looks for a face in another view from the next picture on."""
+        if view != self.view:
+            self.view = view
+            self.let_go(time_s)
+
+    def let_go(self, time_s: float) -> None:
+        """Looks for a face anew from the next picture on."""
         if self._follows:
             # Without this, it would take one frame to notice that nothing is where it was.
             self.detect(self._black, time_s)
             self._follows = False
 
-    def seen(self, image: np.ndarray, time_s: float) -> list[SeenFace]:
-        """The faces in the view of a picture.
+    def seen(self, image: np.ndarray, time_s: float) -> SeenFace | None:
+        """The face in the view of a picture: the one that is followed, or else the clearest.
 
         Args:
             image: (height, width, 3) uint8, BGR.
@@ -196,19 +203,18 @@ class Landmarker:
         view = self.view
         part = image if view is None else view.cut(image)
         height, width = part.shape[:2]
-        scale = np.array([width, height, width], np.float32)
-        seen = []
         found = self.detect(part, time_s)
         self._follows = bool(found)
-        for points, scores in found:
-            landmarks = points * scale
-            if view is not None:
-                landmarks += np.array([view.x, view.y, 0], np.float32)
-            landmarks.setflags(write=False)
-            if np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX:
-                blink, jaw_open = float(scores[_BLINK].max()), float(scores[_JAW_OPEN])
-                seen.append(SeenFace(landmarks, blink, jaw_open))
-        return seen
+        if not found:
+            return None
+        ((points, scores),) = found
+        landmarks = points * np.array([width, height, width], np.float32)
+        if view is not None:
+            landmarks += np.array([view.x, view.y, 0], np.float32)
+        landmarks.setflags(write=False)
+        if not (np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX):
+            return None
+        return SeenFace(landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN]))
 
     def detect(self, image: np.ndarray, time_s: float) -> _Detections:
         """The faces in an image, as MediaPipe gives them."""

@@ -30,6 +30,10 @@ FRAMES_PER_TILE = (8, 32)
 many after each round in which nobody was found, up to the second value. In 8 frames a tile costs
 2 % of the chain's processor time, in 32 frames 0.5 % (2.6 and 16 ms; measured)."""
 
+FRAMES_PER_LOOK = 8
+"""While a face is followed and more are wanted, the whole picture is looked at once in so many
+frames: who sits down beside someone is seen within a third of a second."""
+
 # The detector's network in the landmarker's file, which is a ZIP archive.
 _NETWORK = "face_detector.tflite"
 # A face of 90 px takes up 16 % of a tile, one of 67 px 12 %.
@@ -39,6 +43,9 @@ _OVERLAP = 0.25
 # Measured on tiles of 560 px: a face of 90 px scores 0.86 or more (18 portraits, 3 places each); of
 # 545 tiles without a face, none scores more than 0.66.
 _LEAST_SCORE = 0.75
+# In the whole picture, every face counts that the landmarker's own detector would take for one
+# (MediaPipe's default); the landmarker then looks more closely.
+_LEAST_SCORE_IN_WHOLE = 0.5
 # A narrower face cannot be read anyway. Chosen by judgement.
 _LEAST_WIDTH_PX = 45.0
 # Size of the picture with which the native graph starts; any will do.
@@ -181,7 +188,7 @@ class FaceSearch:
             vision.FaceDetectorOptions(
                 base_options=BaseOptions(model_asset_buffer=network),
                 running_mode=vision.RunningMode.IMAGE,
-                min_detection_confidence=_LEAST_SCORE,
+                min_detection_confidence=_LEAST_SCORE_IN_WHOLE,
             )
         )
         self._size = (0, 0)
@@ -190,6 +197,8 @@ class FaceSearch:
         self._last: FaceBox | None = None
         # Of the search for further faces: frames until the next tile, and from tile to tile.
         self._wait, self._pause = 0, FRAMES_PER_TILE[0]
+        # Frames until the next look at the whole picture.
+        self._wait_to_look = 0
         # In the first round, every other look is at the place where a face was lost.
         self._lost: FaceBox | None = None
         self._looks_back = False
@@ -222,15 +231,18 @@ class FaceSearch:
         return None
 
     def further(self, image: np.ndarray, followed: Sequence[FaceBox]) -> FaceBox | None:
-        """Searches the next tile, in one of many frames (`FRAMES_PER_TILE`); returns the clearest
-        face in it that is not followed yet, or None.
+        """Looks at the whole picture (`FRAMES_PER_LOOK`) or at the next tile (`FRAMES_PER_TILE`),
+        in few frames; returns the clearest face there that is not followed yet, or None.
 
         Args:
             image: (height, width, 3) uint8, BGR.
             followed: The faces that are followed.
         """
-        if self._wait > 0:
-            self._wait -= 1
+        self._wait, self._wait_to_look = self._wait - 1, self._wait_to_look - 1
+        if self._wait_to_look < 0:
+            self._wait_to_look = FRAMES_PER_LOOK - 1
+            return _first_other(self.look(image, None, _LEAST_SCORE_IN_WHOLE), followed)
+        if self._wait >= 0:
             return None
         before, self._looks_back = self._next, not self._looks_back
         if self._lost is not None and self._looks_back:
@@ -241,7 +253,7 @@ class FaceSearch:
         if before and not self._next:
             self._pause, self._lost = min(2 * self._pause, FRAMES_PER_TILE[1]), None
         self._wait = self._pause - 1
-        return next((f for f in faces if not any(f.is_on(other) for other in followed)), None)
+        return _first_other(faces, followed)
 
     def _next_tiles(self, image: np.ndarray, count: int) -> Iterator[View]:
         """The next tiles, at most so many; before the first, the view of the face lost last."""
@@ -258,7 +270,9 @@ class FaceSearch:
                 self._next = (self._next + 1) % len(self._tiles)
                 yield tile
 
-    def look(self, image: np.ndarray, tile: View | None = None) -> list[FaceBox]:
+    def look(
+        self, image: np.ndarray, tile: View | None = None, least_score: float = _LEAST_SCORE
+    ) -> list[FaceBox]:
         """The faces in a part of an image, the clearest first; in the whole image without one."""
         if tile is None:
             tile = View(0, 0, image.shape[1], image.shape[0])
@@ -272,9 +286,14 @@ class FaceSearch:
         assert self._detector is not None
         found = self._detector.detect(Image(image_format=ImageFormat.SRGB, data=rgb)).detections
         boxes = []
-        for face in sorted(found, key=lambda face: -(face.categories[0].score or 0)):
-            box = face.bounding_box
-            if shrink * box.width >= _LEAST_WIDTH_PX:
+        scored = [(face.categories[0].score or 0, face.bounding_box) for face in found]
+        for score, box in sorted(scored, key=lambda pair: -pair[0]):
+            if score >= least_score and shrink * box.width >= _LEAST_WIDTH_PX:
                 x, y = box.origin_x + box.width / 2, box.origin_y + box.height / 2
                 boxes.append(FaceBox(tile.x + shrink * x, tile.y + shrink * y, shrink * box.width))
         return boxes
+
+
+def _first_other(faces: Sequence[FaceBox], followed: Sequence[FaceBox]) -> FaceBox | None:
+    """The first of the faces that is not among those followed; None if there is none."""
+    return next((f for f in faces if not any(f.is_on(other) for other in followed)), None)

@@ -1,14 +1,15 @@
 """The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time.
 
-The landmarker is given the whole picture first, in every frame. Only if it finds no face there is
+A landmarker is given the whole picture first, in every frame. Only if it finds no face there is
 the picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
 in a view around it. If more faces are wanted than are followed, the search goes on now and then,
-and each face that it finds gets a landmarker of its own: no single view shows both a face that
-fills the picture and one behind it.
+and each face that it finds gets a landmarker of its own. So how many faces are wanted makes no
+difference to the first.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class TrackedFrame:
 
 @dataclass(slots=True, eq=False)
 class _Further:
-    """Follows one face that the first landmarker does not see.
+    """Follows one face beside the first.
 
     Attributes:
         landmarker: It looks at a view around the face.
@@ -86,25 +87,27 @@ class _Further:
     ) -> None:
         """Looks at the face at a place in a picture, where others are followed already."""
         self.box, self.is_sure = box, False
+        self.landmarker.let_go(time_s)
         self.landmarker.look_at(View.around([box], (image.shape[1], image.shape[0])), time_s)
         # The view may show others, and only one face is found in it.
-        without = image.copy()
-        for other in others:
-            other.cover(without)
-        self.landmarker.seen(without, time_s)
+        self.landmarker.seen(_without(image, others), time_s)
 
     def seen(self, image: np.ndarray, others: Sequence[FaceBox], time_s: float) -> SeenFace | None:
         """The face in the next picture, where others are followed as well; None if it is lost."""
-        faces = self.landmarker.seen(image, time_s)
-        if not faces:
+        face, view = self.landmarker.seen(image, time_s), self.landmarker.view
+        if face is None:
             self.box = None
             return None
-        (face,), view = faces, self.landmarker.view
         self.box = FaceBox.of(face.landmarks)
         if view is not None and not view.holds(face.landmarks, (image.shape[1], image.shape[0])):
             self.begin(self.box, image, others, time_s)
         self.is_sure = True
         return face
+
+    def let_go(self, time_s: float) -> None:
+        """Follows nobody any more."""
+        self.box = None
+        self.landmarker.let_go(time_s)
 
 
 class FaceTracker:
@@ -125,12 +128,12 @@ class FaceTracker:
         self._landmarker: Landmarker | None = None
         self._further: list[_Further] = []
         self._size = (0, 0)
-        # The faces that the first landmarker saw in the last frame.
-        self._boxes: list[FaceBox] = []
+        # The face that the first landmarker saw in the last frame.
+        self._box: FaceBox | None = None
         self._look_around_s, self._looked_s = _LOOK_AROUND_S[0], 0.0
         try:
             self._model = LandmarkModel(path, content_of(model))
-            self._landmarker = Landmarker(self._model, faces)
+            self._landmarker = Landmarker(self._model)
             with silenced_stderr():
                 self._search = FaceSearch(self._model)
         except (RuntimeError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -173,9 +176,12 @@ class FaceTracker:
             raise ValueError("the tracker is closed")
         image, time_s = frame.image, frame.time_s
         self._take_size((image.shape[1], image.shape[0]), time_s)
-        seen = self._seen_first(self._landmarker, image, time_s)
+        before = self._box
+        first = self._seen_first(self._landmarker, image, time_s)
+        self._box = None if first is None else FaceBox.of(first.landmarks)
+        seen = [] if first is None else [first]
         if self._faces > 1:
-            seen = self._with_further(seen, image, time_s)
+            seen = self._with_further(first, before, image, time_s)
         identities: Sequence[int | None]
         if self._identities is None:
             identities = [0] * len(seen)
@@ -192,88 +198,103 @@ class FaceTracker:
         """Follows nobody any more if the pictures' size has changed."""
         if size == self._size:
             return
-        self._size, self._boxes = size, []
+        self._size, self._box = size, None
         assert self._landmarker is not None
         self._landmarker.look_at(None, time_s)
         for further in self._further:
-            further.box = None
+            further.let_go(time_s)
 
     def _followed(self) -> list[FaceBox]:
         """Where the faces were that are followed."""
-        return self._boxes + [f.box for f in self._further if f.box is not None]
+        return [box for box in (self._box, *(f.box for f in self._further)) if box is not None]
 
     def _seen_first(
         self, landmarker: Landmarker, image: np.ndarray, time_s: float
-    ) -> list[SeenFace]:
-        """The faces in the whole of a picture; if nobody is followed there, a smaller one."""
-        was_whole, before = landmarker.view is None, self._boxes
-        seen = landmarker.seen(image, time_s)
-        self._boxes = _boxes_of(seen)
-        if len(seen) < len(before):
-            lost = (box for box in before if not any(box.is_on(face) for face in self._boxes))
-            self._search.begin_at(next(lost, before[0]))
-        if was_whole and not self._followed() and (box := self._search.step(image)):
+    ) -> SeenFace | None:
+        """The face that the first landmarker follows: the clearest in the whole of a picture or,
+        if nobody is followed, a smaller one.
+        """
+        was_whole, before, followed = landmarker.view is None, self._box, self._followed()
+        if before is None and followed:
+            if len(followed) >= self._faces:
+                return None
+            image = _without(image, followed)
+        face = landmarker.seen(image, time_s)
+        if face is None and before is not None:
+            self._search.begin_at(before)
+        others = [box for box in followed if box is not before]
+        if face is None and was_whole and not others and (box := self._search.step(image)):
             landmarker.look_at(View.around([box], self._size), time_s)
             self._looked_s = time_s
-            seen = landmarker.seen(image, time_s)
-            self._boxes = _boxes_of(seen)
-        if not seen:
+            face = landmarker.seen(image, time_s)
+        if face is None:
             landmarker.look_at(None, time_s)
-            return []
-        view = landmarker.view
+            return None
+        view, now = landmarker.view, FaceBox.of(face.landmarks)
         if view is None:
             self._look_around_s = _LOOK_AROUND_S[0]
-        elif self._looks_past_someone(image, time_s):
+        elif self._looks_past_someone(image, [now, *others], time_s):
             landmarker.look_at(None, time_s)
-        elif not all(view.holds(face.landmarks, self._size) for face in seen):
-            landmarker.look_at(View.around(self._boxes, self._size), time_s)
-        return seen
+        elif not view.holds(face.landmarks, self._size):
+            landmarker.look_at(View.around([now], self._size), time_s)
+        return face
 
-    def _looks_past_someone(self, image: np.ndarray, time_s: float) -> bool:
+    def _looks_past_someone(
+        self, image: np.ndarray, followed: Sequence[FaceBox], time_s: float
+    ) -> bool:
         """Whether the whole picture, looked at now and then, shows as many faces as are wanted,
         but none of those that are followed.
-
-        Where fewer are followed than are wanted, one that is seen there is followed as well.
         """
-        if 0 <= time_s - self._looked_s < self._look_around_s:
+        if len(followed) < self._faces or 0 <= time_s - self._looked_s < self._look_around_s:
             return False
-        self._looked_s = time_s
-        followed, there = self._followed(), self._search.look(image)
+        self._looked_s, there = time_s, self._search.look(image)
         others = [box for box in there if not any(box.is_on(face) for face in followed)]
-        is_full = len(followed) >= self._faces
-        if not others or (is_full and len(others) < max(self._faces, len(there))):
+        if not others or len(others) < max(self._faces, len(there)):
             return False
         self._look_around_s = min(2 * self._look_around_s, _LOOK_AROUND_S[1])
-        if not is_full:
-            self._begin_further(others[0], image, time_s)
-        return is_full
+        return True
 
     def _with_further(
-        self, seen: Sequence[SeenFace], image: np.ndarray, time_s: float
+        self, first: SeenFace | None, before: FaceBox | None, image: np.ndarray, time_s: float
     ) -> list[SeenFace]:
-        """The faces that the first landmarker saw, and those that the others follow."""
-        seen, boxes, followed = list(seen), list(self._boxes), self._followed()
+        """All faces in a picture.
+
+        Args:
+            first: The face that the first landmarker saw.
+            before: Where that was in the last picture.
+            image: The picture.
+            time_s: Its time.
+        """
+        followed = self._followed()
         is_short = 0 < len(followed) < self._faces
         if is_short and (found := self._search.further(image, followed)):
             self._begin_further(found, image, time_s)
+        seen = [] if first is None else [first]
         for further in self._further:
             last, was_sure = further.box, further.is_sure
             if last is None:
                 continue
-            face, box = further.seen(image, boxes, time_s), further.box
+            others = [box for box in self._followed() if box is not last]
+            face, box = further.seen(image, others, time_s), further.box
             if face is None or box is None:
                 if was_sure:
                     self._search.begin_at(last)
-                continue
-            twin = next((k for k, other in enumerate(boxes) if box.is_on(other)), None)
-            if twin is None and len(seen) < self._faces:
+            elif twin := next((b for b in others if box.is_on(b)), None):
+                # Two landmarkers are on one face. Who came to it lets go of it.
+                if (
+                    first is not None
+                    and twin is self._box
+                    and was_sure
+                    and _came(twin, before, last)
+                ):
+                    assert self._landmarker is not None
+                    self._landmarker.let_go(time_s)
+                    self._box = None
+                    seen[0] = face
+                else:
+                    further.let_go(time_s)
+            else:
                 seen.append(face)
-                boxes.append(box)
-                continue
-            # The first landmarker sees it as well, but in its first picture less exactly.
-            further.box = None
-            if twin is not None and was_sure:
-                seen[twin] = face
         return seen
 
     def _begin_further(self, box: FaceBox, image: np.ndarray, time_s: float) -> None:
@@ -281,13 +302,28 @@ class FaceTracker:
         followed = self._followed()
         further = next((f for f in self._further if f.box is None), None)
         if further is None:
-            further = _Further(Landmarker(self._model, 1))
+            further = _Further(Landmarker(self._model))
             self._further.append(further)
         further.begin(box, image, followed, time_s)
 
 
-def _boxes_of(faces: Sequence[SeenFace]) -> list[FaceBox]:
-    return [FaceBox.of(face.landmarks) for face in faces]
+def _without(image: np.ndarray, faces: Sequence[FaceBox]) -> np.ndarray:
+    """A copy of an image with faces painted over; the image itself if there are none."""
+    if not faces:
+        return image
+    without = image.copy()
+    for face in faces:
+        face.cover(without)
+    return without
+
+
+def _came(now: FaceBox, before: FaceBox | None, other: FaceBox) -> bool:
+    """Whether a face has come to where it is, rather than another one that was at `other`."""
+    if before is None:
+        return True
+    return math.hypot(now.x - before.x, now.y - before.y) > math.hypot(
+        now.x - other.x, now.y - other.y
+    )
 
 
 def detect_face_mesh(image: np.ndarray, model: Path | LandmarkModel) -> np.ndarray | None:

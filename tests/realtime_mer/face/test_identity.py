@@ -259,11 +259,21 @@ def test_swapped_meshes_are_set_right(stage):
 
 def test_a_mesh_that_slides_over_to_a_stranger_is_held_back_and_then_new(stage):
     for i in range(5):
+        assert stage(i / 10, (1, 100), (3, 700)) == [0, 1]
+    numbers = [stage(0.5 + i / 10, (2, 100), (3, 700)) for i in range(20)]
+    assert numbers[:10] == [[None, 1]] * 10
+    assert numbers[-1] == [2, 1]
+    assert stage(2.6, (2, 100), (1, 400), (3, 700)) == [2, 0, 1]
+
+
+def test_who_is_alone_keeps_her_number_while_she_looks_strange_for_a_second(stage):
+    for i in range(5):
         assert stage(i / 10, (1, 100)) == [0]
-    numbers = [stage(0.5 + i / 10, (2, 100))[0] for i in range(20)]
-    assert numbers[:10] == [None] * 10
+    assert [stage(0.5 + i / 10, (2, 100)) for i in range(9)] == [[0]] * 9
+    assert stage(1.4, (1, 100)) == [0]
+    numbers = [stage(1.5 + i / 10, (2, 100))[0] for i in range(20)]
+    assert numbers[:10] == [0] * 10
     assert numbers[-1] == 1
-    assert stage(2.6, (2, 100), (1, 500)) == [1, 0]
 
 
 def test_half_a_face_is_not_taken_for_who_is_away(stage):

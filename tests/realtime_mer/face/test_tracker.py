@@ -10,7 +10,7 @@ from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmarker import Landmarker, _detect_documented, _DirectDetection
-from realtime_mer.face.search import FRAMES_PER_TILE, TILES_PER_FRAME
+from realtime_mer.face.search import FRAMES_PER_LOOK, FRAMES_PER_TILE, TILES_PER_FRAME
 from realtime_mer.face.tracker import FaceTracker
 from realtime_mer.source.frame import Frame
 
@@ -155,6 +155,71 @@ def test_one_face_is_asked_for_and_one_is_given(two_faces, landmark_model):
     with FaceTracker(landmark_model, faces=1) as tracker:
         (face,) = tracker.track(Frame(0, 0.0, two_faces, 0.0))
     assert face.identity == 0
+
+
+def nodding(picture: np.ndarray, count: int = 16) -> list[np.ndarray]:
+    """The picture moving, with sensor noise."""
+    noise = np.random.default_rng(0).integers(0, 8, picture.shape, np.uint8)
+    pictures = (shifted(picture, 3 * np.sin(i / 4), 2 * np.cos(i / 5)) for i in range(count))
+    return [cv2.add(p, np.roll(noise, 31 * i)) for i, p in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.45], ids=["large", "small"])
+def test_who_is_alone_has_the_same_landmarks_however_many_faces_are_wanted(
+    landmark_model, astronaut, scale
+):
+    photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    pictures = nodding(placed(photo, (960, 540), 500, 280))
+    runs = []
+    for faces in (1, 2, 3):
+        with FaceTracker(landmark_model, faces) as tracker:
+            runs.append(follow(tracker, pictures))
+    assert sum(map(len, runs[0])) >= 12
+    for run in runs[1:]:
+        for faces, same in zip(runs[0], run, strict=True):
+            assert [face.identity for face in faces] == [face.identity for face in same]
+            for face, other in zip(faces, same, strict=True):
+                np.testing.assert_array_equal(face.landmarks, other.landmarks)
+                assert (face.blink, face.jaw_open) == (other.blink, other.jaw_open)
+
+
+def test_of_two_each_has_the_landmarks_that_she_has_alone(landmark_model, two_faces):
+    middle = two_faces.shape[1] // 2
+    pictures = nodding(two_faces)
+    with FaceTracker(landmark_model, faces=2) as tracker:
+        both = follow(tracker, pictures)[1:]
+    with FaceTracker(landmark_model) as tracker:
+        first = follow(tracker, pictures)[1:]
+    for faces, (face,) in zip(both, first, strict=True):
+        assert any(np.array_equal(face.landmarks, other.landmarks) for other in faces)
+    for side in (np.s_[:, :middle], np.s_[:, middle:]):
+        alone = [np.full_like(picture, 100) for picture in pictures]
+        for picture, whole in zip(alone, pictures, strict=True):
+            picture[side] = whole[side]
+        with FaceTracker(landmark_model) as tracker:
+            single = follow(tracker, alone)[1:]
+        for faces, (face,) in zip(both, single, strict=True):
+            assert len(faces) == 2
+            apart = min(np.abs(face.landmarks - f.landmarks)[:, :2].max() for f in faces)
+            assert apart < 1  # of a face of 200 px
+
+
+def test_who_stays_keeps_her_landmarks_when_the_other_leaves_and_returns(landmark_model, two_faces):
+    middle = two_faces.shape[1] // 2
+    for side in (np.s_[:, :middle], np.s_[:, middle:]):
+        pictures = nodding(two_faces, 30)
+        for picture in pictures[10:20]:
+            picture[side] = 100
+        with FaceTracker(landmark_model, faces=2) as tracker:
+            seen = follow(tracker, pictures)
+        numbers = [[face.identity for face in faces] for faces in seen]
+        assert numbers[1:10] == [[0, 1]] * 9
+        (stays,) = numbers[15]
+        assert numbers[12:20] == [[stays]] * 8
+        assert numbers[-1] == [0, 1]
+        places = [f.landmarks for faces in seen for f in faces if f.identity == stays]
+        steps = [np.abs(b - a)[:, :2].max() for a, b in pairwise(places[1:])]
+        assert max(steps) < 6  # it moves by 1 px a picture, and is never detected afresh
 
 
 @pytest.mark.parametrize(("away_s", "identity"), [(0.5, 0), (3.0, 0), (32.0, 1)])
@@ -322,8 +387,8 @@ def large_and_small(astronaut, small) -> np.ndarray:
     return picture
 
 
-# It lies in the third tile; the first one is searched at once.
-FOUND = 3 * FRAMES_PER_TILE[0]
+# It lies in the fourth tile; the first one is searched at once, after a look at the whole picture.
+FOUND = 3 * FRAMES_PER_TILE[0] + 1
 
 
 def test_a_small_face_beside_a_large_one_is_found_and_followed(
@@ -404,7 +469,8 @@ def test_a_face_alone_is_not_followed_twice_and_the_search_for_another_is_rare(
     # One round of tiles, then half as many; for a small face, the whole picture twice a second.
     later = (frames - tiles * FRAMES_PER_TILE[0]) / (2 * FRAMES_PER_TILE[0])
     whole = frames / 15 if scale < 1 else 0
-    assert 0 < calls["detector"] <= tiles + later + 1 + whole
+    looks = frames / FRAMES_PER_LOOK
+    assert 0 < calls["detector"] <= tiles + later + 1 + whole + looks + 1
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
