@@ -1,11 +1,11 @@
 """Annotations: what people marked in videos, and where the videos are.
 
 There are two forms. A truth is a CSV for one video: a row a micro-expression, with the columns
-onset, apex, offset in frames from 0 and, if known, label. A data set is a CSV for many videos, like
-those of the MEGC challenges: a row an expression. Any form in which Excel saves a table as text
-will do: with commas, semicolons or tabs, with decimal commas, in UTF-8, UTF-16 or Windows' code
-page. Capitals, spaces and underscores in the names of columns make no difference, and other columns
-are ignored. The columns of a data set are:
+onset, apex, offset in frames from 0 and, if known, label and masking. A data set is a CSV for many
+videos, like those of the MEGC challenges: a row an expression. Any form in which Excel saves a
+table as text will do: with commas, semicolons or tabs, with decimal commas, in UTF-8, UTF-16 or
+Windows' code page. Capitals, spaces and underscores in the names of columns make no difference, and
+other columns are ignored. The columns of a data set are:
 
     subject         or subject code, participant, sub; may be empty or missing
     video           or video code, video name, filename, seq
@@ -13,6 +13,8 @@ are ignored. The columns of a data set are:
     apex            or apex frame; without one, at 0 or outside of both, the middle is taken
     type            or expression type: micro..., ME, macro... or MaE
     emotion         or estimated emotion, label; may be missing. Named as in `EMOTIONS`
+    masking         how far the face's own motion covers it (`tools/spotting/masking.py`); may be
+                    empty or missing
 
 Three data sets come as Excel tables: save them as CSV with such a header. Their contents, according
 to public code that reads them:
@@ -90,6 +92,7 @@ _NAMES = {
     "offset": ("offset", "offsetframe"),
     "type": ("type", "expressiontype"),
     "emotion": ("emotion", "estimatedemotion", "label"),
+    "masking": ("masking",),
 }
 # The byte order marks with which spreadsheets save; "Unicode text" is UTF-16.
 _MARKS = {
@@ -103,12 +106,13 @@ _COLOUR, _DEPTH = "color", "depth"
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An expression, in frames of its video from 0; the label may be unknown."""
+    """An expression, in frames of its video from 0; label and masking may be unknown."""
 
     onset: float
     apex: float
     offset: float
     label: str | None = None
+    masking: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.onset <= self.apex <= self.offset:
@@ -117,7 +121,7 @@ class Annotation:
     def at(self, fps: float) -> TrueEvent:
         """The same in seconds, at `fps` frames a second."""
         interval = Interval(self.onset / fps, self.apex / fps, self.offset / fps)
-        return TrueEvent(interval, self.label)
+        return TrueEvent(interval, self.label, self.masking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,20 @@ class _Row:
             raise ValueError(f"{column} is {text}")
         return value
 
+    @property
+    def masking(self) -> float | None:
+        """The number in that column, 0 or more; None if it is empty or missing.
+
+        Raises:
+            ValueError: It holds something else.
+        """
+        if not self.cells.get("masking"):
+            return None
+        ratio = self.number("masking")
+        if ratio < 0:
+            raise ValueError(f"masking is {ratio:g}, less than 0")
+        return ratio
+
 
 @dataclass(frozen=True, slots=True)
 class _Video:
@@ -193,7 +211,8 @@ def read_truth(path: Path) -> tuple[Annotation, ...]:
     for row in _table(path, ("onset", "apex", "offset")):
         try:
             onset, apex, offset = (row.number(key) for key in ("onset", "apex", "offset"))
-            events.append(Annotation(onset, apex, offset, row.cells.get("emotion") or None))
+            label = row.cells.get("emotion") or None
+            events.append(Annotation(onset, apex, offset, label, row.masking))
         except ValueError as error:
             raise InputError(f"{row.place} is no interval: {error}") from None
     return tuple(events)
@@ -363,7 +382,11 @@ def _annotation(row: _Row, numbers: Sequence[int] | None, first_frame: int) -> A
 
     label = EMOTIONS.get(row.cells.get("emotion", "").casefold())
     try:
-        return Annotation(index(onset), index(apex), index(offset), label)
+        masking = row.masking
+    except ValueError as error:
+        raise InputError(f"{row.place} has no masking: {error}; leave it empty") from None
+    try:
+        return Annotation(index(onset), index(apex), index(offset), label, masking)
     except ValueError as error:
         raise InputError(
             f"{row.place} is no interval: {error}. The first frame has the number "

@@ -11,7 +11,9 @@ it has the header alone. FILE.csv is the table of a data set of long videos, suc
 Long Videos and CAS(ME)^3, which tools/spotting/annotations.py describes; its macro-expressions are
 no events, and reports in them are false.
 
-tools/spotting/figures.py says what counts as found, by our rule and by that of MEGC.
+tools/spotting/figures.py says what counts as found, by our rule and by that of MEGC. Recall is also
+given by masking, where the table has it (the column masking, which tools/spotting/render_clips.py
+writes), and false reports by what the face did meanwhile.
 
 With --curve or --plot the same videos also show what other thresholds of the spotter would find and
 how often they would be wrong; tracking and motion are not repeated for that.
@@ -21,9 +23,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.columns import Columns
@@ -45,8 +48,19 @@ from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import DEFAULT_FPS
 from realtime_mer.spotting.spotter import SpotterModel
 from tools.command import command_parser
+from tools.spotting.actions import Actions
 from tools.spotting.annotations import Annotation, Recording, read_data_set, read_truth
-from tools.spotting.figures import Figures, Result, figures, match, megc_figures
+from tools.spotting.figures import (
+    MASKING,
+    REVIEW_S,
+    Figures,
+    Result,
+    false_by_action,
+    figures,
+    match,
+    megc_figures,
+    recall_by_masking,
+)
 from tools.spotting.operating_curve import (
     MotionStreams,
     OperatingPoints,
@@ -82,6 +96,13 @@ class Watcher:
             InputError: The recording cannot be read.
         """
         found: list[MicroExpression] = []
+        actions: list[frozenset[str]] = []
+        doing = Actions()
+
+        def take(events: Sequence[MicroExpression]) -> None:
+            found.extend(events)
+            actions.extend(doing.during(event.face, event.interval) for event in events)
+
         motions = MotionStreams()
         last_s = 0.0
         with (
@@ -89,10 +110,13 @@ class Watcher:
             Capture(recording.path, recording.fps) as capture,
         ):
             for tracked in PacedTracker(analyser.tracker).follow(capture):
-                found += analyser.analyse(tracked).events
+                for face in tracked.faces:
+                    doing.add(tracked.frame.time_s, face)
+                take(analyser.analyse(tracked).events)
                 if self._thresholds:
                     motions.add(analyser.steps)
                 last_s = tracked.frame.time_s
+            take(analyser.finish())
             fps = capture.fps or DEFAULT_FPS
         return Result(
             recording.name,
@@ -102,6 +126,7 @@ class Watcher:
             last_s + 1 / fps,
             tuple(event.at(fps).interval for event in recording.macros),
             proposed(motions.streams, self._model, self._thresholds),
+            tuple(actions),
         )
 
 
@@ -237,6 +262,7 @@ def _report(
 ) -> None:
     """Prints the figures and writes the curve."""
     ours, megc = figures(results), megc_figures(results)
+    by_masking, by_action = recall_by_masking(results), false_by_action(results)
     points = curve(results, at.thresholds) if options.curve or options.plot else []
     if options.curve:
         write_curve(points, options.curve)
@@ -244,27 +270,52 @@ def _report(
         plot_curve(points, results, at, options.plot)
     if options.json:
         report: dict[str, object] = {**ours, "megc": megc}
+        report |= {"by_masking": by_masking, "false_by_action": by_action}
         if points:
             report["curve"] = points
         if stopped:
             report["stopped"] = stopped
         print(json.dumps(report))
         return
-    tables = [_figures_table(ours, megc)] + ([curve_table(points, at)] if points else [])
+    tables = [_figures_table(ours, megc)]
+    if by_masking:
+        limits = (f"{name} up to {most:g}" for name, most in MASKING.items() if most < math.inf)
+        caption = f"own motion / event: {', '.join(limits)}"
+        tables.append(_grouped_table("Recall by masking", "masking", by_masking, caption))
+    if by_action:
+        caption = "a report may count several times"
+        tables.append(_grouped_table("False reports", "what the face did", by_action, caption))
+    if points:
+        tables.append(curve_table(points, at))
     console.print(Columns(tables, padding=(1, 4)))
 
 
 def _figures_table(ours: Figures, megc: Figures) -> Table:
-    table = Table(title="Spotting and naming")
+    table = Table(
+        title="Spotting and naming",
+        caption=f"review: {REVIEW_S:g} s a report, true or false",
+    )
     table.add_column("figure")
     for name in ("ours", "MEGC rule"):
         table.add_column(name, justify="right")
     for name, value in ours.items():
-        table.add_row(
-            name.replace("_", " "),
-            *("-" if v is None else f"{v:g}" for v in (value, megc.get(name))),
-        )
+        table.add_row(name.replace("_", " "), *map(_shown, (value, megc.get(name))))
     return table
+
+
+def _grouped_table(title: str, of: str, groups: Mapping[str, Figures], caption: str) -> Table:
+    """Figures of several groups, a row each."""
+    table = Table(title=title, caption=caption)
+    table.add_column(of)
+    for name in next(iter(groups.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for group, values in groups.items():
+        table.add_row(group, *map(_shown, values.values()))
+    return table
+
+
+def _shown(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,12 @@ MEGC (spot-then-recognize, 2023 and later): only videos with a micro-expression 
 taken in their order, and each takes every event that it overlaps and that no other has taken. The
 classes are those of all true events.
 
+Where it is known how far the face's own motion covers an event (`tools/spotting/masking.py`),
+recall is also given class by class: nobody can find what is hidden under a larger motion. False
+reports are also counted by what the face did meanwhile (`tools/spotting/actions.py`). Somebody has
+to look at every report, true or false: the minutes of review that an hour of video costs are given
+at `REVIEW_S` seconds a report.
+
 Sources: Liong, See, Chan, "Spot-then-recognize: a micro-expression analysis network for seamless
 evaluation of long videos", Signal Processing: Image Communication 110 (2023) 116875; its authors'
 github.com/genbing99/STRS-Metric, strs_metric.py. That script drops subjects for whom nothing is
@@ -20,6 +26,8 @@ reported; here their events count as missed, like any other.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +35,14 @@ import numpy as np
 
 from realtime_mer.results import Interval, MicroExpression
 from realtime_mer.spotting.matching import LEAST_OVERLAP, best_matches, frame_overlap
+from tools.spotting.actions import ACTIONS, NOTHING
+
+MASKING = {"clear": 0.5, "partly": 1.5, "masked": math.inf}
+"""Classes of masking, each with the largest ratio in it. Chosen by judgement: up to the first, the
+face's own motion is at most half of the event's, above the second it is clearly larger."""
+
+REVIEW_S = 10.0
+"""Seconds to look at one report: chosen as the time to play it twice, slowed down, and decide."""
 
 Figures = dict[str, float | int | None]
 Pair = tuple["TrueEvent", MicroExpression]
@@ -34,10 +50,11 @@ Pair = tuple["TrueEvent", MicroExpression]
 
 @dataclass(frozen=True, slots=True)
 class TrueEvent:
-    """A known micro-expression; its label may be unknown."""
+    """A known micro-expression; its label and its masking may be unknown."""
 
     interval: Interval
     label: str | None
+    masking: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,7 @@ class Result:
         seconds: Length of the video.
         macros: Longer expressions, which are no events: a report in one is false.
         found_at: What the spotter would have reported at other thresholds.
+        actions: What the face did during each report; empty if that is not known.
     """
 
     name: str
@@ -60,6 +78,7 @@ class Result:
     seconds: float
     macros: tuple[Interval, ...] = ()
     found_at: Mapping[float, tuple[Interval, ...]] = field(default_factory=dict)
+    actions: tuple[frozenset[str], ...] = ()
 
 
 def matches(
@@ -123,6 +142,7 @@ def figures(results: Sequence[Result]) -> Figures:
         **spotting,
         "false_per_minute": round(false / minutes, 3) if minutes else None,
         "false_in_macro": sum(map(_false_in_macro, results, matched)),
+        "review_minutes_per_hour": round(reports * REVIEW_S / minutes, 1) if minutes else None,
         "labels_right": _ratio(sum(t.label == f.label for t, f in labelled), len(labelled)),
         **_analysis(
             labelled, {str(t.label) for t, _ in labelled} if has_labels else None, spotting
@@ -133,6 +153,58 @@ def figures(results: Sequence[Result]) -> Figures:
         ),
         "report_delay_s": _median(delays),
         "report_delay_p95_s": round(float(np.percentile(delays, 95)), 4) if delays else None,
+    }
+
+
+def recall_by_masking(results: Sequence[Result]) -> dict[str, Figures]:
+    """Of each class of masking, how many events there are and how many are found, by our rule.
+
+    Classes without events are left out, and so are events whose masking is unknown.
+    """
+    events: Counter[str] = Counter()
+    matched: Counter[str] = Counter()
+    for result in results:
+        events.update(_class(event) for event in result.truth)
+        matched.update(_class(event) for event, _ in match(result))
+    return {
+        name: {
+            "events": events[name],
+            "matched": matched[name],
+            "recall": _ratio(matched[name], events[name]),
+        }
+        for name in MASKING
+        if events[name]
+    }
+
+
+def _class(event: TrueEvent) -> str:
+    """The name in `MASKING`; empty if the masking is unknown."""
+    ratio = event.masking
+    return "" if ratio is None else next(n for n, most in MASKING.items() if ratio <= most)
+
+
+def false_by_action(results: Sequence[Result]) -> dict[str, Figures]:
+    """False reports by what the face did meanwhile: how many, and how many a minute.
+
+    A report counts for each action, so the sum may be larger than the number of false reports.
+    Empty if no result tells actions.
+    """
+    told = [result for result in results if len(result.actions) == len(result.found)]
+    minutes = sum(r.seconds for r in told) / 60
+    if not any(result.actions for result in told):
+        return {}
+    counts: Counter[str] = Counter()
+    for result in told:
+        right = {id(report) for _, report in match(result)}
+        for report, actions in zip(result.found, result.actions, strict=True):
+            if id(report) not in right:
+                counts.update(actions)
+    return {
+        name: {
+            "false": counts[name],
+            "per_minute": round(counts[name] / minutes, 3) if minutes else None,
+        }
+        for name in (*ACTIONS, NOTHING)
     }
 
 

@@ -4,8 +4,8 @@
         [--seed N]
 
 Into --out go folders of clips, each with a table of what is hidden in them (onset, apex and offset
-in frames from 0), for `tools/spotting/evaluate.py --annotations TABLE --videos FOLDER
---first-frame 0`:
+in frames from 0, and how far the face's own motion covers it, see `tools/spotting/masking.py`), for
+`tools/spotting/evaluate.py --annotations TABLE --videos FOLDER --first-frame 0`:
 
     events    micro-expressions of 1.2 to 3 px, and some macro-expressions
     weak      micro-expressions of 0.8 to 1.2 px
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import sys
 import zlib
 from pathlib import Path
@@ -38,6 +37,7 @@ from realtime_mer.face.landmark_model import find_landmark_model
 from tools.command import command_parser, exit_status, make_folder
 from tools.spotting.camera import is_photo, media_files, read_photo, seen_by_a_camera, stretch, sway
 from tools.spotting.hidden_motion import Hidden, Mixture, plan, with_motions
+from tools.spotting.masking import masking
 from tools.spotting.motions import RiseAndFall, measured_motions
 
 # Two motions are at least this far apart, seconds: the face comes to rest in between.
@@ -48,6 +48,7 @@ KINDS: dict[str, Mixture | None] = {
     "macros": Mixture(macros=1.0, macro_px=(4.0, 8.0), pause_s=_PAUSE_S),
     "none": None,
 }
+_COLUMNS = ("subject", "video", "onset", "apex", "offset", "type", "label", "masking")
 _LABELS = ("negative", "positive", "surprise")
 _FPS = 30.0
 _QUALITY = 95
@@ -60,7 +61,7 @@ def render(
     model: Path,
     rng: np.random.Generator,
     out: Path,
-) -> tuple[list[Hidden], float]:
+) -> tuple[list[tuple[Hidden, float | None]], float]:
     """Writes a clip as motion JPEG.
 
     Args:
@@ -72,7 +73,7 @@ def render(
         out: The clip.
 
     Returns:
-        What is hidden in it, and its frame rate.
+        What is hidden in it with its masking, and the frame rate.
 
     Raises:
         InputError: The file cannot be read, shows no face, or `out` cannot be written.
@@ -97,7 +98,7 @@ def render(
         writer.write(frame.image)
     if writer is not None:
         writer.release()
-    return hidden, fps
+    return list(zip(hidden, masking(frames, hidden, model), strict=True)), fps
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,7 +130,7 @@ def _render_all(options: argparse.Namespace) -> None:
         make_folder(folder, "--out")
         with (options.out / f"{kind}.csv").open("w", newline="", encoding="utf-8") as table:
             rows = csv.writer(table)
-            rows.writerow(["subject", "video", "onset", "apex", "offset", "type", "label"])
+            rows.writerow(_COLUMNS)
             for file, out in ((f, folder / f"{f.stem}.avi") for f in files):
                 # By its name and kind, so that another file beside it changes nothing.
                 seed = options.seed, zlib.crc32(f"{file.stem} {kind}".encode())
@@ -139,11 +140,12 @@ def _render_all(options: argparse.Namespace) -> None:
                 except InputError as error:
                     print(f"{file.name} left out: {error}", file=sys.stderr, flush=True)
                     continue
-                for h in hidden:
+                for h, ratio in hidden:
                     at = (round(t * fps) for t in (h.onset_s, h.apex_s, h.offset_s))
                     name = "macro-expression" if h.macro else "micro-expression"
                     label = _LABELS[clips.labels[h.motion]]
-                    rows.writerow(itertools.chain(["", out.stem], at, [name, label]))
+                    masked = "" if ratio is None else round(ratio, 3)
+                    rows.writerow(["", out.stem, *at, name, label, masked])
                 table.flush()
                 print(f"{kind}/{out.name}: {len(hidden)} hidden", flush=True)
 

@@ -41,9 +41,17 @@ def test_truth_is_read_in_frames(table):
     assert event.label == "surprise"
 
 
+@pytest.mark.parametrize(("cell", "masking"), [(",0.4", 0.4), (",0", 0.0), (",", None), ("", None)])
+def test_masking_is_read_where_it_is_known(table, cell, masking):
+    (event,) = read_truth(table("onset,apex,offset,label,masking", f"30,36,45,surprise{cell}"))
+    assert event.masking == event.at(30.0).masking == masking
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
+        ("onset,apex,offset,masking\n1,2,3,much\n", "row 2 .* is no interval: .*much"),
+        ("onset,apex,offset,masking\n1,2,3,-1\n", "masking is -1, less than 0"),
         ("onset,offset\n1,2\n", "lacks the column apex"),
         ("onset,apex,offset\n5,3,9\n", "row 2 .* is no interval"),
         ("onset,apex,offset\n5,6\n", "row 2 .* is no interval"),

@@ -37,11 +37,13 @@ def test_the_command_runs_the_chain_on_a_video(grey_clip, tmp_path, capsys):
 
 
 def test_the_command_shows_both_rules_in_a_table(grey_clip, tmp_path, capsys):
-    truth = write(tmp_path / "truth.csv", "onset,apex,offset")
+    truth = write(tmp_path / "truth.csv", "onset,apex,offset,masking", "10,14,18,0.2")
     assert main([f"{grey_clip}={truth}"]) == 0
     printed = capsys.readouterr().out
     assert "ours" in printed
     assert "MEGC rule" in printed
+    assert "Recall by masking" in printed
+    assert "clear up to 0.5" in printed
     assert "At other sensitivities" not in printed
 
 
@@ -58,9 +60,9 @@ def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsy
     onset, offset = (round(30 * t) + 1 for t in (event.interval.onset_s, event.interval.offset_s))
     table = write(
         tmp_path / "table.csv",
-        "subject,video,onset,apex,offset,type,emotion",
-        f"1,0101,{onset},0,{offset},micro-expression,{event.label}",
-        "1,0101,1,20,40,macro-expression,happiness",
+        "subject,video,onset,apex,offset,type,emotion,masking",
+        f"1,0101,{onset},0,{offset},micro-expression,{event.label},0.7",
+        "1,0101,1,20,40,macro-expression,happiness,",
     )
     curve, plot = tmp_path / "curve.csv", tmp_path / "curve.png"
     arguments = ["--annotations", str(table), "--videos", str(videos), "--fps", "30", "--json"]
@@ -69,6 +71,8 @@ def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsy
     assert (report["videos"], report["events"], report["matched"]) == (2, 1, 1)
     assert report["minutes"] == pytest.approx(7 / 60, abs=0.006)
     assert (report["megc"]["videos"], report["megc"]["F1"]) == (1, 1.0)
+    assert report["by_masking"] == {"partly": {"events": 1, "matched": 1, "recall": 1.0}}
+    assert sum(row["false"] for row in report["false_by_action"].values()) == 0
     with curve.open(newline="") as file:
         points = {float(row["threshold"]): row for row in csv.DictReader(file)}
     assert len(points) == len(report["curve"]) > 40

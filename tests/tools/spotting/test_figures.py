@@ -6,15 +6,17 @@ from realtime_mer.results import Interval, MicroExpression
 from tools.spotting.figures import (
     Result,
     TrueEvent,
+    false_by_action,
     figures,
     match,
     megc_figures,
     megc_match,
+    recall_by_masking,
 )
 
 
-def true(onset_s, offset_s, label="negative"):
-    return TrueEvent(Interval(onset_s, (onset_s + offset_s) / 2, offset_s), label)
+def true(onset_s, offset_s, label="negative", masking=None):
+    return TrueEvent(Interval(onset_s, (onset_s + offset_s) / 2, offset_s), label, masking)
 
 
 def found(onset_s, offset_s, label="negative", delay_s=0.2):
@@ -28,8 +30,10 @@ def found(onset_s, offset_s, label="negative", delay_s=0.2):
     )
 
 
-def result(truth, reports, fps=10.0, seconds=60.0, macros=()):
-    return Result("clip", tuple(truth), tuple(reports), fps, seconds, tuple(macros))
+def result(truth, reports, fps=10.0, seconds=60.0, macros=(), actions=()):
+    return Result(
+        "clip", tuple(truth), tuple(reports), fps, seconds, tuple(macros), actions=tuple(actions)
+    )
 
 
 def test_one_report_serves_one_event_and_the_better_overlap_wins():
@@ -117,6 +121,40 @@ def test_false_reports_in_macro_expressions_are_counted_apart():
     table = figures([result([true(4, 4.9)], reports, macros=macros)])
     assert (table["matched"], table["false_in_macro"]) == (1, 1)
     assert table["precision"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_recall_is_told_by_how_far_the_own_motion_covers_an_event():
+    events = [true(1, 1.9, masking=0.5), true(3, 3.9, masking=0.51), true(5, 5.9, masking=1.5)]
+    other = result([true(1, 1.9), true(3, 3.9, masking=0)], [found(1, 1.9), found(3, 3.9)])
+    table = recall_by_masking([result(events, [found(3, 3.9), found(8, 8.5)]), other])
+    assert table == {
+        "clear": {"events": 2, "matched": 1, "recall": 0.5},
+        "partly": {"events": 2, "matched": 1, "recall": 0.5},
+    }
+    masked = recall_by_masking([result([true(1, 1.9, masking=1.6)], [])])
+    assert masked == {"masked": {"events": 1, "matched": 0, "recall": 0.0}}
+    assert recall_by_masking([result([true(1, 1.9)], [])]) == {}
+
+
+def test_false_reports_are_told_by_what_the_face_did():
+    reports = [found(1, 1.9), found(4, 4.4), found(6, 6.4), found(8, 8.4)]
+    did = [{"speech"}, {"speech"}, {"speech", "blink"}, {"nothing of these"}]
+    one = result([true(1, 1.9)], reports, seconds=120, actions=map(frozenset, did))
+    table = false_by_action([one, result([], [])])
+    assert {name: row["false"] for name, row in table.items()} == {
+        "blink": 1,
+        "speech": 2,
+        "gaze": 0,
+        "head": 0,
+        "nothing of these": 1,
+    }
+    assert table["speech"]["per_minute"] == pytest.approx(2 / 3, abs=1e-3)
+    assert false_by_action([result([true(1, 1.9)], reports)]) == {}
+
+
+def test_review_takes_ten_seconds_a_report_true_or_false():
+    reports = [found(1, 1.9), found(4, 4.4), found(6, 6.4)]
+    assert figures([result([true(1, 1.9)], reports)])["review_minutes_per_hour"] == 30
 
 
 def test_a_video_without_events_or_reports_gives_no_made_up_figures():

@@ -37,6 +37,9 @@ def test_clips_and_their_tables_fit_together(tmp_path, media, capsys):
         frames = sum(video.read()[0] for _ in range(150))
         assert frames == 150
         assert all(m.offset < 150 for m in recording.micros)
+    # A photo under a swaying camera does hardly anything by itself.
+    assert all(m.masking is not None for m in events.micros + events.macros)
+    assert min(m.masking for m in events.micros + events.macros) < 0.5
 
 
 @pytest.mark.parametrize(
