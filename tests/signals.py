@@ -83,11 +83,12 @@ def quiet_background(
     rows: np.ndarray | None = None,
     motion: float = 1.0,
     events: Sequence[tuple[float, ...]] = (),
+    usual: float = 0.0,
     restlessness: float = 0.0,
 ) -> Background:
     """A face that does nothing by itself, with one motion: all regions to the right and back.
 
-    The motion moves all patterns too.
+    The motion moves all patterns too. An event's last number is how far it is masked.
     """
     times = np.arange(0, 15, 1 / 60) if times is None else times
     rows = np.zeros((len(times), ROW), np.float32) if rows is None else rows
@@ -103,5 +104,6 @@ def quiet_background(
         -rise,
         blinks,
         np.array(events, float).reshape(-1, 5),
+        np.full(REGION_COUNT, usual),
         restlessness,
     )

@@ -38,6 +38,9 @@ _SLIDING = 9
 _COVERING = (0.35, 0.7, 1.0)
 # Restlessness is measured over about the rise of a micro-expression.
 RESTLESS_S = 0.25
+# What a face usually does masks a motion less than what it does at that moment: by this factor.
+# Chosen so that a motion of 0.3 times the usual one is as masked as one of 0.7 times the present.
+USUAL_SHARE = 0.45
 # After an event the face may take this long to come to rest.
 _SETTLES_S = 0.5
 # Restlessness of calm faces, in units of patterns: chosen from the clips of photos.
@@ -63,9 +66,10 @@ class Background:
         blinks: (k, levels, MOVED) float32, what they show of k blinks, from open to as far as the
             eyes close.
         events: (j, 5) onset, apex and offset in seconds of what the rows already hold, 1 for a
-            macro-expression and 0 for a micro one, and the patterns' displacement in it.
-        restlessness: Third quartile of the patterns' displacement within `RESTLESS_S` when nothing
-            is hidden.
+            macro-expression and 0 for a micro one, and how far the face's own motion masks it.
+        usual: (REGION_COUNT,) third quartile of each region's displacement within `RESTLESS_S` when
+            nothing is hidden.
+        restlessness: The same of all patterns together.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Background:
     fall: np.ndarray
     blinks: np.ndarray
     events: np.ndarray
+    usual: np.ndarray
     restlessness: float
 
 
@@ -104,7 +109,8 @@ def load_background(
         regions, cells = response
         return np.concatenate([regions.ravel(), cells.ravel() @ patterns], dtype=np.float32)
 
-    moved = [displacement_between(times, rows, *event[:2]) for event in events]
+    usual, restlessness = _usual(times, rows, events)
+    masked = [_masked(times, rows, usual, *event[:2]) for event in events]
     return Background(
         clip_name(path),
         still,
@@ -118,8 +124,9 @@ def load_background(
                 for blink in _blinks(face, clean, landmarks, rng)
             ]
         ),
-        np.column_stack([events, moved]) if len(events) else np.zeros((0, 5)),
-        _restlessness(times, rows, events),
+        np.column_stack([events, masked]) if len(events) else np.zeros((0, 5)),
+        usual,
+        restlessness,
     )
 
 
@@ -168,23 +175,59 @@ def pattern_displacement(moved: np.ndarray) -> float:
     return float(np.linalg.norm(moved[2 * REGION_COUNT : MOVED]))
 
 
-def displacement_between(
+def region_lengths(moved: np.ndarray) -> np.ndarray:
+    """(..., REGION_COUNT) how far each region goes in a motion (..., MOVED or more)."""
+    regions = moved[..., : 2 * REGION_COUNT]
+    return np.hypot(regions[..., ::2], regions[..., 1::2])
+
+
+def change_between(
     times: np.ndarray, moved: np.ndarray, start_s: float, end_s: float
-) -> float:
-    """The patterns' displacement from one time to another in (n, MOVED or more), or NaN."""
+) -> np.ndarray:
+    """(MOVED or more,) what changes from one time to another in (n, MOVED or more), or NaN."""
     start, end = moved[np.searchsorted(times, (start_s, end_s)).clip(0, len(times) - 1)]
-    return pattern_displacement(end - start)
+    return end - start
 
 
-def _restlessness(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> float:
-    """See `Background`."""
+def masking(motion: np.ndarray, own: np.ndarray) -> float:
+    """How far a face's own motion covers another one where that one moves the skin.
+
+    The root mean squares of both, weighted by the squared size of the other one: a mouth that
+    speaks does not cover a raised brow.
+
+    Args:
+        motion: (REGION_COUNT,) how far each region goes in the other motion.
+        own: (REGION_COUNT,) how far it goes by itself.
+    """
+    squares = np.square(motion)
+    return math.sqrt((squares @ np.square(own)) / max(squares @ squares, 1e-12))
+
+
+def _masked(
+    times: np.ndarray, rows: np.ndarray, usual: np.ndarray, onset_s: float, apex_s: float
+) -> float:
+    """How far a motion that the rows hold is masked by what the face does just before and usually.
+
+    What the face does in the same moment cannot be told from it: what it did just before stands
+    for that.
+    """
+    motion = region_lengths(change_between(times, rows, onset_s, apex_s))
+    before = region_lengths(change_between(times, rows, onset_s - RESTLESS_S, onset_s))
+    return max(masking(motion, before), USUAL_SHARE * masking(motion, usual))
+
+
+def _usual(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, float]:
+    """See `Background`: `usual` and `restlessness`."""
     starts = np.arange(times[0], times[-1] - RESTLESS_S, RESTLESS_S)
     calm = [
         t for t in starts if all(t + RESTLESS_S < e[0] or t > e[2] + _SETTLES_S for e in events)
     ]
-    moved = np.array([displacement_between(times, rows, t, t + RESTLESS_S) for t in calm])
-    moved = moved[np.isfinite(moved)]
-    return float(np.percentile(moved, 75)) if moved.size else math.inf
+    moved = [change_between(times, rows, t, t + RESTLESS_S) for t in calm]
+    moved = [change for change in moved if np.isfinite(change[:MOVED]).all()]
+    if not moved:
+        return np.full(REGION_COUNT, np.inf), math.inf
+    usual = np.percentile([region_lengths(change) for change in moved], 75, axis=0)
+    return usual, float(np.percentile([pattern_displacement(change) for change in moved], 75))
 
 
 def likelihoods(backgrounds: list[Background]) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Trains the spotter's networks and writes them as one ONNX file, with a card beside it.
 
-    python tools/spotting/train.py --backgrounds DIR --held-out DIR --data DIR \\
-        --out models/weights/spotter.onnx
+    python tools/spotting/train.py --backgrounds DIR... --held-out DIR... --data DIR \\
+        --out models/weights/spotter.onnx [--start-from FILE.onnx --rate R] [--checkpoints DIR]
 
-Both folders hold signals of `tools/spotting/synthesize.py`, --data is CausalNet's flow release. The
+Training starts from nothing, or goes on from weights that it wrote earlier. With --checkpoints, a
+run that was stopped goes on where it was.
+
+The folders hold signals of `tools/spotting/synthesize.py`, --data is CausalNet's flow release. The
 operating curve on the card, and with it the threshold, is that of the written file in the runtime's
 own spotter, on the held-out clips (`tools/spotting/calibration.py`). For an honest curve they show
 other faces, and motions of the excluded subjects.
@@ -14,11 +17,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.data import read_release
 from models.spotter import MEMBERS, WIDTH, Member, SpotterEnsemble, SpotterNetwork, StreamSpotter
+from models.spotter_weights import read_members, unfold
+from realtime_mer.errors import InputError
+from realtime_mer.model_file import load_weights
 from realtime_mer.spotting.signals import CHANNELS, features
+from realtime_mer.spotting.spotter import SpotterModel
 from tools.command import command_parser, exit_status, make_folder
 from tools.spotting.backgrounds import Background, likelihoods, load_backgrounds
 from tools.spotting.calibration import FALSE_PER_MINUTE, calibrate, check_held_out, write_card
@@ -41,6 +50,13 @@ from tools.spotting.motions import drawn_motions, measured_motions
 from tools.spotting.targets import APEX, END, INSIDE, LENGTH, MACRO, MACRO_WEIGHT, SINCE, WEIGHT
 from tools.spotting.windows import WindowMaker
 
+RATE = 3e-3
+"""Highest learning rate of a training from nothing: chosen in trials."""
+
+# How often a checkpoint is written, in steps.
+_CHECKPOINT_STEPS = 100
+# Batches from which weights that training goes on from get their normalization's statistics back.
+_UNFOLD_BATCHES = 8
 # Drawn motions beside the measured ones.
 _DRAWN = 200
 # The loss ignores the first second of a window: as in the runtime, the network has no baseline yet.
@@ -125,6 +141,9 @@ def train(
     threads: int = 1,
     jobs: int = 1,
     member: Member = MEMBERS[0],
+    start: SpotterNetwork | None = None,
+    rate: float = RATE,
+    checkpoint: Path | None = None,
 ) -> SpotterNetwork:
     """Trains a network, on CUDA if there is a device; the weights are an exponential mean.
 
@@ -135,23 +154,35 @@ def train(
         seed: Of weights and windows.
         threads: Of PyTorch.
         jobs: Processes that draw windows.
-        member: How the network is built.
+        member: How the network is built, if it starts from nothing.
+        start: A network of `read_members` to go on from.
+        rate: The highest learning rate.
+        checkpoint: A file that keeps how far the training is; if it exists, training goes on there.
+
+    Raises:
+        InputError: The checkpoint is of another run.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = SpotterNetwork(CHANNELS, member).to(device)
+    if start is not None:
+        batches = itertools.islice(batches_of(backgrounds, seed, batch, jobs), _UNFOLD_BATCHES)
+        unfold(start, (features(rows, torch) for rows, _ in batches))
+    network = (start or SpotterNetwork(CHANNELS, member)).to(device).train()
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 3e-3, total_steps=steps, cycle_momentum=False
+        optimizer, rate, total_steps=steps, cycle_momentum=False
     )
-    batches = batches_of(backgrounds, seed, batch, jobs)
+    parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(checkpoint, parts, steps) if checkpoint is not None else 0
+    # Another seed than that of the windows already seen.
+    drawn = batches_of(backgrounds, seed + 1000 * (first + 1), batch, jobs)
     started = time.monotonic()
     mean = 0.0
-    for step, found in enumerate(itertools.islice(batches, steps)):
+    for step, found in zip(range(first, steps), drawn, strict=False):
         rows, targets = (array.to(device, non_blocking=True) for array in found)
         loss = spotting_loss(network(features(rows, torch)), targets)
         optimizer.zero_grad()
@@ -161,13 +192,45 @@ def train(
         schedule.step()
         average.update_parameters(network)
         if step % 10 == 9:  # reading the loss waits for the device
-            mean += (loss.item() - mean) * max(0.1, 10 / (step + 1))
+            mean += (loss.item() - mean) * max(0.1, 10 / (step - first + 1))
         if step % 100 == 99:
             spent = time.monotonic() - started
             print(f"step {step + 1}/{steps} loss {mean:.4f} {spent:.0f} s", flush=True)
+        if checkpoint is not None and step % _CHECKPOINT_STEPS == _CHECKPOINT_STEPS - 1:
+            _keep(checkpoint, parts, step + 1, steps)
     trained = average.module.cpu().eval()
     assert isinstance(trained, SpotterNetwork)
     return trained
+
+
+def _keep(checkpoint: Path, parts: Mapping[str, Any], step: int, steps: int) -> None:
+    """Writes how far a training is; the file appears whole."""
+    part = checkpoint.with_suffix(".part")
+    states = {name: thing.state_dict() for name, thing in parts.items()}
+    torch.save({**states, "step": step, "steps": steps}, part)
+    part.replace(checkpoint)
+
+
+def _resume(checkpoint: Path, parts: Mapping[str, Any], steps: int) -> int:
+    """Puts a training where its checkpoint is; returns the number of steps done, 0 if none.
+
+    Raises:
+        InputError: The checkpoint is of another run.
+    """
+    if not checkpoint.exists():
+        return 0
+    try:
+        kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if kept["steps"] != steps:
+            raise ValueError(f"it has {kept['steps']} steps")
+        for name, thing in parts.items():
+            thing.load_state_dict(kept[name])
+    except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"the checkpoint {checkpoint} is not of this run ({error}): give the same options as "
+            "then, or another folder"
+        ) from error
+    return int(kept["step"])
 
 
 def export(
@@ -219,7 +282,12 @@ def export(
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     parser.add_argument(
-        "--backgrounds", type=Path, required=True, metavar="DIR", help="signals to train on"
+        "--backgrounds",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="signals to train on",
     )
     parser.add_argument("--data", type=Path, required=True, help="the flow release")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
@@ -227,7 +295,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--exclude-subjects", nargs="*", default=[], metavar="S", help="subjects of the data"
     )
     parser.add_argument(
-        "--held-out", type=Path, required=True, metavar="DIR", help="signals for the curve"
+        "--held-out",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="signals for the curve",
+    )
+    parser.add_argument(
+        "--start-from", type=Path, metavar="FILE.onnx", help="weights to go on from"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=RATE, help=f"highest learning rate (default {RATE:g})"
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="keep how far the training is; go on there if it was stopped",
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
@@ -252,17 +337,26 @@ def _train_and_write(options: argparse.Namespace) -> None:
         InputError: A folder cannot be used.
     """
     clips = read_release(options.data).without(options.exclude_subjects)
-    files = signal_files(options.backgrounds)
-    held_out = signal_files(options.held_out)
+    files, held_out = (
+        [file for folder in folders for file in signal_files(folder)]
+        for folders in (options.backgrounds, options.held_out)
+    )
     check_held_out(held_out, map(clip_name, files))
     rng = np.random.default_rng(options.seed)
     motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
     print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
-    patterns = find_patterns(files, [rise for rise, _ in motions], rng)
+    starts: Sequence[SpotterNetwork | None] = [None] * len(MEMBERS)
+    if options.start_from is None:
+        patterns = find_patterns(files, [rise for rise, _ in motions], rng)
+    else:
+        starts = read_members(options.start_from)
+        patterns = SpotterModel(options.start_from).patterns.copy()
     backgrounds = load_backgrounds(files, motions, patterns, options.seed, options.jobs)
     # Fails now, and not in a process of the first step, if no clip is long enough.
     WindowMaker(backgrounds, options.seed)
     make_folder(options.out.parent, "--out")
+    if options.checkpoints is not None:
+        make_folder(options.checkpoints, "--checkpoints")
     members = [
         train(
             backgrounds,
@@ -272,8 +366,11 @@ def _train_and_write(options: argparse.Namespace) -> None:
             options.threads,
             options.jobs,
             member,
+            start,
+            options.rate,
+            None if options.checkpoints is None else options.checkpoints / f"{i}.checkpoint",
         )
-        for i, member in enumerate(MEMBERS)
+        for i, (member, start) in enumerate(zip(MEMBERS, starts, strict=True))
     ]
     card: dict[str, object] = {
         "threshold": _UNMEASURED_THRESHOLD,
@@ -286,6 +383,10 @@ def _train_and_write(options: argparse.Namespace) -> None:
         "steps": options.steps,
         "batch": options.batch,
         "seed": options.seed,
+        "rate": options.rate,
+        "started_from": None
+        if options.start_from is None
+        else load_weights(options.start_from).card["sha256"],
         "licence": "The measured motions derive from CASME II, SMIC and SAMM, whose terms "
         "allow research use.",
     }

@@ -23,10 +23,11 @@ from tools.spotting.backgrounds import (
     LID_LEVELS,
     MOVED,
     REGION_COUNT,
-    RESTLESS_S,
+    USUAL_SHARE,
     Background,
-    displacement_between,
-    pattern_displacement,
+    change_between,
+    masking,
+    region_lengths,
 )
 from tools.spotting.motion_patterns import PARITY
 from tools.spotting.motions import MACRO_S, MICRO_S, course, ramp
@@ -49,10 +50,9 @@ _MIRROR = np.array(
         for n in _NAMES
     ]
 )
-# A micro-expression cannot be told from what the face does by itself if it is smaller than these
-# shares of the face's restlessness, and of what the face does at that very moment: chosen in trials
-# (docs/spotting.md).
-_DROWNED, _DROWNED_NOW = 0.3, 0.5
+# A micro-expression that is masked by more than this (`masking`) counts for nothing: the face's own
+# motion where it lies is half as large again.
+_MASKED = 1.5
 
 
 class WindowMaker:
@@ -170,13 +170,10 @@ class WindowMaker:
         targets[:, WEIGHT] = 1
         # Nobody has marked when the people in videos smile and talk: only photos teach that.
         targets[:, MACRO_WEIGHT] = background.still
-        for onset, apex, offset, macro, displacement in events:
+        for onset, apex, offset, macro, masked in events:
             if macro:
                 mark_macro(targets, grid, onset, offset)
-            elif not displacement >= max(
-                _DROWNED * background.restlessness,
-                _DROWNED_NOW * displacement_between(frame_times, moved, onset - RESTLESS_S, onset),
-            ):
+            elif not masked <= _MASKED:
                 ignore(targets, grid, onset, offset)
             else:
                 mark_micro(targets, grid, onset, offset - onset, (apex - onset) / (offset - onset))
@@ -228,13 +225,19 @@ class WindowMaker:
                 length = rng.uniform(*MICRO_S)
                 peak = np.exp(rng.uniform(np.log(0.8), np.log(4.0)))
                 apex = np.clip(rng.normal(0.5, 0.1), 0.25, 0.75)
-                by_itself = max(
-                    displacement_between(times, moved, at, at + apex * length),
-                    displacement_between(times, moved, at + apex * length, at + length),
+                # Both ways must be seen: to the apex, and back from it.
+                apex_s, end_s = at + apex * length, at + length
+                masked = max(
+                    masking(
+                        region_lengths(peak * gain * way),
+                        np.maximum(
+                            region_lengths(change_between(times, moved, start_s, stop_s)),
+                            USUAL_SHARE * background.usual,
+                        ),
+                    )
+                    for way, start_s, stop_s in ((rise, at, apex_s), (fall, apex_s, end_s))
                 )
-                if peak * pattern_displacement(gain * rise) < max(
-                    _DROWNED * background.restlessness, _DROWNED_NOW * by_itself
-                ):
+                if not masked <= _MASKED:
                     ignore(targets, grid, at, at + length)
                 else:
                     mark_micro(targets, grid, at, length, apex)

@@ -13,6 +13,7 @@ from tools.spotting.backgrounds import (
     REGION_COUNT,
     likelihoods,
     load_background,
+    masking,
 )
 from tools.spotting.windows import WindowMaker
 
@@ -24,6 +25,23 @@ def test_restless_faces_are_drawn_more_seldom():
     calm, restless = (quiet_background(times, restlessness=r) for r in (1.0, 40.0))
     weights = likelihoods([calm, restless])
     assert weights[0] == pytest.approx(10 * weights[1])
+
+
+def test_masking_counts_where_the_motion_moves_the_skin():
+    brows, mouth = np.zeros(REGION_COUNT), np.zeros(REGION_COUNT)
+    brows[:4], mouth[-7:] = 2.0, 6.0
+    assert masking(brows, mouth) == 0
+    assert masking(brows, mouth + 0.5 * brows) == pytest.approx(0.5)
+    assert masking(mouth, brows + mouth) == pytest.approx(1.0)
+
+
+def test_an_event_is_masked_by_what_its_part_of_the_face_does_before(tmp_path, astronaut_face):
+    path = write_signals(
+        tmp_path / "restless.0.npz", astronaut_face, noise_px=0.5, events=[(2.0, 2.2, 2.4, 0.0)]
+    )
+    found = load_background(path, [], NO_PATTERNS, np.random.default_rng(0))
+    assert 0.3 < found.events[0, 4] < 3
+    assert (found.usual > 0.1).all()
 
 
 def test_a_motion_is_seen_on_the_face_of_the_background(tmp_path, astronaut_face):
@@ -42,9 +60,10 @@ def test_a_motion_is_seen_on_the_face_of_the_background(tmp_path, astronaut_face
     )
     assert (found.name, found.still, found.rows.shape) == ("someone", True, (400, ROW))
     np.testing.assert_allclose(found.rows[:, -2:], [[0.1, 0.1]] * 400)
-    # A face that does nothing: the last column, its displacement, is 0.
+    # A face that does nothing masks nothing: the last column is 0.
     assert found.events.tolist() == [[2.0, 2.2, 2.4, 0.0, 0.0], [5.0, 6.0, 7.0, 1.0, 0.0]]
     assert found.restlessness == 0
+    assert not found.usual.any()
 
     def regions(moved: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(REGIONS, moved[: 2 * REGION_COUNT].reshape(-1, 2), strict=True))

@@ -98,7 +98,7 @@ def with_one_event(onset: float, apex: float, offset: float, macro: bool) -> Bac
     rows = np.zeros((len(times), ROW), np.float32)
     up, down, _ = course(times, onset, apex, offset, 1.0, 1.0)
     rows[:, : 2 * REGION_COUNT : 2] = 20 * (up - down)[:, None]
-    return quiet_background(times, rows, 0.0, ((onset, apex, offset, macro, 20.0),))
+    return quiet_background(times, rows, 0.0, ((onset, apex, offset, macro, 0.0),))
 
 
 def test_what_is_already_in_a_clip_is_marked_where_it_lies():
@@ -117,9 +117,9 @@ def test_what_is_already_in_a_clip_is_marked_where_it_lies():
     assert seen > 10
 
 
-def test_a_motion_that_drowns_in_restlessness_counts_for_nothing():
+def test_a_motion_much_smaller_than_what_the_face_usually_does_counts_for_nothing():
     calm = WindowMaker([quiet_background(motion=1.0)], seed=15)
-    restless = WindowMaker([quiet_background(motion=1.0, restlessness=1000.0)], seed=15)
+    restless = WindowMaker([quiet_background(motion=1.0, usual=1000.0)], seed=15)
     for _ in range(10):
         rows, marked = calm.window()
         same, passed = restless.window()
@@ -129,14 +129,13 @@ def test_a_motion_that_drowns_in_restlessness_counts_for_nothing():
         assert not passed[marked[:, END] == 1, WEIGHT].any()
 
 
-@pytest.mark.parametrize("events", [(), ((2.5, 2.7, 2.9, 0, 1.0),)])
-def test_a_motion_smaller_than_what_the_face_does_then_counts_for_nothing(events):
+def test_a_motion_smaller_than_what_the_face_does_then_counts_for_nothing():
     times = np.arange(0, 15, 1 / 60)
     rows = np.zeros((len(times), ROW), np.float32)
-    calm = WindowMaker([quiet_background(times, rows, events=events)], seed=16)
+    calm = WindowMaker([quiet_background(times, rows)], seed=16)
     rows = rows.copy()
-    rows[:, 2 * REGION_COUNT : MOVED] = 1e4 * times[:, None]
-    moving = WindowMaker([quiet_background(times, rows, events=events)], seed=16)
+    rows[:, : 2 * REGION_COUNT] = 1e4 * times[:, None]
+    moving = WindowMaker([quiet_background(times, rows)], seed=16)
     ends = 0
     for _ in range(20):
         # The loss ignores the first second, where the time before the window is missing.
@@ -144,6 +143,30 @@ def test_a_motion_smaller_than_what_the_face_does_then_counts_for_nothing(events
         ends += marked[:, END].sum()
         assert not passed[:, END].any()
         assert not passed[marked[:, END] == 1, WEIGHT].any()
+    assert ends > 20
+
+
+@pytest.mark.parametrize(("masked", "counts"), [(1.0, True), (2.0, False), (np.nan, False)])
+def test_an_event_of_a_clip_counts_unless_it_is_masked(masked, counts):
+    times = np.arange(0, 15, 1 / 60)
+    # Of a face that usually does so much, those that are added count for nothing.
+    event = (2.5, 2.7, 2.9, 0, masked)
+    maker = WindowMaker([quiet_background(times, events=(event,), usual=1000.0)], seed=16)
+    ends = sum(maker.window()[1][30:, END].sum() for _ in range(20))
+    assert (ends > 5) == counts
+
+
+def test_a_mouth_that_speaks_does_not_mask_a_raised_brow():
+    mouth = np.array(["lip" in name or "chin" in name for name in REGIONS])
+    times = np.arange(0, 15, 1 / 60)
+    rows = np.zeros((len(times), ROW), np.float32)
+    regions = rows[:, : 2 * REGION_COUNT].reshape(len(rows), REGION_COUNT, 2)
+    regions[:, mouth] = 1e4 * times[:, None, None]
+    face = quiet_background(times, rows)
+    shape = face.rise[:, : 2 * REGION_COUNT].reshape(1, REGION_COUNT, 2)
+    shape[:, mouth] = 0
+    brows = dataclasses.replace(face, fall=-face.rise)
+    ends = sum(WindowMaker([brows], seed=k).window()[1][30:, END].sum() for k in range(20))
     assert ends > 20
 
 
