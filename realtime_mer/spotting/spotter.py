@@ -21,8 +21,9 @@ import numpy as np
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import load_weights, open_session
 from realtime_mer.redaction import printable
-from realtime_mer.results import Interval
-from realtime_mer.spotting.motion import Motion
+from realtime_mer.results import Interval, RegionMotion
+from realtime_mer.spotting.motion import EXPRESSIVE, REGIONS, Motion
+from realtime_mer.spotting.reliability import Reliability
 from realtime_mer.spotting.signals import (
     CHANNELS,
     PATTERN_SHAPE,
@@ -30,6 +31,7 @@ from realtime_mer.spotting.signals import (
     Resampler,
     RunningFeatures,
 )
+from realtime_mer.spotting.visibility import VisibilityModel
 
 _OUTPUTS = 6
 # Steps before a stream has a baseline: 1 s. Chosen by judgement.
@@ -73,8 +75,36 @@ MACRO_DELAY_S = 0.5
 # Probabilities at which a macro-expression begins and ends, apart to avoid flicker. Chosen by
 # judgement.
 _MACRO = (0.6, 0.4)
+# An event tells the regions that moved at least this far from onset to apex, in pixels of the
+# canonical face: three times what nine of ten displacements of still faces stay below within four
+# frames (docs/spotting.md). And at least this share of the one that moved most, as regions take in
+# their neighbours' motion. Both were chosen by judgement.
+_MIN_REGION_PX = 0.15
+_MIN_REGION_SHARE = 0.4
+# A face is as restless as at its calmest moment within this: a micro-expression does not make it
+# lively. A little more than the longest one.
+_RESTLESS_STEPS = 20
 # The rate of false reports can be 0: clamp before the log. One in 16 hours.
 _MIN_FALSE_PER_MINUTE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A micro-expression that was spotted.
+
+    Attributes:
+        interval: Onset, apex and offset.
+        score: 0 to 1, the probability that it is one; None if the card has no calibration.
+        regions: The regions that moved from onset to apex, the largest motion first.
+        end: What the network says: the probability of an end, uncalibrated.
+        restlessness: Of the face (`Spotter.restlessness`).
+    """
+
+    interval: Interval
+    score: float | None = None
+    regions: tuple[RegionMotion, ...] = ()
+    end: float = math.nan
+    restlessness: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +114,13 @@ class Spotting:
     Attributes:
         score: Probability, relative to the threshold, that a micro-expression is under way or has
             just ended: at 1 it is the threshold. NaN during warm-up.
-        found: Intervals proposed at this frame.
+        found: What is proposed at this frame.
         window: The likely interval of a motion that is under way or has just ended, if any.
         macros: (onset, offset) in seconds of macro-expressions that have ended.
     """
 
     score: float
-    found: tuple[Interval, ...] = ()
+    found: tuple[Proposal, ...] = ()
     window: Interval | None = None
     macros: tuple[tuple[float, float], ...] = ()
 
@@ -114,9 +144,11 @@ class SpotterModel:
 
     Attributes:
         name: Name of the weights, from their card.
-        threshold: Smallest probability of an end that leads to a proposal. Any thread may change it
-            at any time; the next frame uses it.
+        threshold: Smallest probability of an end that leads to a proposal, on a calm face. Any
+            thread may change it at any time; the next frame uses it.
+        reliability: What the threshold becomes on a lively one, and what a probability is worth.
         patterns: `PATTERN_SHAPE` float32, the patterns that a face's cells are projected onto.
+        visibility: The model of the limits of detection; None if the card has none.
     """
 
     def __init__(self, weights: str | os.PathLike[str], threshold: float | None = None) -> None:
@@ -130,11 +162,16 @@ class SpotterModel:
         """
         loaded = load_weights(weights)
         try:
-            self.threshold = float(loaded.card["threshold"] if threshold is None else threshold)
+            self._measured_threshold = float(loaded.card["threshold"])
+            self.threshold = self._measured_threshold if threshold is None else float(threshold)
             if not math.isfinite(self.threshold):
                 raise ValueError("a threshold is finite")
             self.name = printable(str(loaded.card["name"])) or loaded.path.stem
             self._curve = _operating_curve(loaded.card)
+            self.reliability = Reliability.from_card(loaded.card.get("reliability"))
+            self.visibility: VisibilityModel | None = None
+            if (entry := loaded.card.get("visibility")) is not None:
+                self.visibility = VisibilityModel.from_card(entry)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{loaded.path.with_suffix('.json')} is not the card of a spotter: "
@@ -157,6 +194,14 @@ class SpotterModel:
         self.patterns: np.ndarray = self._session.run([patterns_name], zeros)[0]
         for array in (self._start, self.patterns):
             array.setflags(write=False)
+
+    @property
+    def states_limits(self) -> bool:
+        """Whether limits of detection hold: at the card's threshold, and below it on the safe side.
+
+        They were measured there; a higher threshold finds less than they promise.
+        """
+        return self.visibility is not None and self.threshold <= self._measured_threshold
 
     @property
     def has_curve(self) -> bool:
@@ -217,6 +262,7 @@ class Network(Protocol):
     """What a spotter needs of its network; a `SpotterModel` is one. See there."""
 
     threshold: float
+    reliability: Reliability
     patterns: np.ndarray
 
     def start(self) -> np.ndarray: ...
@@ -232,11 +278,12 @@ class Spotter:
         self._resampler = Resampler(model.patterns)
         self._features = RunningFeatures()
         self._state = model.start()
-        # Time and cells of the last motions.
-        self._cells: deque[tuple[float, np.ndarray]] = deque(maxlen=256)
+        # Time, cells and regions of the last motions.
+        self._moved: deque[tuple[float, np.ndarray, np.ndarray]] = deque(maxlen=256)
         self._steps = 0
         # Of the last steps: the probability of an end, and the interval.
         self._ends: deque[tuple[float, Interval]] = deque(maxlen=3)
+        self._restless: deque[float] = deque(maxlen=_RESTLESS_STEPS)
         # Of the last step: the probability that one is under way.
         self._inside = 1.0
         self._reported_until = -np.inf
@@ -250,13 +297,14 @@ class Spotter:
         """Takes the motion of the next frame; one that is not later than the last is ignored."""
         if self._seen_from is None:
             self._seen_from = motion.time_s
-        self._cells.append((motion.time_s, motion.cells))
-        while self._cells[0][0] < motion.time_s - _MEMORY_S:
-            self._cells.popleft()
-        found: list[Interval] = []
+        self._moved.append((motion.time_s, motion.cells, motion.regions))
+        while self._moved[0][0] < motion.time_s - _MEMORY_S:
+            self._moved.popleft()
+        found: list[Proposal] = []
         macros: list[tuple[float, float]] = []
         for time_s, row in self._resampler(motion):
             outputs, self._state = self._model(self._features(row), self._state)
+            self._restless.append(self._features.restlessness)
             self._steps += 1
             if self._steps < _WARM_UP_STEPS:
                 continue
@@ -265,7 +313,12 @@ class Spotter:
             macros += self._macro(time_s - MACRO_DELAY_S, macro)
         return Spotting(self._score, tuple(found), self._window, tuple(macros))
 
-    def finish(self) -> list[Interval]:
+    @property
+    def restlessness(self) -> float:
+        """How much the face does by itself, as `RunningFeatures.restlessness`."""
+        return min(self._restless, default=0.0)
+
+    def finish(self) -> list[Proposal]:
         """The micro-expression that was about to be proposed, as no more motion comes.
 
         A proposal waits until the probability of an end falls. Without this, a video that is cut
@@ -275,7 +328,7 @@ class Spotter:
             return []
         (end, interval), inside = self._ends[-1], self._inside
         self._ends.clear()
-        return self._proposed(interval, inside) if end >= self._model.threshold else []
+        return self._proposed(interval, end, inside) if end >= self._threshold() else []
 
     def resume(self) -> None:
         """Goes on after a hole in the frames: what is usual for this face still holds.
@@ -285,7 +338,7 @@ class Spotter:
         """
         self._resampler = Resampler(self._model.patterns)
         self._features.resume()
-        self._cells.clear()
+        self._moved.clear()
         self._ends.clear()
         self._seen_from = self._window = self._macro_since = None
 
@@ -302,10 +355,9 @@ class Spotter:
         shortest, longest = MACRO_LENGTH_S
         return [(onset_s, time_s)] if shortest <= time_s - onset_s <= longest else []
 
-    def _micro(self, time_s: float, outputs: list[float]) -> list[Interval]:
+    def _micro(self, time_s: float, outputs: list[float]) -> list[Proposal]:
         """The micro-expression that ended just before a time, if one did."""
-        # Read once: another thread may change it.
-        threshold = self._model.threshold
+        threshold = self._threshold()
         end, inside, since, length, apex = outputs
         # An offset in the future is taken as now.
         offset_s = time_s - max(since, 0.0)
@@ -320,13 +372,18 @@ class Spotter:
         # Propose the interval of the last step if the probability of an end peaked there.
         (earlier, _), (last, interval) = self._ends[0], self._ends[-2]
         is_peak = last >= threshold and end < last and last >= earlier
-        return self._proposed(interval, inside) if is_peak else []
+        return self._proposed(interval, last, inside) if is_peak else []
 
-    def _proposed(self, interval: Interval, inside: float) -> list[Interval]:
-        """The interval of a peak, unless something speaks against it.
+    def _threshold(self) -> float:
+        """The threshold on this face, now. Another thread may change the model's: read it once."""
+        return self._model.reliability.threshold(self._model.threshold, self.restlessness)
+
+    def _proposed(self, interval: Interval, end: float, inside: float) -> list[Proposal]:
+        """The proposal of a peak, unless something speaks against it.
 
         Args:
             interval: What ended there.
+            end: The probability of that.
             inside: The probability that it is still under way.
         """
         assert self._seen_from is not None
@@ -338,7 +395,34 @@ class Spotter:
         if not self._has_plausible_amplitude(interval):
             return []
         self._reported_until = interval.offset_s
-        return [interval]
+        restless = self.restlessness
+        score = self._model.reliability.score(end, restless)
+        return [Proposal(interval, score, self._regions(interval), end, restless)]
+
+    def _nearest(self, time_s: float) -> int:
+        """Which of the last motions is nearest to a time."""
+        return min(range(len(self._moved)), key=lambda i: abs(self._moved[i][0] - time_s))
+
+    def _regions(self, interval: Interval) -> tuple[RegionMotion, ...]:
+        """The expressive regions that moved from onset to apex, the largest motion first."""
+        onset, apex = (
+            self._moved[self._nearest(time_s)][2][:EXPRESSIVE]
+            for time_s in (interval.onset_s, interval.apex_s)
+        )
+        moved = apex - onset  # (16, 2)
+        displacement = np.linalg.norm(moved, axis=1)
+        least = max(_MIN_REGION_PX, _MIN_REGION_SHARE * float(displacement.max()))
+        names = tuple(REGIONS)
+        return tuple(
+            RegionMotion(
+                names[i],
+                float(displacement[i]),
+                # In pictures, y points downwards.
+                math.degrees(math.atan2(-moved[i, 1], moved[i, 0])) % 360,
+            )
+            for i in np.argsort(-displacement)
+            if displacement[i] >= least
+        )
 
     def _has_plausible_amplitude(self, interval: Interval) -> bool:
         """Whether the skin moved as far as in a micro-expression, also compared with just before.
@@ -348,11 +432,8 @@ class Spotter:
         former in the `_BEFORE_S` before the onset, and at least `MIN_SHARE_OF_BEFORE` of that.
         """
         times = (interval.onset_s, interval.apex_s, interval.offset_s)
-        before, onset, apex, offset = (
-            min(range(len(self._cells)), key=lambda i: abs(self._cells[i][0] - time_s))
-            for time_s in (interval.onset_s - _BEFORE_S, *times)
-        )
-        cells = np.array([self._cells[i][1] for i in range(before, offset + 1)])  # (time, cell, 2)
+        before, onset, apex, offset = map(self._nearest, (interval.onset_s - _BEFORE_S, *times))
+        cells = np.array([self._moved[i][1] for i in range(before, offset + 1)])  # (time, cell, 2)
         from_onset = np.linalg.norm(cells - cells[onset - before], axis=2)
         displacement = np.percentile(from_onset, 99, axis=1)  # (time,)
         largest_before = displacement[: onset - before + 1].max()

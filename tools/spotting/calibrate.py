@@ -1,10 +1,11 @@
 """Measures the operating curve of a spotter's weights and rewrites their card.
 
-    python tools/spotting/calibrate.py --held-out DIR [--weights FILE.onnx] [--false-per-minute N]
+    python tools/spotting/calibrate.py --held-out DIR... [--weights FILE.onnx]
+        [--false-per-minute N]
 
-DIR holds signals of `tools/spotting/synthesize.py`, made of faces that the weights were not trained
-on and of motions of subjects that they have not seen. `tools/spotting/train.py` does the same after
-training; this command is for weights that exist, and for more clips.
+The folders hold signals of `tools/spotting/synthesize.py`, made of faces that the weights were not
+trained on and of motions of subjects that they have not seen. `tools/spotting/train.py` does the
+same after training; this command is for weights that exist, and for more clips.
 
 In M minutes of clips one false report is 1/M a minute: a sensitivity of 0.1 means something only
 with more than ten minutes, so make enough takes.
@@ -25,7 +26,9 @@ from tools.spotting.clip_signals import signal_files
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("--held-out", type=Path, required=True, metavar="DIR", help="the signals")
+    parser.add_argument(
+        "--held-out", type=Path, nargs="+", required=True, metavar="DIR", help="the signals"
+    )
     parser.add_argument(
         "--weights", type=Path, default=SPOTTER, metavar="FILE.onnx", help="default: the delivered"
     )
@@ -39,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        held_out = signal_files(options.held_out)
+        held_out = [file for folder in options.held_out for file in signal_files(folder)]
         for point in calibrate(options.weights, held_out, options.false_per_minute):
             print(point)
         print(f"written to {options.weights.with_suffix('.json')}")

@@ -19,6 +19,7 @@ from rich.table import Table
 from realtime_mer.analysis.face_chain import FaceStep
 from realtime_mer.results import Interval
 from realtime_mer.spotting.motion import Motion
+from realtime_mer.spotting.reliability import Reliability
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
 from tools.spotting.figures import Figures, Result, matches, rates
 
@@ -72,7 +73,7 @@ class MotionStreams:
                 self._newest[face].append(step.motion)
 
 
-class _Answers:
+class Answers:
     """A spotter's network that remembers its answers, since they do not depend on the threshold.
 
     Args:
@@ -81,14 +82,21 @@ class _Answers:
 
     def __init__(self, model: SpotterModel) -> None:
         self.threshold, self.patterns = model.threshold, model.patterns
+        self.reliability = model.reliability
         self.start = model.start
         self._model = model
         self._answers: list[np.ndarray] = []
         self._step = 0
 
-    def at(self, threshold: float) -> _Answers:
-        """Itself, back at the first step, with another threshold."""
+    def at(self, threshold: float, reliability: Reliability | None = None) -> Answers:
+        """Itself, back at the first step, with another threshold.
+
+        Args:
+            threshold: The threshold.
+            reliability: None to leave it.
+        """
         self.threshold, self._step = threshold, 0
+        self.reliability = reliability or self.reliability
         return self
 
     def __call__(self, signals: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,11 +120,11 @@ def proposed(
     """
     found: dict[float, list[Interval]] = {threshold: [] for threshold in thresholds}
     for motions in streams:
-        answers = _Answers(model)
+        answers = Answers(model)
         for threshold, intervals in found.items():
             spotter = Spotter(answers.at(threshold))
             for motion in motions:
-                intervals += spotter(motion).found
+                intervals += (proposal.interval for proposal in spotter(motion).found)
     return {threshold: tuple(intervals) for threshold, intervals in found.items()}
 
 

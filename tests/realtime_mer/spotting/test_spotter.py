@@ -13,10 +13,11 @@ import pytest
 from realtime_mer.demo.action_units import expression
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
-from realtime_mer.results import Interval
+from realtime_mer.results import Interval, RegionMotion
 from realtime_mer.spotting.cell_flow import to_cells
 from realtime_mer.spotting.matching import overlap
 from realtime_mer.spotting.motion import FACE_CELLS, REGIONS, Motion
+from realtime_mer.spotting.reliability import CALM, LIVELY, Reliability
 from realtime_mer.spotting.signals import PATTERN_SHAPE
 from realtime_mer.spotting.spotter import (
     _WARM_UP_STEPS,
@@ -25,7 +26,9 @@ from realtime_mer.spotting.spotter import (
     Spotter,
     SpotterModel,
 )
+from tests.spotters import VISIBILITY, spotter_with
 
+NAMES = list(REGIONS)
 BROWS = [i for i, name in enumerate(REGIONS) if "brow" in name or name == "glabella"]
 # Brows that rise by up to a pixel, cell by cell.
 RAISED = to_cells(expression(("AU1", "AU2"))).reshape(-1, 2)[FACE_CELLS]
@@ -83,7 +86,7 @@ def motions(*events: Interval, raise_px: float = 2.5, length_s: float = 6.0, fps
 
 
 def found_in(spotter: Spotter, series) -> list[Interval]:
-    return [interval for motion in series for interval in spotter(motion).found]
+    return [proposal.interval for motion in series for proposal in spotter(motion).found]
 
 
 # The delivered network
@@ -92,7 +95,7 @@ def found_in(spotter: Spotter, series) -> list[Interval]:
 def test_brow_raise_is_proposed_once_soon_after_its_end(model):
     spotter, proposals = Spotter(model), []
     for motion in motions(HIDDEN):
-        proposals += [(motion.time_s, interval) for interval in spotter(motion).found]
+        proposals += [(motion.time_s, found.interval) for found in spotter(motion).found]
     ((proposed_s, interval),) = proposals
     assert overlap(interval, HIDDEN) >= 0.5
     assert 0 < proposed_s - HIDDEN.offset_s < 0.35
@@ -160,9 +163,58 @@ def test_spotters_of_two_faces_do_not_affect_each_other(model):
     one, other = Spotter(model), Spotter(model)
     found = []
     for active, calm in zip(motions(HIDDEN), motions(), strict=True):
-        found += one(active).found
+        found += (proposal.interval for proposal in one(active).found)
         assert other(calm).found == ()
     assert found == found_in(Spotter(model), motions(HIDDEN))
+
+
+# What a proposal tells
+
+
+def moved(**displacements) -> tuple[RegionMotion, ...]:
+    """The regions of a proposal in a face whose regions move by (x, y) px, names with "_"."""
+    event, script = Interval(1.65, 1.8, 1.95), Script([0.0] * 30 + [0.9, 0.0], length=0.3)
+    series = []
+    for motion in motions(event):
+        regions = np.zeros_like(motion.regions)
+        for name, (x, y) in displacements.items():
+            regions[NAMES.index(name.replace("_", " "))] = x, y
+        regions *= strength(motion.time_s, event)
+        series.append(dataclasses.replace(motion, regions=regions + 7))
+    spotter = Spotter(script)
+    (proposal,) = (found for motion in series for found in spotter(motion).found)
+    return proposal.regions
+
+
+def test_brows_that_rise_are_the_regions_of_the_proposal(model):
+    spotter = Spotter(model)
+    (proposal,) = (found for motion in motions(HIDDEN) for found in spotter(motion).found)
+    assert {region.name for region in proposal.regions} == {NAMES[i] for i in BROWS}
+    assert all(region.direction_deg == pytest.approx(90, abs=10) for region in proposal.regions)
+    sizes = [region.displacement_px for region in proposal.regions]
+    assert sizes == sorted(sizes, reverse=True)
+    # `motions` moves the regions by half of 2.5 px.
+    assert max(sizes) == pytest.approx(1.25, abs=0.15)
+    assert proposal.score > 0.8
+    assert proposal.end > 0.9
+    assert proposal.restlessness < 1
+
+
+@pytest.mark.parametrize(
+    ("to", "degrees"), [((1, 0), 0), ((0, -1), 90), ((-1, 0), 180), ((0, 1), 270), ((1, -1), 45)]
+)
+def test_directions_count_from_the_picture_s_right_upwards(to, degrees):
+    (region,) = moved(chin=to)
+    assert (region.name, region.direction_deg) == ("chin", pytest.approx(degrees, abs=0.1))
+
+
+def test_regions_that_hardly_moved_are_not_told():
+    regions = moved(chin=(2, 0), cheek_left=(0.9, 0), upper_lip=(0.7, 0), eye_left=(3, 0))
+    assert [region.name for region in regions] == ["chin", "cheek left"]
+    # At the script's apex, the motion has come to 0.6 of this.
+    regions = moved(chin=(0.3, 0), cheek_left=(0.2, 0))
+    assert [region.name for region in regions] == ["chin"]
+    assert moved(chin=(0.1, 0)) == ()
 
 
 # Decisions, with a scripted network
@@ -172,6 +224,7 @@ class Script:
     """A network whose probabilities follow lists, step by step from the end of warm-up."""
 
     threshold = 0.5
+    reliability = Reliability()
     patterns = np.zeros(PATTERN_SHAPE, np.float32)
 
     def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=(), insides=()) -> None:
@@ -197,6 +250,25 @@ def restless(length_s: float):
     """A face whose skin always moves: an interval at any time has a plausible amplitude."""
     ends = np.arange(0, length_s, 0.2)
     return motions(*(Interval(t, t + 0.1, t + 0.2) for t in ends), raise_px=5, length_s=length_s)
+
+
+@pytest.mark.parametrize(("rise", "count"), [(0.0, 1), (0.3, 1), (0.5, 0)])
+def test_on_a_lively_face_the_network_must_be_surer(rise, count):
+    script = Script([*[0.0] * 60, 0.6, 0.0])  # log odds 0.41
+    script.reliability = Reliability(rise, (1.0, -1.0, 0.0))
+    spotter = Spotter(script)
+    found = [proposal for motion in restless(4.0) for proposal in spotter(motion).found]
+    assert spotter.restlessness > LIVELY
+    assert len(found) == count
+    for proposal in found:
+        assert proposal.score == pytest.approx(1 / (1 + math.exp(1 - math.log(0.6 / 0.4))))
+
+
+def test_one_motion_does_not_make_a_face_lively(model):
+    spotter = Spotter(model)
+    for motion in motions(HIDDEN):
+        spotter(motion)
+        assert spotter.restlessness < CALM
 
 
 @pytest.mark.parametrize(("inside", "count"), [(0.3, 1), (0.7, 0)])
@@ -286,7 +358,8 @@ def test_the_interval_at_the_peak_is_proposed_one_step_later():
         if found := spotter(motion).found:
             break
     assert script.steps == 5  # the step after the peak, the fourth
-    (interval,) = found
+    interval = found[0].interval
+    assert len(found) == 1
     # Steps lie half a step after the frames; at the fourth, since = 0.03.
     assert interval.offset_s == pytest.approx((30 - 1 + 3 + 0.5) / 30 - 0.03, abs=1e-3)
 
@@ -454,12 +527,7 @@ def test_card_without_a_number_for_a_threshold_is_refused(tmp_path, threshold):
 
 def model_with(tmp_path, **changes) -> SpotterModel:
     """The delivered network with changes to its card; None removes an entry."""
-    path = tmp_path / "spotter.onnx"
-    shutil.copy(SPOTTER, path)
-    card = json.loads(SPOTTER.with_suffix(".json").read_text()) | changes
-    card = {key: value for key, value in card.items() if value is not None}
-    path.with_suffix(".json").write_text(json.dumps(card))
-    return SpotterModel(path)
+    return SpotterModel(spotter_with(tmp_path, **changes))
 
 
 CURVE = [
@@ -523,6 +591,26 @@ def test_card_without_a_curve_has_a_fixed_threshold(tmp_path):
 def test_card_with_a_broken_curve_is_refused(tmp_path, curve):
     with pytest.raises(InputError, match="not the card of a spotter"):
         model_with(tmp_path, operating_curve=curve)
+
+
+# The limits of detection
+
+
+def test_model_of_the_limits_is_the_cards(tmp_path):
+    assert model_with(tmp_path, visibility=None).visibility is None
+    visibility = model_with(tmp_path, visibility=VISIBILITY).visibility
+    assert visibility is not None
+    assert visibility.range_px == (0.3, 8.0)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, [1], "clear", {**VISIBILITY, "slope": [1.0]}, {**VISIBILITY, "offset": ["a", 1, 2]}],
+    ids=["empty", "list", "word", "short", "no number"],
+)
+def test_card_with_a_broken_model_of_the_limits_is_refused(tmp_path, entry):
+    with pytest.raises(InputError, match="not the card of a spotter"):
+        model_with(tmp_path, visibility=entry)
 
 
 def test_changed_threshold_applies_from_the_next_frame_on(tmp_path):

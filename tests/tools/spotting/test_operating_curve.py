@@ -74,7 +74,9 @@ def test_other_thresholds_propose_what_a_spotter_of_that_threshold_does(watched)
     for threshold in thresholds:
         alone = SpotterModel(SPOTTER, threshold)
         spotters = [(Spotter(alone), stream) for stream in streams]
-        expected = [i for spotter, stream in spotters for m in stream for i in spotter(m).found]
+        expected = [
+            p.interval for spotter, stream in spotters for m in stream for p in spotter(m).found
+        ]
         assert found[threshold] == tuple(expected)
 
 
