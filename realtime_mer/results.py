@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 # The label of a micro-expression that no class is confident enough for.
 UNCERTAIN = "uncertain"
+# The parts of a face whose limits of detection are told, in this order everywhere.
+PARTS = ("upper face", "middle face", "lower face")
+# A part can be read while its limit of detection is at most this, in pixels of the canonical face.
+# Chosen by judgement: micro-expressions reach 1 to 3 px.
+READABLE_PX = 1.5
+# The columns of an event in tables, each label's probability apart.
 _EVENT_COLUMNS = (
-    *("type", "face", "onset_s", "apex_s", "offset_s", "label", "confidence", "probabilities"),
-    *("intensity_px", "reported_s", "source", "model"),
+    *("face", "onset_s", "apex_s", "offset_s", "label", "confidence", "intensity_px", "limit_px"),
+    *("spotting_score", "regions", "reported_s", "source", "model"),
 )
 # The figures of the end-to-end latency that go into the log's summary.
 _LATENCIES = ("median", "p95", "p99", "max")
@@ -103,6 +109,44 @@ class EventPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMotion:
+    """How far a region of the face came from an event's onset to its apex, without the head.
+
+    Attributes:
+        name: The region, as in `spotting.motion.REGIONS`; "left" and "right" are the picture's.
+        displacement_px: Mean over the region, pixels of the canonical face. The region's mean is
+            less than the motion at its middle: about 60 % on average.
+        direction_deg: Where to, 0 to 360: 0 is to the right of the picture, 90 upwards, if the head
+            is upright; of a tilted head, they are tilted as well.
+    """
+
+    name: str
+    displacement_px: float
+    direction_deg: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The region as an event's record holds it."""
+        return {
+            "name": self.name,
+            "displacement_px": number(self.displacement_px, 2),
+            "direction_deg": round(self.direction_deg) % 360,
+        }
+
+
+def regions_text(regions: Iterable[RegionMotion]) -> str:
+    """Regions as a text for tables, the largest motion first.
+
+    Example:
+        >>> regions_text([RegionMotion("chin", 0.8, 270.0)])
+        'chin 0.80 px at 270 deg'
+    """
+    return "; ".join(
+        f"{r['name']} {r['displacement_px']:.2f} px at {r['direction_deg']} deg"
+        for r in (region.to_dict() for region in regions)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MicroExpression:
     """A spotted and classified micro-expression.
 
@@ -118,6 +162,11 @@ class MicroExpression:
         source: The source as it may be shown: no credentials.
         model: Name of the classifier's weights.
         origin: Where the source's clock started, of a live source; None of a recording.
+        limit_px: The limit of detection at the onset, as in `FaceState.limits`, of the part of the
+            face that moved most; None if it is not known. Later the event itself raises it.
+        spotting_score: 0 to 1, the probability that this is a micro-expression at all; None if the
+            spotter's card has no calibration.
+        regions: The regions that moved, the largest motion first.
 
     Events are compared by their values and may be put into sets.
     """
@@ -132,6 +181,9 @@ class MicroExpression:
     source: str = ""
     model: str = ""
     origin: ClockOrigin | None = None
+    limit_px: float | None = None
+    spotting_score: float | None = None
+    regions: tuple[RegionMotion, ...] = ()
 
     @property
     def label(self) -> str:
@@ -158,8 +210,8 @@ class MicroExpression:
         return None if self.origin is None else self.origin.monotonic(self.interval.onset_s)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event's record, as the log writes it."""
-        record = {
+        """The event's record, as the log writes it; it has no fields for what is not known."""
+        record: dict[str, Any] = {
             "type": "micro_expression",
             "face": int(self.face),
             "onset_s": seconds(self.interval.onset_s),
@@ -169,6 +221,13 @@ class MicroExpression:
             "confidence": number(self.confidence, 4),
             "probabilities": {name: number(p, 4) for name, p in self.probabilities.items()},
             "intensity_px": number(self.intensity_px, 2),
+        }
+        if self.limit_px is not None:
+            record["limit_px"] = number(self.limit_px, 2)
+        if self.spotting_score is not None:
+            record["spotting_score"] = number(self.spotting_score, 4)
+        record |= {
+            "regions": [region.to_dict() for region in self.regions],
             "reported_s": seconds(self.reported_s),
             "source": self.source,
             "model": self.model,
@@ -230,6 +289,91 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class VisibilitySpan:
+    """A time during which the same parts of a face could be read.
+
+    Attributes:
+        face: Identity of the face.
+        start_s, end_s: Seconds of the source's clock.
+        limits_px: Of each of `PARTS`, the median limit of detection (`FaceState.limits`).
+    """
+
+    face: int
+    start_s: float
+    end_s: float
+    limits_px: tuple[float, float, float]
+
+    @property
+    def length_s(self) -> float:
+        return self.end_s - self.start_s
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """Those of `PARTS` whose limit is at most `READABLE_PX`."""
+        return readable_parts(self.limits_px)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        return {
+            "type": "visibility",
+            "face": int(self.face),
+            "start_s": seconds(self.start_s),
+            "end_s": seconds(self.end_s),
+            "limits_px": {
+                part: number(limit, 2) for part, limit in zip(PARTS, self.limits_px, strict=True)
+            },
+            "readable": list(self.readable),
+        }
+
+
+def readable_parts(limits: tuple[float, float, float] | None) -> tuple[str, ...]:
+    """Those of `PARTS` that can be read with these limits of detection, in pixels."""
+    pairs = zip(PARTS, limits or (), strict=limits is not None)
+    return tuple(part for part, limit in pairs if limit <= READABLE_PX)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """How long faces could be read, summed over them: the totals of `VisibilitySpan`.
+
+    Attributes:
+        watched_s: Seconds during which the limits of detection were known.
+        readable_s: Of these, during which each of `PARTS` could be read.
+        any_s: During which at least one of them could be read.
+    """
+
+    watched_s: float = 0.0
+    readable_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    any_s: float = 0.0
+
+    def with_spans(self, spans: Iterable[VisibilitySpan]) -> Watched:
+        """The totals with more spans."""
+        watched_s, by_part, any_s = self.watched_s, list(self.readable_s), self.any_s
+        for span in spans:
+            readable = span.readable
+            watched_s += span.length_s
+            any_s += span.length_s * bool(readable)
+            for k, part in enumerate(PARTS):
+                by_part[k] += span.length_s * (part in readable)
+        upper, middle, lower = by_part
+        return Watched(watched_s, (upper, middle, lower), any_s)
+
+    def events_per_minute(self, events: int) -> float | None:
+        """Events a minute during which a part could be read; None if there was less than one."""
+        return events / (self.any_s / 60) if self.any_s >= 60 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as records hold them."""
+        return {
+            "watched_s": seconds(self.watched_s),
+            "readable_s": {
+                part: seconds(total) for part, total in zip(PARTS, self.readable_s, strict=True)
+            },
+            "any_readable_s": seconds(self.any_s),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class StatusChange:
     """A live source has changed its status.
 
@@ -263,6 +407,10 @@ class FaceState:
             of the canonical face; None while it is not known.
         quality: How well the face can be read, 0 to 1: size, pose, sharpness, light, nearness to
             the picture's edge, and whether enough frames are analysed. 1 is as good as it gets.
+        limits: Of each of `PARTS`, the limit of detection: the smallest peak motion, measured as
+            `MicroExpression.intensity_px`, that would be found now with a probability of 80 %.
+            None during warm-up, while too few frames are analysed, and if the spotter's card does
+            not tell it.
     """
 
     face: int
@@ -272,6 +420,7 @@ class FaceState:
     nuisances: tuple[str, ...] = ()
     motion: np.ndarray | None = None
     quality: float = 1.0
+    limits: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -295,6 +444,7 @@ class Analysis:
             well.
         macros: Macro-expressions that were seen to be over at this frame.
         statuses: How the status of a live source has changed since the analysis before.
+        visibility: Spans of the same visibility that ended at this frame.
         is_away: The source gives no frames now; this is its last frame again, without faces.
         unshown: Frames of a live source that were analysed before this one but came too fast to be
             handed over; what was found in them is here. The newest 15 are kept, the oldest first.
@@ -312,8 +462,18 @@ class Analysis:
     alerts: tuple[str, ...] = ()
     macros: tuple[MacroExpression, ...] = ()
     statuses: tuple[StatusChange, ...] = ()
+    visibility: tuple[VisibilitySpan, ...] = ()
     is_away: bool = False
     unshown: tuple[Frame, ...] = field(default=(), repr=False)
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether something was found or ended at this frame: something that logs hold."""
+        return bool(self.events or self.gaps or self.macros or self.visibility or self.statuses)
+
+    def without_findings(self) -> Analysis:
+        """The same moment as it is shown once more: what was found is told once."""
+        return replace(self, events=(), gaps=(), macros=(), visibility=(), statuses=(), unshown=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +535,8 @@ class Summary:
         wall_s: Seconds that it took.
         events: Micro-expressions found.
         stats: Rates, latencies and memory (`Stats.as_dict`).
+        watched: How long faces could be read; nothing if the spotter's card does not tell it.
+        visibility: The spans that ended with the session, and so came with no analysis.
     """
 
     reason: str
@@ -386,11 +548,13 @@ class Summary:
     wall_s: float
     events: int
     stats: Mapping[str, Any] = field(default_factory=dict)
+    watched: Watched = Watched()
+    visibility: tuple[VisibilitySpan, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record with which a log ends; all statistics are in `stats`."""
         latency = self.stats.get("end_to_end_ms", {})
-        return {
+        record: dict[str, Any] = {
             "type": "summary",
             "reason": self.reason,
             "events": int(self.events),
@@ -402,6 +566,12 @@ class Summary:
             "frames_with_face": int(self.frames_with_face),
             "latency_ms": plain({name: latency[name] for name in _LATENCIES if name in latency}),
         }
+        if self.watched.watched_s:
+            record |= self.watched.to_dict()
+            rate = self.watched.events_per_minute(self.events)
+            if rate is not None:
+                record["events_per_readable_minute"] = number(rate, 3)
+        return record
 
 
 def to_dataframe(events: Iterable[MicroExpression]) -> pandas.DataFrame:
@@ -419,8 +589,11 @@ def to_dataframe(events: Iterable[MicroExpression]) -> pandas.DataFrame:
         raise ImportError("a table of events needs pandas: pip install pandas") from error
     rows = []
     for event in events:
-        row = event.to_dict()
-        probabilities = row.pop("probabilities")
-        rows.append(row | {f"p_{label}": p for label, p in probabilities.items()})
-    columns = None if rows else [c for c in _EVENT_COLUMNS if c != "probabilities"]
-    return pandas.DataFrame(rows, columns=columns).drop(columns="type")
+        record = event.to_dict()
+        probabilities = {f"p_{label}": p for label, p in record.pop("probabilities").items()}
+        # What is known of some events only has its column in every table.
+        known = dict.fromkeys(_EVENT_COLUMNS) | record | {"regions": regions_text(event.regions)}
+        rows.append(known | probabilities)
+    columns = None if rows else list(_EVENT_COLUMNS)
+    table = pandas.DataFrame(rows, columns=columns)
+    return table.drop(columns="type") if rows else table

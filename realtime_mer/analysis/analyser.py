@@ -25,6 +25,7 @@ from realtime_mer.analysis.face_chain import FaceChain, FaceStep
 from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
 from realtime_mer.analysis.opencv_threads import hold_single_threaded, release_single_threaded
 from realtime_mer.analysis.pace import Pace
+from realtime_mer.analysis.visibility_spans import VisibilitySpans
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import load_landmark_model
 from realtime_mer.face.paced_tracker import SourceRate
@@ -41,11 +42,12 @@ from realtime_mer.results import (
     Interval,
     MacroExpression,
     MicroExpression,
+    VisibilitySpan,
 )
 from realtime_mer.source.frame import Frame, check_picture
 from realtime_mer.source.health import Outage
 from realtime_mer.source.limits import MAX_TIME_S
-from realtime_mer.spotting.spotter import SpotterModel
+from realtime_mer.spotting.spotter import Proposal, SpotterModel
 from realtime_mer.stats import Stats
 
 # One of several faces that is away for longer does not come back under its number.
@@ -133,6 +135,7 @@ class Analyser:
         self._outages = SourceOutages()
         self._size_alert = _SizeAlert()
         self._pace = Pace()
+        self._spans = VisibilitySpans()
         self._rate = SourceRate()
         self._frames = 0
         # The newest one that was analysed.
@@ -217,7 +220,7 @@ class Analyser:
         steps = self.follow(tracked)
         bridge_s = self._times.bridge_s
         gaps += (step.gap for step in steps if step.gap is not None)
-        found += [(step.state.face, interval) for step in steps for interval in step.spotting.found]
+        found += [(step.state.face, proposal) for step in steps for proposal in step.spotting.found]
         # Whoever has just left may have shown something last.
         found += self._found_last(frame.time_s, bridge_s)
         macros = tuple(
@@ -237,11 +240,13 @@ class Analyser:
         events = self._named(found, frame) if found else ()
         pace_alerts = self._pace.alerts
         self.alerts = (*pace_alerts, *self._size_alert(tracked.faces))
-        faces = [step.state for step in steps]
+        faces = tuple(step.state for step in steps)
+        if pace_alerts:
+            faces = tuple(map(self._hardly_readable, faces))
         gaps += self._forget(frame.time_s)
         return Analysis(
             frame=frame,
-            faces=tuple(map(self._hardly_readable, faces) if pace_alerts else faces),
+            faces=faces,
             events=events,
             gaps=self._outages.explained(gaps, bridge_s),
             latency_s=time.monotonic() - tracked.taken_at,
@@ -249,6 +254,7 @@ class Analyser:
             sensitivity=sensitivity,
             alerts=self.alerts,
             macros=macros,
+            visibility=self._spans.update(frame.time_s, faces, bridge_s),
         )
 
     def _hardly_readable(self, face: FaceState) -> FaceState:
@@ -261,7 +267,7 @@ class Analyser:
         if self._pace.sparse_since_s is None:
             return face
         # What is not reported does not look like a finding either.
-        return dataclasses.replace(face, score=math.nan, window=None)
+        return dataclasses.replace(face, score=math.nan, window=None, limits=None)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -298,14 +304,18 @@ class Analyser:
         found = self._found_last(math.inf, 0.0)
         return self._named(found, frame) if found else ()
 
-    def _found_last(self, time_s: float, bridge_s: float) -> list[tuple[int, Interval]]:
+    def _found_last(self, time_s: float, bridge_s: float) -> list[tuple[int, Proposal]]:
         """What was found and not told yet of faces that are away at a time for too long."""
         return [
-            (identity, interval)
+            (identity, proposal)
             for identity, chain in self._chains.items()
             if chain.away(time_s, bridge_s) is not None
-            for interval in chain.finish()
+            for proposal in chain.finish()
         ]
+
+    def open_spans(self) -> tuple[VisibilitySpan, ...]:
+        """The spans of visibility that are open at the end; they end with this call."""
+        return self._spans.finish()
 
     def open_gaps(self, outages: Iterable[Outage] = ()) -> tuple[tuple[Gap, ...], float]:
         """The gaps that are open at the end; no further frame is analysed after this.
@@ -353,18 +363,18 @@ class Analyser:
         return dataclasses.replace(step, gap=gap)
 
     def _named(
-        self, found: Sequence[tuple[int, Interval]], frame: Frame
+        self, found: Sequence[tuple[int, Proposal]], frame: Frame
     ) -> tuple[MicroExpression, ...]:
-        """The micro-expressions of (face, interval), classified in one go."""
+        """The micro-expressions of (face, proposal), classified in one go."""
         with self.stats.stage("classify"):
-            pairs = [self.pair(identity, interval) for identity, interval in found]
+            pairs = [self.pair(identity, proposal.interval) for identity, proposal in found]
             images = np.stack([pair.images for pair in pairs])  # (n, 2, 28, 28, 3)
             probabilities = self.classifier.classify(images)
         labels = self.classifier.labels
         return tuple(
             MicroExpression(
                 face=identity,
-                interval=interval,
+                interval=proposal.interval,
                 probabilities=dict(zip(labels, map(float, row), strict=True)),
                 intensity_px=pair.intensity_px,
                 reported_s=frame.time_s,
@@ -373,8 +383,11 @@ class Analyser:
                 source=self.source,
                 model=self.classifier.name,
                 origin=self.origin,
+                limit_px=self._chains[identity].limit_px(proposal),
+                spotting_score=proposal.score,
+                regions=proposal.regions,
             )
-            for (identity, interval), pair, row in zip(found, pairs, probabilities, strict=True)
+            for (identity, proposal), pair, row in zip(found, pairs, probabilities, strict=True)
         )
 
     def _forget(self, time_s: float) -> list[Gap]:
@@ -395,20 +408,20 @@ class Analyser:
 
     def _frozen_gaps(
         self, over: Sequence[Outage], time_s: float
-    ) -> tuple[list[Gap], list[tuple[int, Interval]]]:
+    ) -> tuple[list[Gap], list[tuple[int, Proposal]]]:
         """The gaps that a frozen picture leaves, one for each face that was followed in it.
 
         These faces start afresh: what moves when the picture thaws has moved meanwhile. What was
         found in them before is returned as well.
         """
         gaps: list[Gap] = []
-        found: list[tuple[int, Interval]] = []
+        found: list[tuple[int, Proposal]] = []
         frozen = (outage for outage in over if outage.reason == GapReason.PICTURE_FROZEN)
         for outage, (identity, chain) in product(frozen, self._chains.items()):
             away = chain.away(time_s, 0.0)
             if away is None or away.start_s >= outage.start_s:
                 gaps.append(Gap(identity, outage.start_s, outage.end_s, outage.reason))
-                found += ((identity, interval) for interval in chain.finish())
+                found += ((identity, proposal) for proposal in chain.finish())
                 chain.restart()
         return gaps, found
 

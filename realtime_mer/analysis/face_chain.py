@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from realtime_mer.face.ring import RingBuffer
 from realtime_mer.face.tracker import TrackedFace, TrackedFrame
 from realtime_mer.recognition.face_pair import FacePair, FlowPair
 from realtime_mer.results import FaceState, Gap, GapReason, Interval
-from realtime_mer.spotting.motion import EXPRESSIVE, Motion, RegionalMotion
-from realtime_mer.spotting.spotter import Spotter, SpotterModel, Spotting
+from realtime_mer.spotting.motion import EXPRESSIVE, REGIONS, Motion, RegionalMotion
+from realtime_mer.spotting.spotter import Proposal, Spotter, SpotterModel, Spotting
+from realtime_mer.spotting.visibility import PART_OF, Visibility
 from realtime_mer.stats import Stats
 
 # Pictures kept of each face: the longest micro-expression and the time until it is reported.
@@ -29,6 +31,10 @@ _MAX_HOLE_S = 1.0
 # Of several faces, one that was lost for so long has its memory freed; it may come back under its
 # number, and starts afresh.
 _FORGET_S = 1.5
+# The limit at an onset may have been known so much earlier. Chosen by judgement: two frames of the
+# slowest sources.
+_LIMIT_WITHIN_S = 0.25
+_PART_OF = dict(zip(REGIONS, PART_OF.tolist(), strict=True))
 # Places of the head that are remembered, and the time over which its speed is taken.
 _PLACES = 40
 _SPEED_S = 0.15
@@ -79,6 +85,51 @@ class _Recent:
         return moved
 
 
+class _Limits:
+    """The limits of detection of one face, now and as far back as an event's onset may lie."""
+
+    def __init__(self, model: SpotterModel) -> None:
+        self._model = model
+        # As many as the pictures that are kept: an onset lies in one of them.
+        self._known: deque[tuple[float, tuple[float, float, float]]] = deque(
+            maxlen=round(_RING_S * _RING_FPS)
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts afresh; what was known stays for events that are yet to be told."""
+        visibility = self._model.visibility
+        self._visibility = None if visibility is None else Visibility(visibility)
+
+    def __call__(self, motion: Motion) -> tuple[float, float, float] | None:
+        limits = None if self._visibility is None else self._visibility(motion)
+        if not self._model.states_limits:
+            return None
+        if limits is not None:
+            self._known.append((motion.time_s, limits))
+            while self._known[0][0] < motion.time_s - _RING_S:
+                self._known.popleft()
+        return limits
+
+    def resume(self) -> None:
+        """Goes on after a hole in the frames."""
+        if self._visibility is not None:
+            self._visibility.resume()
+
+    def of(self, proposal: Proposal) -> float | None:
+        """The limit, at the onset, of the part of the face that moved most; None if not known.
+
+        Later limits count the event itself among the motion that hides events.
+        """
+        onset_s = proposal.interval.onset_s
+        at_onset = [
+            limits for time_s, limits in self._known if -_LIMIT_WITHIN_S <= time_s - onset_s <= 0
+        ]
+        if not (at_onset and proposal.regions):
+            return None
+        return at_onset[-1][_PART_OF[proposal.regions[0].name]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceStep:
     """What one frame told about one face.
@@ -96,6 +147,22 @@ class FaceStep:
     spotting: Spotting
     state: FaceState
     gap: Gap | None
+
+
+class _Last(NamedTuple):
+    """What the last motion told.
+
+    Attributes:
+        spotting: What the spotter says; what was found is reported once, and not in here.
+        moved: As `FaceState.motion`.
+        quality: As `FaceState.quality`.
+        limits: As `FaceState.limits`.
+    """
+
+    spotting: Spotting
+    moved: np.ndarray | None
+    quality: float
+    limits: tuple[float, float, float] | None
 
 
 class FaceChain:
@@ -116,11 +183,13 @@ class FaceChain:
         self._corners: np.ndarray | None = None
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_PLACES)
         self._recent = _Recent()
+        self._limits = _Limits(model)
         self.restart()
 
     def restart(self) -> None:
         """Forgets what was seen: what comes next does not continue it."""
         self._spotter = Spotter(self._model)
+        self._limits.restart()
         self._restart_motion()
 
     def _restart_motion(self) -> None:
@@ -129,7 +198,7 @@ class FaceChain:
         self._motion = RegionalMotion()
         self._places.clear()
         self._recent.clear()
-        self._last: tuple[Spotting, np.ndarray | None, float] | None = None
+        self._last: _Last | None = None
         self._since_motion = 0
 
     def step(
@@ -157,34 +226,35 @@ class FaceChain:
             self._ring.append(frame.time_s, face)
         self._since_motion += 1
         if self._last is not None and self._since_motion < round(of.source_fps / _MOTION_FPS):
-            state = self._state(tracked, *self._last)
-            return FaceStep(face, None, self._last[0], state, gap)
+            state = self._state(tracked, self._last)
+            return FaceStep(face, None, self._last.spotting, state, gap)
         self._since_motion = 0
         with self._stats.stage("flow"):
             motion = self._motion(face, frame.time_s, tracked.blink, tracked.jaw_open)
         with self._stats.stage("spot"):
             spotting = self._spotter(motion)
+            limits = self._limits(motion)
         self._places.append((frame.time_s, motion.place))
         height, width = frame.image.shape[:2]
         trust = float(motion.trust[:EXPRESSIVE].mean())
         quality = face_quality(place, (width, height), face, trust)
-        # What was found is reported once.
         repeated = dataclasses.replace(spotting, found=(), macros=())
-        self._last = repeated, self._recent(motion), quality
+        self._last = _Last(repeated, self._recent(motion), quality, limits)
         spotting = dataclasses.replace(spotting, found=found_before + spotting.found)
-        return FaceStep(face, motion, spotting, self._state(tracked, *self._last), gap)
+        return FaceStep(face, motion, spotting, self._state(tracked, self._last), gap)
 
-    def _end_stretch(self, gap: Gap) -> tuple[Interval, ...]:
+    def _end_stretch(self, gap: Gap) -> tuple[Proposal, ...]:
         """Ends what was seen before a gap; returns what was found in it and not yet told."""
         found = self.finish()
         if gap.reason == GapReason.NO_FRAMES and gap.end_s - gap.start_s <= _MAX_HOLE_S:
             self._spotter.resume()
+            self._limits.resume()
             self._restart_motion()
         else:
             self.restart()
         return found
 
-    def finish(self) -> tuple[Interval, ...]:
+    def finish(self) -> tuple[Proposal, ...]:
         """What was found and not yet told, when the face is seen no more. Then nothing is."""
         return tuple(self._spotter.finish())
 
@@ -219,9 +289,11 @@ class FaceChain:
         """The flow pair of an interval that was just proposed."""
         return self._pair(self._ring, interval)
 
-    def _state(
-        self, tracked: TrackedFace, spotting: Spotting, moved: np.ndarray | None, quality: float
-    ) -> FaceState:
+    def limit_px(self, proposal: Proposal) -> float | None:
+        """The limit of detection for what was just proposed: see `MicroExpression.limit_px`."""
+        return self._limits.of(proposal)
+
+    def _state(self, tracked: TrackedFace, last: _Last) -> FaceState:
         nuisances = []
         if tracked.blink > _BLINK:
             nuisances.append("blink")
@@ -232,11 +304,12 @@ class FaceChain:
         return FaceState(
             self._identity,
             np.ascontiguousarray(tracked.landmarks[:, :2]),
-            spotting.score,
-            spotting.window,
+            last.spotting.score,
+            last.spotting.window,
             tuple(nuisances),
-            moved,
-            quality,
+            last.moved,
+            last.quality,
+            last.limits,
         )
 
     def _head_speed_px_s(self) -> float:

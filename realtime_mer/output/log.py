@@ -14,7 +14,16 @@ from typing import Any
 from realtime_mer.errors import InputError
 from realtime_mer.output.line_file import Contents, Continuation, LineFile
 from realtime_mer.records import plain
-from realtime_mer.results import Analysis, Gap, MicroExpression, Session, StatusChange, Summary
+from realtime_mer.results import (
+    Analysis,
+    Gap,
+    MicroExpression,
+    Session,
+    StatusChange,
+    Summary,
+    VisibilitySpan,
+    regions_text,
+)
 
 # Spreadsheets take a text that begins so for a formula, and run it (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
@@ -38,7 +47,7 @@ def schema() -> dict[str, Any]:
 
 
 class JsonLinesLog:
-    """One JSON object a line: a session, its events and gaps as they come, a summary.
+    """One JSON object a line: a session, what is found and what could be seen, a summary.
 
     A log that exists is continued: the next session follows the last one. `schema` describes the
     lines, and `LineFile` tells what happens if the disk is full or the log is moved or deleted.
@@ -75,8 +84,8 @@ class JsonLinesLog:
         self._file.open(lambda old: self._continued(old, first), lost=_lost_line)
 
     def update(self, analysis: Analysis) -> None:
-        results: tuple[StatusChange | Gap | MicroExpression, ...]
-        results = (*analysis.statuses, *analysis.gaps, *analysis.events)
+        results: tuple[StatusChange | Gap | VisibilitySpan | MicroExpression, ...]
+        results = (*analysis.statuses, *analysis.gaps, *analysis.visibility, *analysis.events)
         lines = [_json_line(result.to_dict()) for result in results]
         if self._macros:
             lines += [_json_line(macro.to_dict()) for macro in analysis.macros]
@@ -93,7 +102,8 @@ class JsonLinesLog:
         if not self._file.is_open:
             return
         try:
-            self._file.write(_json_line(summary.to_dict()))
+            spans = [_json_line(span.to_dict()) for span in summary.visibility]
+            self._file.write(*spans, _json_line(summary.to_dict()))
         finally:
             self._file.close()
 
@@ -179,7 +189,8 @@ class CsvLog:
         header = [
             *("face", "onset_s", "apex_s", "offset_s", "label", "confidence"),
             *(f"p_{label}" for label in session.labels),
-            *("intensity_px", "reported_s", "source", "model", "started_at"),
+            *("intensity_px", "limit_px", "spotting_score", "regions"),
+            *("reported_s", "source", "model", "started_at"),
         ]
         texts = "".join((*header, *session.labels, session.source, session.model))
         self._file.open(lambda old: self._continued(old, header, texts.isascii()))
@@ -206,7 +217,9 @@ class CsvLog:
             [record[key] for key in ("face", "onset_s", "apex_s", "offset_s")]
             + [record["label"], record["confidence"]]
             + [probabilities.get(label) for label in self._session.labels]
-            + [record[key] for key in ("intensity_px", "reported_s", "source", "model")]
+            + [record.get(key) for key in ("intensity_px", "limit_px", "spotting_score")]
+            + [regions_text(event.regions)]
+            + [record[key] for key in ("reported_s", "source", "model")]
             + [self._started_at]
         )
 

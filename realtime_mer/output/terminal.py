@@ -22,13 +22,17 @@ from rich.text import Text
 from realtime_mer.output.clock import clock
 from realtime_mer.redaction import printable
 from realtime_mer.results import (
+    PARTS,
+    READABLE_PX,
     Analysis,
+    FaceState,
     Gap,
     MicroExpression,
     Session,
     SourceStatus,
     StatusChange,
     Summary,
+    readable_parts,
 )
 
 # Chosen by judgement: figures that change faster cannot be read.
@@ -39,6 +43,7 @@ _LABEL_STYLES = ("bold #E69F00", "bold #56B4E9", "bold #CC79A7", "bold #009E73",
 _THRESHOLD_STYLE = "bold #E69F00"
 _CURVE_STYLE = "#56B4E9"
 _ALERT_STYLE = "yellow"
+_READABLE_STYLE = "#009E73"
 _LEVELS = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS = "_.:-=+*#"
 
@@ -50,6 +55,7 @@ _LATENCIES = 300
 _LATENCY_SCALE_MS = 40.0
 # Chosen by judgement: a face of a quality below this is shown as a warning.
 _POOR_QUALITY = 0.5
+_FACES_SHOWN = 4
 # Narrower terminals, in columns, show an event's onset without its offset.
 _NARROW = 68
 _MAX_ROWS = 20
@@ -103,9 +109,21 @@ def summary_rows(summary: Summary, labels: Counter[str]) -> list[tuple[str, str]
         labels: How many events have each label.
     """
     by_label = ", ".join(f"{n} {label}" for label, n in labels.most_common())
-    rows = [
-        ("ended by", summary.reason),
-        ("micro-expressions", f"{summary.events}" + (f" ({by_label})" if by_label else "")),
+    found = f"{summary.events}" + (f" ({by_label})" if by_label else "")
+    watched = summary.watched
+    if (rate := watched.events_per_minute(summary.events)) is not None:
+        found += f", {rate:.2g} per readable minute"
+    rows = [("ended by", summary.reason), ("micro-expressions", found)]
+    if watched.watched_s:
+        parts = zip(PARTS, watched.readable_s, strict=True)
+        by_part = ", ".join(f"{part} {_short(total)}" for part, total in parts)
+        rows.append(
+            (
+                "watched",
+                f"{_short(watched.watched_s)}, readable (limit <= {READABLE_PX:g} px) {by_part}",
+            )
+        )
+    rows += [
         ("source time", clock(summary.duration_s)),
         ("wall clock", clock(summary.wall_s)),
         (
@@ -345,6 +363,7 @@ class Terminal:
             lines += [[_styled(self._encodable(text), style)] for text, style in rows]
         lines += self._curves(analysis, width)
         lines += _packed("health", self._health(analysis), width)
+        lines += self._readable(analysis, width)
         alerts = [_styled(self._encodable(alert), _ALERT_STYLE) for alert in analysis.alerts]
         lines += _packed("alerts", alerts or [_styled("none", "dim")], width)
         # Leave room for "^C^C", which the terminal echoes at the end of the last line.
@@ -386,12 +405,37 @@ class Terminal:
         if not faces:
             yield _styled("no face", _ALERT_STYLE)
         else:
-            qualities = " ".join(f"{face.quality:.0%}" for face in faces[:4])
+            qualities = " ".join(f"{face.quality:.0%}" for face in faces[:_FACES_SHOWN])
             poor = min(face.quality for face in faces) < _POOR_QUALITY
             many = "face" if len(faces) == 1 else f"{len(faces)} faces"
             yield _styled(f"{many} {qualities}", _ALERT_STYLE if poor else "")
         if analysis.sensitivity is not None:
             yield _styled(f"{analysis.sensitivity:.2g} false/min")
+
+    def _readable(self, analysis: Analysis, width: int) -> list[list[Segment]]:
+        """The line "readable": what can be read now; none if that is not known."""
+        known = [face for face in analysis.faces if face.limits is not None]
+        if not known:
+            return []
+        if len(analysis.faces) == 1:
+            return _packed("readable", self._limits(known[0]), width)
+        signs = (_styled(f"face {face.face} {self._glass(face)}") for face in known[:_FACES_SHOWN])
+        return _packed("readable", signs, width)
+
+    def _limits(self, face: FaceState) -> Iterator[Segment]:
+        """Each part with its limit."""
+        assert face.limits is not None
+        for sign, part, limit in zip(self._glass(face), PARTS, face.limits, strict=True):
+            is_readable = part in readable_parts(face.limits)
+            yield _styled(
+                f"{sign} {part} {limit:.1f} px", _READABLE_STYLE if is_readable else "dim"
+            )
+
+    def _glass(self, face: FaceState) -> str:
+        """A sign for each part, filled if it can be read."""
+        full, empty = ("●", "○") if self._utf8 else ("#", "-")
+        readable = readable_parts(face.limits)
+        return "".join(full if part in readable else empty for part in PARTS)
 
     def _progress(self, analysis: Analysis, now: float, width: int) -> list[Segment]:
         assert self._session is not None

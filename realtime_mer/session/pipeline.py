@@ -31,7 +31,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.tracker import TrackedFrame
 from realtime_mer.interrupts import shielded
-from realtime_mer.results import Analysis, GapReason, Summary
+from realtime_mer.results import Analysis, GapReason, Summary, VisibilitySpan, Watched
 from realtime_mer.session.channel import Channel
 from realtime_mer.session.stage import Stage
 from realtime_mer.source.capture import Capture
@@ -64,6 +64,7 @@ def merged(earlier: Analysis, later: Analysis) -> Analysis:
         events=earlier.events + later.events,
         gaps=earlier.gaps + later.gaps,
         macros=earlier.macros + later.macros,
+        visibility=earlier.visibility + later.visibility,
         statuses=earlier.statuses + later.statuses,
     )
 
@@ -141,6 +142,9 @@ class Pipeline:
         self._pauses: deque[Outage] = deque(maxlen=1000)
         self._counted: Frame | None = None
         self._with_face = self._events = 0
+        # What has ended so far; and the spans that the end of the session ended.
+        self._watched = Watched()
+        self._last_spans: tuple[VisibilitySpan, ...] = ()
         self._last: Analysis | None = None
         # How far a source that was away at the end has come without frames.
         self._end_s = 0.0
@@ -249,6 +253,10 @@ class Pipeline:
             else:
                 # Read ahead, but never analysed: these frames do not count as read.
                 read -= under_way
+        stats = self._stats.as_dict(read, dropped, drops)
+        watched = self._watched.with_spans(self._last_spans)
+        if watched.watched_s:
+            stats["visibility"] = watched.to_dict()
         counted_s = self._counted.time_s if self._counted is not None else 0.0
         return Summary(
             reason=reason,
@@ -259,7 +267,9 @@ class Pipeline:
             duration_s=max(self._end_s, counted_s),
             wall_s=self._stats.wall_s,
             events=self._events,
-            stats=self._stats.as_dict(read, dropped, drops),
+            stats=stats,
+            watched=watched,
+            visibility=self._last_spans,
         )
 
     # The stages, each in its own thread
@@ -345,9 +355,10 @@ class Pipeline:
         return outages
 
     def _end_faces(self) -> None:
-        """Ends what is open with the session: events, and gaps of faces that were away.
+        """Ends what is open with the session: events, gaps of faces that were away, and spans.
 
-        They come with the last frame again.
+        Events and gaps come with the last frame again; the spans, of which there are nearly always
+        some, are left to the summary.
         """
         with self._ending:
             last, self._last = self._last, None
@@ -355,8 +366,11 @@ class Pipeline:
                 return
             events = self.analyser.finish()
             gaps, self._end_s = self.analyser.open_gaps(self._ended_outages())
+            self._last_spans = self.analyser.open_spans()
             if events or gaps:
-                last = dataclasses.replace(last, events=events, gaps=gaps, macros=(), latency_s=0.0)
+                last = dataclasses.replace(
+                    last.without_findings(), events=events, gaps=gaps, latency_s=0.0
+                )
                 if self.capture.live:
                     self._count(last)
                 self.shown.put(last)
@@ -364,6 +378,7 @@ class Pipeline:
     def _count(self, analysis: Analysis) -> None:
         """Of a live source, what is analysed counts; of a recording, what is delivered."""
         self._events += len(analysis.events)
+        self._watched = self._watched.with_spans(analysis.visibility)
         # What ends with the session comes with the last frame again.
         if analysis.frame is not self._counted:
             self._counted = analysis.frame

@@ -344,13 +344,9 @@ class Recognizer:
         if not is_away:
             alerts = self._pipeline.alerts(bool(self._last.faces))
         self._last = dataclasses.replace(
-            self._last,
-            events=(),
-            gaps=(),
-            macros=(),
+            self._last.without_findings(),
             alerts=alerts,
             statuses=self._capture.take_statuses(),
-            unshown=(),
         )
         if is_away:
             # Nothing of the last frame may look as if it were the present.
@@ -363,9 +359,7 @@ class Recognizer:
         statuses = self._capture.take_statuses() if self._last is not None else ()
         if self._last is None or not statuses:
             return None
-        return dataclasses.replace(
-            self._last, events=(), gaps=(), macros=(), statuses=statuses, unshown=()
-        )
+        return dataclasses.replace(self._last.without_findings(), statuses=statuses)
 
     def _log_notes(self) -> None:
         notes = self.notes
@@ -390,21 +384,19 @@ class Recognizer:
         if self._untaken and self._last is not None:
             events = tuple(self._untaken)
             self._untaken.clear()
-            waiting.append(
-                dataclasses.replace(self._last, events=events, gaps=(), macros=(), statuses=())
-            )
+            waiting.append(dataclasses.replace(self._last.without_findings(), events=events))
         taken: list[Analysis] = []
         try:
             taken.extend(self._pipeline.shown)
         except BaseException as error:
             self._broken = error
         # Frames in which nothing was found are not delivered and do not count as analysed.
-        if any(a.events or a.gaps or a.macros for a in taken):
+        if any(analysis.has_findings for analysis in taken):
             waiting.extend(map(self._pipeline.delivered, taken))
             self._last = waiting[-1]
         if (last := self._last_statuses()) is not None:
             waiting.append(last)
-        if any(a.events or a.gaps or a.macros or a.statuses for a in waiting):
+        if any(analysis.has_findings for analysis in waiting):
             return functools.reduce(merged, waiting)
         if self._broken is not None:
             broken, self._broken = self._broken, None

@@ -13,8 +13,12 @@ from realtime_mer.results import (
     GapReason,
     Interval,
     MicroExpression,
+    RegionMotion,
     SourceStatus,
     StatusChange,
+    VisibilitySpan,
+    Watched,
+    regions_text,
     to_dataframe,
 )
 
@@ -107,15 +111,47 @@ def test_records_of_gaps_and_statuses_name_their_reason():
     assert change.to_dict() == {"type": "status", "status": "recovered", "time_s": 3.5}
 
 
+def test_an_event_s_record_tells_what_is_known_of_its_limit_score_and_regions():
+    assert not {"limit_px", "spotting_score"} & set(event().to_dict())
+    assert event().to_dict()["regions"] == []
+    regions = (RegionMotion("chin", 1.234, 359.7), RegionMotion("upper lip", 0.5, 89.6))
+    record = event(limit_px=0.876, spotting_score=0.91234, regions=regions).to_dict()
+    assert (record["limit_px"], record["spotting_score"]) == (0.88, 0.9123)
+    assert record["regions"] == [
+        {"name": "chin", "displacement_px": 1.23, "direction_deg": 0},
+        {"name": "upper lip", "displacement_px": 0.5, "direction_deg": 90},
+    ]
+    assert regions_text(regions) == "chin 1.23 px at 0 deg; upper lip 0.50 px at 90 deg"
+
+
+def test_watched_time_is_the_sum_of_the_spans():
+    watched = Watched()
+    assert watched.events_per_minute(2) is None
+    for limits in ((0.8, 1.5, 3.0), (2.0, 2.0, 2.0), (0.8, 2.0, 2.0)):
+        watched = watched.with_spans([VisibilitySpan(0, 10.0, 50.0, limits)])
+    assert watched.to_dict() == {
+        "watched_s": 120.0,
+        "readable_s": {"upper face": 80.0, "middle face": 40.0, "lower face": 0.0},
+        "any_readable_s": 80.0,
+    }
+    assert watched.events_per_minute(2) == pytest.approx(1.5)
+
+
 def test_table_of_events_has_a_row_each_and_a_column_for_each_label():
     table = to_dataframe([event(), event(face=1)])
     assert table.face.tolist() == [0, 1]
     assert table.p_positive.tolist() == [0.7, 0.7]
     assert table.label.tolist() == ["positive", "positive"]
     assert "type" not in table.columns
+    assert table.limit_px.isna().all()
+    regions = (RegionMotion("chin", 1.234, 90.0),)
+    table = to_dataframe([event(), event(limit_px=0.9, regions=regions)])
+    assert table.limit_px.tolist()[1] == 0.9
+    assert table.regions.tolist() == ["", "chin 1.23 px at 90 deg"]
 
 
 def test_table_without_events_still_has_its_columns():
     table = to_dataframe([])
     assert len(table) == 0
-    assert {"face", "onset_s", "label", "intensity_px", "source"} <= set(table.columns)
+    columns = {"face", "onset_s", "label", "intensity_px", "limit_px", "regions", "source"}
+    assert columns <= set(table.columns)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from realtime_mer.face.mesh import BROWS, EYES, LIPS, OVAL
+from realtime_mer.output.overlay.glass import glass_image
 from realtime_mer.output.overlay.paint import (
     BACKGROUND,
     BRIGHT,
@@ -36,7 +37,7 @@ class FaceMarks:
     """Outline, eyes, brows and lips of every face, and for a moment the label of a new event.
 
     The outline is green while the face is followed, yellow while a motion is under way, thin and
-    grey while something makes motion hard to read.
+    grey while no part of the face can be read. A glass beside each face shows which parts can.
     """
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
@@ -52,8 +53,12 @@ class FaceMarks:
         shown = [f for f in scene.analysis.faces if f.face in boxes]
         for face in shown:
             self._draw_face(picture, scene, face, places[face.face], boxes[face.face])
-        # Tags come last, so that they avoid all faces.
+        # Glasses and tags come last, so that they avoid all faces.
         taken = list(boxes.values())
+        for face in shown:
+            if (readable := scene.readable(face)) is not None:
+                glass = glass_image(readable, scene.layout.unit)
+                taken.append(_place_beside(picture, glass, boxes[face.face], taken))
         for face in shown:
             image = self._tag(scene, face)
             if image is not None:
@@ -86,7 +91,7 @@ class FaceMarks:
     ) -> tuple[Colour, float, float]:
         if event is not None:
             return scene.colour(event.label), 3, 0.9
-        if face.nuisances:
+        if scene.is_hard_to_read(face):
             return DIM, 1, 0.6
         if scene.is_under_way(face):
             return YELLOW, 2, 0.6
@@ -144,6 +149,31 @@ def _place(
     corners.sort(key=lambda c: abs(c[0] + width // 2 - centre[0]) + abs(c[1] - centre[1]))
     places = [(middle, top - height - gap), (middle, bottom + gap), *corners]
     places = [(x, y) for x, y in places if 0 <= y <= end_y]
+    return _put_freest(picture, image, places, taken)
+
+
+def _place_beside(
+    picture: np.ndarray, image: np.ndarray, face: Rectangle, taken: list[Rectangle]
+) -> Rectangle:
+    """Draws a glass to the right or left of a face, or where it hides least."""
+    (rows, columns), (height, width) = picture.shape[:2], image.shape[:2]
+    left, top, right, bottom = face
+    end_x, end_y = max(0, columns - width), max(0, rows - height)
+    middle = min(max(0, (top + bottom - height) // 2), end_y)
+    low, high = min(max(0, bottom - height), end_y), min(top, end_y)
+    sides = [x for x in (right, left - width) if 0 <= x <= end_x] or [0, end_x]
+    places = [(x, y) for y in (middle, low, high) for x in sides]
+    return _put_freest(picture, image, places, taken)
+
+
+def _put_freest(
+    picture: np.ndarray,
+    image: np.ndarray,
+    places: list[tuple[int, int]],
+    taken: list[Rectangle],
+) -> Rectangle:
+    """Draws an image at the first of the places where it covers least of what is taken."""
+    height, width = image.shape[:2]
     x, y = min(places, key=lambda p: sum(_shared(p, width, height, box) for box in taken))
     view = picture[y : y + height, x : x + width]
     view[:] = image[: view.shape[0], : view.shape[1]]

@@ -1,4 +1,4 @@
-"""The last minute: events, and when nothing could be found."""
+"""The last minute: events, and what could be seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from realtime_mer.output.overlay.paint import (
     BACKGROUND,
     CARD,
     DIM,
+    GREEN,
     GRID,
     TEXT_PERIOD_S,
     Colour,
@@ -16,10 +17,14 @@ from realtime_mer.output.overlay.paint import (
     put_text,
     text_width,
 )
-from realtime_mer.output.overlay.scene import HARD, HISTORY_S, NO_FACE, Scene
+from realtime_mer.output.overlay.scene import HARD, HISTORY_S, NO_FACE, Readable, Scene
 
 _TICK_S = 10.0
 _BADGE = 13.0  # units
+# Of the lines for the parts of the face: height of one with the space below it, and of all.
+_LINE = 3.0
+_LINES = 3 * _LINE
+_READABLE = "can be read"
 
 
 def letter(label: str, labels: tuple[str, ...]) -> str:
@@ -28,9 +33,10 @@ def letter(label: str, labels: tuple[str, ...]) -> str:
 
 
 class History:
-    """A strip of 60 s: events as letters in colour, grey where nothing could be reported.
+    """A strip of 60 s: events as letters in colour, hatched where no face was in view.
 
-    Hatched: no face was in view. Grey line at the lower edge: a blink, speech or a turning head
+    Three lines at the lower edge, for brows, middle and mouth, are green while that part could be
+    read. If that is not known, a grey line instead shows where a blink, speech or a turning head
     made motion hard to read.
     """
 
@@ -38,18 +44,28 @@ class History:
         self._tile = Tile()
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
-        key = (int(scene.now_s / TEXT_PERIOD_S), scene.event_count)
+        key = (int(scene.now_s / TEXT_PERIOD_S), scene.event_count, bool(scene.glasses))
         self._tile.draw(canvas, scene.layout.history, key, lambda image: self._paint(image, scene))
 
     @staticmethod
     def _paint(image: np.ndarray, scene: Scene) -> None:
         unit = scene.layout.unit
         put_text(image, "last minute", 0, 11 * unit, 12 * unit, DIM, 600)
+        is_known = any(span.readable is not None for span in scene.spans)
         x = image.shape[1] - put_text(
-            image, HARD, image.shape[1], 11 * unit, 11 * unit, DIM, right=True
+            image,
+            _READABLE if is_known else HARD,
+            image.shape[1],
+            11 * unit,
+            11 * unit,
+            DIM,
+            right=True,
         )
         x -= round(14 * unit)
-        image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
+        if is_known:
+            _lines(image[: round(11.5 * unit), x : x + round(10 * unit)], (True, True, True), unit)
+        else:
+            image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
         x -= round(8 * unit)
         x -= put_text(image, NO_FACE, x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
         _hatch(image[round(3 * unit) : round(11 * unit), x : x + round(10 * unit)], x, unit)
@@ -64,13 +80,15 @@ class History:
         for k in range(1, round(HISTORY_S / _TICK_S)):
             x = x_of(scene.now_s - k * _TICK_S)
             strip[:, x : x + line] = GRID
-        for span in scene.doubtful:
+        for span in scene.spans:
             left, right = max(0, x_of(span.start_s)), x_of(span.end_s) + 1
             if span.reason == NO_FACE:
                 _hatch(strip[:, left:right], left, unit)
-            else:
+            elif span.readable is not None:
+                _lines(strip[:, left:right], span.readable, unit)
+            elif span.reason == HARD:
                 strip[-max(2, round(2.5 * unit)) :, left:right] = DIM
-        middle = (height - round(2.5 * unit)) / 2
+        middle = (height - (_LINES if is_known else 2.5) * unit) / 2
         for event in scene.events:
             at = x_of(event.interval.apex_s)
             if at < 0:
@@ -88,6 +106,15 @@ def _hatch(view: np.ndarray, left: int, unit: float) -> None:
     period = max(4, round(5 * unit))
     view[:] = BACKGROUND
     view[(rows + columns) % period < max(1, period // 3)] = GRID
+
+
+def _lines(view: np.ndarray, readable: Readable, unit: float) -> None:
+    """Fills a line at the lower edge for each part that could be read."""
+    height = view.shape[0]
+    for k, is_full in enumerate(readable):
+        if is_full:
+            top = round(height - (_LINES - _LINE * k) * unit)
+            view[top : top + max(1, round((_LINE - 1) * unit))] = GREEN
 
 
 def _badge(

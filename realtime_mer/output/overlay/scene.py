@@ -10,8 +10,15 @@ from typing import Protocol
 import numpy as np
 
 from realtime_mer.output.overlay.layout import Layout
-from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, Colour
-from realtime_mer.results import Analysis, FaceState, MicroExpression, Session
+from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, TEXT_PERIOD_S, Colour
+from realtime_mer.results import (
+    PARTS,
+    Analysis,
+    FaceState,
+    MicroExpression,
+    Session,
+    readable_parts,
+)
 
 # Times without another source were chosen by eye.
 
@@ -31,6 +38,9 @@ _SPANS_KEPT = 512
 
 NO_FACE, HARD = "no face", "hard to read"
 
+Readable = tuple[bool, bool, bool]
+"""Whether each of `PARTS` can be read."""
+
 
 @dataclass(slots=True)
 class View:
@@ -47,11 +57,19 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time in which nothing could be reported (`NO_FACE`) or only with doubt (`HARD`)."""
+    """A time in which all was the same for the main face.
+
+    Attributes:
+        start_s, end_s: Seconds of the source's clock.
+        reason: Why nothing could be reported (`NO_FACE`), or only with doubt (`HARD`); else "".
+            Never `HARD` if `readable` tells more.
+        readable: The parts of the face that could be read; None if that is not known.
+    """
 
     start_s: float
     end_s: float
     reason: str
+    readable: Readable | None = None
 
 
 @dataclass(slots=True)
@@ -66,8 +84,10 @@ class Scene:
         scores: (time, score) over the last `CURVE_S`, for each face seen in it.
         events: The last events, oldest first.
         event_count: Number of all events so far.
-        doubtful: Times within the last `HISTORY_S` in which nothing could be reported, or only
-            with doubt, oldest first.
+        spans: What is known to have been seen of the main face within the last `HISTORY_S`, or
+            not, oldest first.
+        glasses: Which parts of each face in the picture can be read, at the pace of reading, and
+            since when; only of faces of which it is known.
     """
 
     session: Session
@@ -77,7 +97,8 @@ class Scene:
     scores: dict[int, deque[tuple[float, float]]] = field(default_factory=dict)
     events: deque[MicroExpression] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     event_count: int = 0
-    doubtful: deque[Span] = field(default_factory=lambda: deque(maxlen=_SPANS_KEPT))
+    spans: deque[Span] = field(default_factory=lambda: deque(maxlen=_SPANS_KEPT))
+    glasses: dict[int, tuple[Readable, float]] = field(default_factory=dict)
 
     @property
     def now_s(self) -> float:
@@ -100,6 +121,19 @@ class Scene:
         """The newest event of a face if it is fresh, else None."""
         own = (e for e in reversed(self.events) if e.face == face and self.is_fresh(e))
         return next(own, None)
+
+    def readable(self, face: FaceState) -> Readable | None:
+        """Which of `PARTS` can be read in a face of the picture; None if that is not known."""
+        known = self.glasses.get(face.face)
+        return None if known is None else known[0]
+
+    def is_hard_to_read(self, face: FaceState) -> bool:
+        """Whether no part of a face can be read; if that is not known, whether something hinders.
+
+        What hinders is a blink, speech or a turning head.
+        """
+        readable = self.readable(face)
+        return bool(face.nuisances) if readable is None else not any(readable)
 
     def is_under_way(self, face: FaceState) -> bool:
         return face.window is not None and face.window.offset_s >= self.now_s - _UNDER_WAY_S
@@ -126,27 +160,39 @@ class Scene:
                 del self.scores[identity]
         self.events.extend(analysis.events)
         self.event_count += len(analysis.events)
-        self._add_doubtful(before_s)
+        self._fill_glasses()
+        self._add_span(before_s)
 
-    def _add_doubtful(self, before_s: float) -> None:
-        main = self.main_face
+    def _fill_glasses(self) -> None:
+        before, self.glasses = self.glasses, {}
+        for face in self.analysis.faces:
+            if face.limits is None:
+                continue
+            old = before.get(face.face)
+            # What flickers cannot be read.
+            if old is not None and 0 <= self.now_s - old[1] < TEXT_PERIOD_S:
+                self.glasses[face.face] = old
+                continue
+            parts = readable_parts(face.limits)
+            upper, middle, lower = (part in parts for part in PARTS)
+            self.glasses[face.face] = (upper, middle, lower), self.now_s
+
+    def _add_span(self, before_s: float) -> None:
+        main, readable = self.main_face, None
         if main is None or self.now_s - before_s > _STALL_S:
             reason = NO_FACE
-        elif main.nuisances:
-            reason = HARD
         else:
-            reason = ""
-        if reason:
+            readable = self.readable(main)
+            reason = HARD if readable is None and main.nuisances else ""
+        if reason or readable is not None:
             start_s = before_s
-            if (
-                self.doubtful
-                and self.doubtful[-1].reason == reason
-                and self.doubtful[-1].end_s == before_s
-            ):
-                start_s = self.doubtful.pop().start_s
-            self.doubtful.append(Span(start_s, self.now_s, reason))
-        while self.doubtful and self.doubtful[0].end_s < self.now_s - HISTORY_S:
-            self.doubtful.popleft()
+            if self.spans:
+                last = self.spans[-1]
+                if (last.reason, last.readable, last.end_s) == (reason, readable, before_s):
+                    start_s = self.spans.pop().start_s
+            self.spans.append(Span(start_s, self.now_s, reason, readable))
+        while self.spans and self.spans[0].end_s < self.now_s - HISTORY_S:
+            self.spans.popleft()
 
     def copy(self) -> Scene:
         """A copy that later analyses do not change. It shares the view."""
@@ -154,7 +200,8 @@ class Scene:
             self,
             scores={face: trace.copy() for face, trace in self.scores.items()},
             events=self.events.copy(),
-            doubtful=self.doubtful.copy(),
+            spans=self.spans.copy(),
+            glasses=self.glasses.copy(),
         )
 
 

@@ -11,6 +11,9 @@ const FRESH_MS = 4000;
 const MAX_ROWS = 200;
 // An older picture is worth an alert.
 const STALE_S = 2;
+const MAX_GLASSES = 4;
+// The parts of a face in the server's words, and in those of the page.
+const PARTS = { "upper face": "brows", "middle face": "middle", "lower face": "mouth" };
 // WebSocket close code of a server that has no place left.
 const TRY_AGAIN_LATER = 1013;
 
@@ -161,9 +164,30 @@ function showStatus(status) {
   const qualities = faces.map((face) => `${Math.round(100 * (face.quality ?? 0))}%`);
   write("quality", faces.length ? qualities.slice(0, 3).join(" ") : "no face");
   at("quality").classList.toggle("warn", !faces.length || faces.some((face) => face.quality < 0.5));
+  showReadable(faces);
   const alerts = [...status.alerts];
   if (status.age_s > STALE_S) alerts.push(`no new picture for ${Math.floor(status.age_s)} s`);
   alert(alerts.join(" · "));
+}
+
+// A small face for each face: a part of it is filled while it can be read.
+function showReadable(faces) {
+  const known = faces.filter((face) => face.readable).slice(0, MAX_GLASSES);
+  const place = at("readable");
+  place.closest("div").hidden = !known.length;
+  while (place.children.length > known.length) place.lastElementChild.remove();
+  while (place.children.length < known.length) place.append(at("glass").content.firstElementChild.cloneNode(true));
+  known.forEach((face, k) => {
+    const glass = place.children[k];
+    const words = Object.keys(PARTS).map((part, i) => {
+      const isFull = face.readable.includes(part);
+      glass.children[i].setAttribute("class", isFull ? "full" : "");
+      return `${PARTS[part]} ${isFull ? "yes" : "no"} (${fixed(face.limits[i], 1)} px)`;
+    });
+    const name = faces.length > 1 ? `face ${face.face}: ` : "";
+    glass.setAttribute("aria-label", name + words.join(", "));
+  });
+  place.title = known.map((face, k) => place.children[k].getAttribute("aria-label")).join("\n");
 }
 
 function alert(text) {

@@ -29,7 +29,7 @@ from realtime_mer.output.web.connections import (
     silent,
 )
 from realtime_mer.records import plain
-from realtime_mer.results import Analysis, Session
+from realtime_mer.results import Analysis, Session, readable_parts
 
 # Limits and times without another source were chosen by judgement.
 MAX_VIEWERS = 32
@@ -102,6 +102,8 @@ def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, A
                 "quality": float(face.quality),
                 "score": float(face.score),
                 "nuisances": face.nuisances,
+                "limits": face.limits,
+                "readable": None if face.limits is None else readable_parts(face.limits),
             }
             for face in analysis.faces
         ],

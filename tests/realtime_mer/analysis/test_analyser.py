@@ -33,6 +33,7 @@ from tests.sessions import (
     make_clip,
     write_video,
 )
+from tests.spotters import VISIBILITY, spotter_with
 
 
 def test_hidden_events_are_found_once_each_and_nothing_else(eventful):
@@ -116,6 +117,34 @@ def test_what_makes_motion_hard_to_read_is_told(astronaut, astronaut_tracked, ch
         frame = Frame(index, index / FPS, astronaut, 0.0)
         step = chain.step(face, TrackedFrame(frame, (face,), 0.0, FPS), (index - 1) / FPS, 0.1)
     assert step.state.nuisances == nuisances
+
+
+def test_limits_of_detection_are_told_and_unknown_again_after_a_gap(
+    tmp_path, astronaut, astronaut_tracked
+):
+    def limits(index: int, chain: FaceChain):
+        frame = Frame(index, index / FPS, astronaut, 0.0)
+        tracked = TrackedFrame(frame, (astronaut_tracked,), 0.0, FPS)
+        return chain.step(astronaut_tracked, tracked, (index - 1) / FPS, 0.1).state.limits
+
+    def model_with(visibility):
+        return SpotterModel(spotter_with(tmp_path, visibility=visibility))
+
+    model = model_with(VISIBILITY)
+    chain = FaceChain(0, model, Stats())
+    known = [limits(k, chain) for k in range(45)]
+    # The spotter's warm-up is a second.
+    assert known[:29] == [None] * 29
+    upper, middle, lower = known[-1]
+    assert 0.3 <= upper < middle < lower < 8
+    # Where the threshold is higher than that of the measurement, the limits do not hold.
+    model.threshold += 0.01
+    assert limits(45, chain) is None
+    model.threshold -= 0.02
+    assert limits(46, chain) is not None
+    assert limits(90, chain) is None
+    without = FaceChain(0, model_with(None), Stats())
+    assert [limits(k, without) for k in range(45)] == [None] * 45
 
 
 def test_motion_of_the_last_fifth_of_a_second_is_told(eventful):

@@ -13,6 +13,7 @@ from realtime_mer.output.overlay import Overlay, Tracking
 from realtime_mer.results import Analysis, GapReason, Session
 from realtime_mer.source.frame import Frame
 from tests.sessions import frames_of
+from tests.spotters import VISIBILITY, spotter_with
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -145,6 +146,19 @@ def tracking_shown(analysis: Analysis) -> np.ndarray:
 def with_quality(analysis: Analysis, quality: float) -> Analysis:
     faces = tuple(dataclasses.replace(face, quality=quality) for face in analysis.faces)
     return dataclasses.replace(analysis, faces=faces)
+
+
+def test_where_too_few_frames_are_analysed_no_limits_are_told(tmp_path, astronaut):
+    spotter = spotter_with(tmp_path, visibility=VISIBILITY)
+    indices = [*range(40), *range(44, 104, 6)]
+    with Analyser(spotter=spotter) as analyser:
+        frames = (Frame(i, i / 25, astronaut, 0.0) for i in indices)
+        analyses = [analyser.analyse(analyser.track(frame)) for frame in frames]
+    assert analyses[39].faces[0].limits is not None
+    assert analyses[-1].faces[0].limits is None
+    (span,) = [span for analysis in analyses for span in analysis.visibility]
+    assert span.end_s < analyses[-1].frame.time_s - 0.5
+    assert analyser.open_spans() == ()
 
 
 def test_a_clear_face_of_which_too_few_frames_are_analysed_is_shown_as_bad(astronaut):

@@ -24,15 +24,19 @@ from realtime_mer.results import (
     Interval,
     MacroExpression,
     MicroExpression,
+    RegionMotion,
     Session,
     SourceStatus,
     StatusChange,
     Summary,
+    VisibilitySpan,
+    Watched,
 )
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.session.run import Callbacks, run
 from realtime_mer.source.frame import Frame
 from tests.sessions import CameraServer, Stopping
+from tests.spotters import VISIBILITY, spotter_with
 
 SESSION = Session(
     source="clip.avi",
@@ -72,9 +76,13 @@ EVENT = MicroExpression(
     reported_s=12.9,
     source="clip.avi",
     model="causalnet-test",
+    limit_px=0.9,
+    spotting_score=0.8,
+    regions=(RegionMotion("chin", 1.1, 90.0),),
 )
 LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
 GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
+SPAN = VisibilitySpan(1, 1.25, 3.0, (0.8, 1.504, 3.25))
 MACRO = MacroExpression(2, 1.25, 3.5, 4.03, "clip.avi")
 STATUS = StatusChange(SourceStatus.RECONNECTING, 2.5)
 LOGS = [JsonLinesLog, CsvLog]
@@ -115,9 +123,9 @@ def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
     log = JsonLinesLog(tmp_path / "events.jsonl")
     log.begin(SESSION)
     log.update(analysis())
-    log.update(analysis(EVENT, gaps=(GAP,)))
+    log.update(analysis(EVENT, gaps=(GAP,), visibility=(SPAN,)))
     log.end(SUMMARY)
-    session, gap, event, summary = lines(tmp_path / "events.jsonl")
+    session, gap, span, event, summary = lines(tmp_path / "events.jsonl")
     assert (session["type"], session["labels"]) == ("session", list(SESSION.labels))
     assert event == {
         "type": "micro_expression",
@@ -129,11 +137,22 @@ def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
         "confidence": 0.81,
         "probabilities": {"negative": 0.81, "positive": 0.1, "surprise": 0.09},
         "intensity_px": 1.72,
+        "limit_px": 0.9,
+        "spotting_score": 0.8,
+        "regions": [{"name": "chin", "displacement_px": 1.1, "direction_deg": 90}],
         "reported_s": 12.9,
         "source": "clip.avi",
         "model": "causalnet-test",
     }
     assert gap == {"type": "gap", "face": 1, "start_s": 3.0, "end_s": 4.5, "reason": "face lost"}
+    assert span == {
+        "type": "visibility",
+        "face": 1,
+        "start_s": 1.25,
+        "end_s": 3.0,
+        "limits_px": {"upper face": 0.8, "middle face": 1.5, "lower face": 3.25},
+        "readable": ["upper face"],
+    }
     assert (summary["type"], summary["reason"], summary["events"]) == (
         "summary",
         "end of source",
@@ -143,6 +162,20 @@ def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
     assert summary["latency_ms"] == {"median": 8.5, "p95": 11.0, "p99": 12, "max": None}
     assert "stats" not in summary
     assert len(json.dumps(summary)) < 400
+
+
+def test_summary_has_the_watched_time_and_the_rate_of_events(tmp_path):
+    log = JsonLinesLog(tmp_path / "events.jsonl")
+    log.begin(SESSION)
+    watched = Watched(750.0, (580.0, 600.0, 362.0), 600.0)
+    log.end(dataclasses.replace(SUMMARY, events=2, watched=watched))
+    summary = lines(tmp_path / "events.jsonl")[-1]
+    assert summary["watched_s"] == 750.0
+    assert summary["readable_s"] == {
+        "upper face": 580.0, "middle face": 600.0, "lower face": 362.0
+    }  # fmt: skip
+    assert summary["any_readable_s"] == 600.0
+    assert summary["events_per_readable_minute"] == 0.2
 
 
 def test_summary_without_statistics_has_no_latency(tmp_path):
@@ -190,6 +223,16 @@ def test_csv_has_a_header_without_events(tmp_path):
         (header,) = csv.reader(file)
     assert header[:6] == ["face", "onset_s", "apex_s", "offset_s", "label", "confidence"]
     assert header[6:9] == ["p_negative", "p_positive", "p_surprise"]
+    assert header[9:13] == ["intensity_px", "limit_px", "spotting_score", "regions"]
+
+
+def test_csv_has_limit_score_and_regions_of_an_event(tmp_path):
+    unknown = dataclasses.replace(EVENT, limit_px=None, spotting_score=None, regions=())
+    session_in(CsvLog(tmp_path / "events.csv"), EVENT, unknown)
+    known, other = rows(tmp_path / "events.csv")
+    assert (known["limit_px"], known["spotting_score"]) == ("0.9", "0.8")
+    assert known["regions"] == "chin 1.10 px at 90 deg"
+    assert (other["limit_px"], other["spotting_score"], other["regions"]) == ("", "", "")
 
 
 def test_csv_rows_survive_names_with_commas_and_quotes(tmp_path):
@@ -540,11 +583,18 @@ def test_command_refuses_a_log_in_use_and_continues_one_that_exists(tmp_path, fa
 
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
-RECORDS = [r.to_dict() for r in (SESSION, STATUS, GAP, EVENT, LIVE_EVENT, MACRO, SUMMARY)]
+WATCHED = dataclasses.replace(SUMMARY, watched=Watched(90.0, (80.0, 70.0, 60.0), 85.0))
+RECORDS = [
+    r.to_dict() for r in (SESSION, STATUS, GAP, SPAN, EVENT, LIVE_EVENT, MACRO, SUMMARY, WATCHED)
+]
 # The figures of SUMMARY hold what JSON lacks.
-RECORDS[-1]["latency_ms"]["max"] = 20.0
+for record in RECORDS[-2:]:
+    record["latency_ms"]["max"] = 20.0
 RECORDS.append({"type": "lost", "records": 2})
-IDS = ["session", "status", "gap", "event", "live event", "macro", "summary", "lost"]
+IDS = ["session", "status", "gap", "visibility", "event", "live event", "macro"]
+IDS += ["summary", "summary with watched time", "lost"]
+# Only where they are known.
+OPTIONAL = {"limit_px", "spotting_score", "regions", "events_per_readable_minute"}
 
 
 def test_schema_is_a_schema_that_describes_every_record_and_its_fields():
@@ -566,9 +616,8 @@ def test_schema_takes_each_record_and_refuses_it_with_a_fault(record):
     VALIDATOR.validate(record)
     assert not VALIDATOR.is_valid(record | {"surprise": 1})
     for name, value in record.items():
-        assert not VALIDATOR.is_valid({k: v for k, v in record.items() if k != name}), (
-            f"without {name}"
-        )
+        without = {k: v for k, v in record.items() if k != name}
+        assert VALIDATOR.is_valid(without) == (name in OPTIONAL), f"without {name}"
         assert not VALIDATOR.is_valid(record | {name: None}), f"{name} is null"
         other = 1 if isinstance(value, str | list | dict | bool) else "text"
         assert not VALIDATOR.is_valid(record | {name: other}), f"{name} is {other!r}"
@@ -576,6 +625,23 @@ def test_schema_takes_each_record_and_refuses_it_with_a_fault(record):
             assert value is True or not VALIDATOR.is_valid(record | {name: -0.001}), (
                 f"{name} is negative"
             )
+
+
+def test_schema_takes_the_records_of_older_logs():
+    """Of 2026: without limits, scores and regions."""
+    event = (
+        '{"type": "micro_expression", "face": 0, "onset_s": 12.004, "apex_s": 12.156, "offset_s": '
+        '12.306, "label": "surprise", "confidence": 0.9551, "probabilities": {"negative": 0.0193, '
+        '"positive": 0.0256, "surprise": 0.9551}, "intensity_px": 1.86, "reported_s": 12.433, '
+        '"source": "demo.avi", "model": "causalnet-compact"}'
+    )
+    summary = (
+        '{"type": "summary", "reason": "end of source", "events": 4, "duration_s": 19.967, '
+        '"wall_s": 6.397, "frames_read": 600, "frames_analysed": 600, "frames_dropped": 0, '
+        '"frames_with_face": 600, "latency_ms": {"median": 14.578}}'
+    )
+    for line in (event, summary):
+        VALIDATOR.validate(json.loads(line))
 
 
 @pytest.mark.parametrize("probability", [1.01, -0.01, None, "0.5"])
@@ -599,23 +665,44 @@ def test_schema_knows_every_reason_and_status():
 
 def test_every_line_of_a_real_session_is_the_result_s_own_record(tmp_path, clip):
     """As the callbacks of the same session get them."""
-    results = []
+    results, limits = [], {}
 
     class Collector(Callbacks):
         def begin(self, session):
             results.append(session)
 
         def update(self, analysis):
-            results.extend((*analysis.statuses, *analysis.gaps, *analysis.events))
+            results.extend((*analysis.statuses, *analysis.gaps, *analysis.visibility))
+            results.extend(analysis.events)
+            (face,) = analysis.faces
+            limits[analysis.frame.time_s] = face.limits
             results.extend(analysis.macros)
 
         def end(self, summary):
-            results.append(summary)
+            results.extend((*summary.visibility, summary))
 
     path = tmp_path / "events.jsonl"
-    run(Recognizer(clip), [JsonLinesLog(path, macros=True), Collector(None, None)])
+    spotter = spotter_with(tmp_path, visibility=VISIBILITY)
+    summary = run(
+        Recognizer(clip, spotter=spotter), [JsonLinesLog(path, macros=True), Collector(None, None)]
+    )
     logged = lines(path)
     assert [r["type"] for r in logged].count("micro_expression") == 2
+    assert all({"limit_px", "regions"} <= set(r) for r in logged if r["type"] == "micro_expression")
+    # The first event is a surprise, which raises the brows: its limit is that of the upper face.
+    first = next(r for r in logged if r["type"] == "micro_expression")
+    assert "brow" in first["regions"][0]["name"]
+    # The event itself does not count among the motion that hides it.
+    at_onset = max(time_s for time_s in limits if time_s <= first["onset_s"])
+    assert first["limit_px"] == pytest.approx(limits[at_onset][0], abs=0.01)
+    # The last span is open when the video ends.
+    spans = [r for r in logged if r["type"] == "visibility"]
+    assert spans[0]["start_s"] == pytest.approx(1.0, abs=0.1)
+    assert spans[-1]["end_s"] == pytest.approx(4.8, abs=0.1)
+    total = sum(span["end_s"] - span["start_s"] for span in spans)
+    assert logged[-1]["watched_s"] == pytest.approx(total, abs=0.01)
+    assert summary.stats["visibility"]["watched_s"] == logged[-1]["watched_s"]
+    assert summary.stats["visibility"]["readable_s"] == logged[-1]["readable_s"]
     assert logged == [json.loads(json.dumps(result.to_dict())) for result in results]
     for record in logged:
         VALIDATOR.validate(record)

@@ -28,6 +28,7 @@ from realtime_mer.results import (
     SourceStatus,
     StatusChange,
     Summary,
+    Watched,
 )
 from realtime_mer.source.frame import Frame
 
@@ -305,6 +306,48 @@ def test_summary_has_the_counts():
         assert part in text
     for part in ("50 (50%)", "2.0 fps", "12 ms median, 20 ms p95", "412 MB"):
         assert part in text
+
+
+def test_summary_has_the_watched_time_if_it_is_known():
+    watched = Watched(750.0, (580.0, 600.0, 362.0), 600.0)
+    out = io.StringIO()
+    terminal = Terminal(Console(file=out, width=80))
+    terminal.begin(session())
+    terminal.update(analysis(events=[EVENT, EVENT]))
+    terminal.end(dataclasses.replace(SUMMARY, events=2, watched=watched))
+    assert "micro-expressions: 2 (2 negative), 0.2 per readable minute\n" in out.getvalue()
+    line = "watched: 12:30, readable (limit <= 1.5 px) "
+    assert line + "upper face 9:40, middle face 10:00, lower face 6:02\n" in out.getvalue()
+    assert "readable" not in shown(session(), analysis())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "signs"), [("utf-8", ("●", "○", "●●○")), ("ascii", ("#", "-", "##-"))]
+)
+def test_what_can_be_read_now_is_shown(encoding, signs):
+    full, empty, all_three = signs
+
+    def lines(*limits):
+        faces = tuple(FaceState(i, LANDMARKS, 0.5, limits=given) for i, given in enumerate(limits))
+        text = shown(
+            session(),
+            dataclasses.replace(analysis(), faces=faces),
+            width=120,
+            end=False,
+            encoding=encoding,
+        )
+        return [line for line in screen(text) if line.startswith("readable")]
+
+    (line,) = lines((0.8, 1.5, 3.26))
+    parts = (
+        f"{full} upper face 0.8 px",
+        f"{full} middle face 1.5 px",
+        f"{empty} lower face 3.3 px",
+    )
+    assert line == "readable " + "   ".join(parts)
+    (line,) = lines((0.8, 1.5, 3.26), None, (2.0, 2.0, 2.0))
+    assert line == f"readable face 0 {all_three}   face 2 {3 * empty}"
+    assert lines(None) == []
 
 
 def test_end_before_the_first_frame_is_well_formed():

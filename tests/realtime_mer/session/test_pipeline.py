@@ -13,7 +13,7 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
-from realtime_mer.results import Analysis
+from realtime_mer.results import Analysis, VisibilitySpan
 from realtime_mer.session.pipeline import merged
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source.frame import Frame
@@ -166,3 +166,12 @@ def test_only_the_newest_unshown_frames_are_kept():
     assert [frame.index for frame in analysis.unshown] == list(range(24, 39))
     # While the source is away, its last frame comes again.
     assert merged(Analysis(pictures[0]), Analysis(pictures[0])).unshown == ()
+
+
+def test_nothing_that_logs_hold_is_lost_when_analyses_merge():
+    frame = Frame(0, 0.0, NOISE[0], 0.0)
+    spans = [VisibilitySpan(0, start_s, start_s + 1, (1.0, 1.0, 1.0)) for start_s in (0.0, 1.0)]
+    one, other = (Analysis(frame, visibility=(span,)) for span in spans)
+    assert merged(one, other).visibility == tuple(spans)
+    assert one.has_findings
+    assert not one.without_findings().has_findings

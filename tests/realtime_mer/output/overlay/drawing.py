@@ -25,6 +25,7 @@ def face(
     nuisances=(),
     centre=(0.5, 0.5),
     quality=1.0,
+    limits=None,
 ):
     """A face of 478 landmarks whose outline is an ellipse, a third of the frame high."""
     width, height = size
@@ -33,7 +34,7 @@ def face(
     radius = min(width, height) / 6
     points[list(OVAL)] += np.stack([np.sin(angles), -1.3 * np.cos(angles)], 1) * radius
     points = points.astype(np.float32)
-    return FaceState(identity, points, score, window, tuple(nuisances), None, quality)
+    return FaceState(identity, points, score, window, tuple(nuisances), None, quality, limits)
 
 
 def event(at_s, label="surprise", face=0):

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from realtime_mer.output.overlay import BACKGROUND, DIM, GRID, LABEL_COLOURS, History, Layout
+from realtime_mer.output.overlay import (
+    BACKGROUND,
+    DIM,
+    GREEN,
+    GRID,
+    LABEL_COLOURS,
+    History,
+    Layout,
+)
 from tests.realtime_mer.output.overlay.drawing import analysis, drawn, event, face
 
 
@@ -29,6 +37,23 @@ def test_badge_has_the_label_s_letter():
     badges = [strip(analysis(0), analysis(60, events=[event(2.0, n)]))[2:17, -14:] for n in names]
     ink = [(b == BACKGROUND).all(-1)[2:-2, 2:-2].tobytes() for b in badges]
     assert len(set(ink)) == 4
+
+
+def test_lines_show_when_each_part_could_be_read():
+    def limits(k):
+        if k < 300:
+            return (0.8, 0.8, 3.0)
+        return (3.0, 0.8, 3.0) if k < 600 else (3.0, 3.0, 3.0)
+
+    frames = [analysis(k, (64, 48), [face(limits=limits(k))]) for k in range(0, 900, 10)]
+    shown = strip(*frames, size=(64, 48))
+    upper, middle, lower = ((shown[y] == GREEN).all(-1) for y in (-8, -5, -2))
+    columns = [round((t - 29.7 + 60) / 60 * 239) for t in (0, 10, 20)]
+    for line, end in ((upper, columns[1]), (middle, columns[2])):
+        (xs,) = np.nonzero(line)
+        assert [xs.min(), xs.max()] == pytest.approx([columns[0], end], abs=3)
+    assert not lower.any()
+    assert not (shown == DIM).all(-1).any()
 
 
 def test_time_without_a_face_is_hatched_and_time_hard_to_read_underlined():

@@ -9,7 +9,7 @@ def test_stalled_source_counts_as_unseen():
     overlay.begin(session())
     for k in (0, 1, 2, 92, 93):
         overlay.update(analysis(k, faces=[face()]))
-    (span,) = overlay._scene.doubtful
+    (span,) = overlay._scene.spans
     assert (span.start_s, span.end_s, span.reason) == (2 / 30, 92 / 30, "no face")
 
 
@@ -36,5 +36,5 @@ def test_memory_is_bounded():
     assert len(scene.scores) <= 6 * 30 / 10 + 2
     assert sum(map(len, scene.scores.values())) <= 6 * 30 + 1
     assert len(scene.events) <= 64
-    assert len(scene.doubtful) <= 512
+    assert len(scene.spans) <= 512
     assert scene.event_count == 3000

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -54,6 +55,11 @@ class Browser:
         async with asyncio.timeout(3 * PATIENCE_S):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.05)
+
+
+def with_limits(analysis, limits):
+    faces = tuple(dataclasses.replace(face, limits=limits) for face in analysis.faces)
+    return dataclasses.replace(analysis, faces=faces)
 
 
 @contextlib.asynccontextmanager
@@ -112,6 +118,16 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
                 await page.wait_for(f"{text.format('latency')} === '12'")
             lost = StatusChange(SourceStatus.RECONNECTING, 60.5)
             view.update(analysis(290, statuses=(lost,)))
+            glasses = "document.querySelectorAll('#readable svg')"
+            assert await page.evaluate(f"{glasses}.length") == 0
+            view.update(with_limits(analysis(295), (0.8, 1.25, 3.0)))
+            await page.wait_for(f"{glasses}.length === 1")
+            glass = await page.evaluate(f"{glasses}[0].getAttribute('aria-label')")
+            full = await page.evaluate("document.querySelectorAll('#readable .full').length")
+            assert (glass, full) == (
+                "brows yes (0.8 px), middle yes (1.3 px), mouth no (3.0 px)",
+                2,
+            )
             view.update(analysis(300, [event(72.4, label="<i>odd</i>")], alerts=("too dark",)))
             await page.wait_for("document.querySelectorAll('#events li').length === 2")
             row = await page.evaluate("document.querySelector('#events li').innerText")

@@ -68,7 +68,9 @@ def test_viewers_get_session_pictures_records_status_and_end():
     assert status["sensitivity"] == 0.5
     assert status["fps"] == 29.5
     assert status["latency_ms"] == pytest.approx(12.3)
-    assert status["faces"] == [{"face": 0, "quality": 0.5, "score": None, "nuisances": []}]
+    limits = {"limits": None, "readable": None}
+    facts = {"face": 0, "quality": 0.5, "score": None, "nuisances": []}
+    assert status["faces"] == [facts | limits]
     assert status["events"] == 1
     assert end["summary"]["reason"] == "stopped by user"
     assert end["summary"]["events"] == 1
