@@ -296,12 +296,17 @@ class VisibilitySpan:
         face: Identity of the face.
         start_s, end_s: Seconds of the source's clock.
         limits_px: Of each of `PARTS`, the median limit of detection (`FaceState.limits`).
+        readable_s: For how many seconds each of `PARTS` could be read, ten times a second; None if
+            that was not counted: then they could all the time, or never, by the median.
+        any_s: For how many seconds at least one of them could.
     """
 
     face: int
     start_s: float
     end_s: float
     limits_px: tuple[float, float, float]
+    readable_s: tuple[float, float, float] | None = field(default=None, compare=False)
+    any_s: float = field(default=0.0, compare=False)
 
     @property
     def length_s(self) -> float:
@@ -350,11 +355,14 @@ class Watched:
         """The totals with more spans."""
         watched_s, by_part, any_s = self.watched_s, list(self.readable_s), self.any_s
         for span in spans:
-            readable = span.readable
             watched_s += span.length_s
-            any_s += span.length_s * bool(readable)
-            for k, part in enumerate(PARTS):
-                by_part[k] += span.length_s * (part in readable)
+            counted, any_of_span_s = span.readable_s, span.any_s
+            if counted is None:
+                readable = span.readable
+                upper, middle, lower = (span.length_s * (part in readable) for part in PARTS)
+                counted, any_of_span_s = (upper, middle, lower), span.length_s * bool(readable)
+            any_s += any_of_span_s
+            by_part = [total + more for total, more in zip(by_part, counted, strict=True)]
         upper, middle, lower = by_part
         return Watched(watched_s, (upper, middle, lower), any_s)
 

@@ -156,7 +156,7 @@ class Analyser:
 
     @property
     def sensitivity(self) -> float | None:
-        """False reports a minute to be expected, on restless heads; more find more.
+        """False reports a minute to be expected, on calm and lively faces alike; more find more.
 
         It may be set at any time, by any thread, and holds from the next frame on; what lies
         outside the curve on the spotter's card becomes its end. None where the card has no curve.

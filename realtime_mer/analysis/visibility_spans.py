@@ -107,9 +107,22 @@ class _OpenSpan:
         return span
 
     def _until(self, end_s: float) -> VisibilitySpan:
-        limits = [limits for time_s, limits in self._samples if time_s < end_s]
-        upper, middle, lower = np.median(limits or [self._samples[0][1]], axis=0).tolist()
-        return VisibilitySpan(self._face, self._start_s, end_s, (upper, middle, lower))
+        samples = [s for s in self._samples if s[0] < end_s] or self._samples[:1]
+        # As the log tells it, so that what is readable there is so everywhere.
+        upper, middle, lower = np.median([s[1] for s in samples], axis=0).round(2).tolist()
+        times = [self._start_s, *(time_s for time_s, _ in samples[1:]), end_s]
+        readable = np.array([_readable(limits) for _, limits in samples])
+        lengths = np.diff(times)
+        by_upper, by_middle, by_lower = (lengths @ readable).tolist()
+        any_s = float(lengths @ readable.any(1))
+        return VisibilitySpan(
+            self._face,
+            self._start_s,
+            end_s,
+            (upper, middle, lower),
+            (by_upper, by_middle, by_lower),
+            any_s,
+        )
 
 
 def _readable(limits: tuple[float, float, float]) -> list[bool]:

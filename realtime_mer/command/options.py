@@ -177,7 +177,7 @@ def parser(prog: str) -> _Parser:
         "--sensitivity",
         type=_false_report_rate,
         metavar="N",
-        help="false reports a minute to expect on a restless head, such as 0.2, 1 or 3; more "
+        help="false reports a minute to expect, such as 0.2, 1 or 3; more "
         "find more (default: what the spotter's card recommends)",
     )
     p.add_argument(

@@ -278,7 +278,8 @@ class Identities:
                 gone = [k for k in away if k not in in_sight and k in self._known]
                 self._decide(known, gone, time_s)
         self._last_s = time_s
-        # Who is alone, and the only one known, may well hold a hand before her face.
+        # Who is alone, and the only one known, may well hold a hand before her face. Until it is
+        # clear that somebody new has come, up to a second of his goes under her number.
         is_alone = len(self._known) == 1
         return [k.identity if k.strange_s is None or is_alone else None for k in in_sight]
 

@@ -1,10 +1,10 @@
 """The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time.
 
-A landmarker is given the whole picture first, in every frame. Only if it finds no face there is
-the picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
+A landmarker is given the whole picture until it follows a face. Only if it finds none there is the
+picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
 in a view around it. If more faces are wanted than are followed, the search goes on now and then,
 and each face that it finds gets a landmarker of its own. So how many faces are wanted makes no
-difference to the first.
+difference to the first, while it is followed.
 """
 
 from __future__ import annotations

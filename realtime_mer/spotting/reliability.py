@@ -1,9 +1,9 @@
 """How far a probability of the network is to be trusted, given what the face does by itself.
 
 The network is sure of itself too often where a face talks and moves: at the same threshold it is
-wrong ten times as often there as on a calm face. So the threshold rises with the restlessness of
-the face, and the rate of false reports stays about the same. `tools/spotting/calibrate.py` measures
-by how much, and the probability that a report is true.
+wrong far more often there than on a calm face (docs/spotting.md, "Calm and lively faces"). So the
+threshold rises with the restlessness of the face, and the rate of false reports stays about the
+same. `tools/spotting/calibrate.py` measures by how much, and the probability that a report is true.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Reliability:
         return cls(rise, calibration)
 
     def to_card(self) -> dict[str, Any]:
-        """The entry from which `from_card` makes the same."""
+        """The entry for `from_card`, with rounded weights."""
         names = ("log_odds", "liveliness", "constant")
         weights = self.calibration
         return {
@@ -94,7 +94,8 @@ class Reliability:
             restlessness: As `RunningFeatures.restlessness`.
         """
         rise = self.lively_rise * liveliness(restlessness)
-        return _probability(log_odds(calm) + rise) if rise else calm
+        # Beyond 0 and 1, it is everything or nothing on all faces.
+        return _probability(log_odds(calm) + rise) if rise and 0 < calm < 1 else calm
 
     def score(self, probability: float, restlessness: float) -> float | None:
         """The probability that a report is true; None if that was not measured.

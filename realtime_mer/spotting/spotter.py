@@ -31,11 +31,9 @@ from realtime_mer.spotting.signals import (
     Resampler,
     RunningFeatures,
 )
-from realtime_mer.spotting.visibility import VisibilityModel
+from realtime_mer.spotting.visibility import WARM_UP_STEPS, VisibilityModel
 
 _OUTPUTS = 6
-# Steps before a stream has a baseline: 1 s. Chosen by judgement.
-_WARM_UP_STEPS = 30
 # Length of a micro-expression in seconds: 1/25 to 1/2, and a tolerance for the spotter's own error.
 LENGTH_S = (0.04, 0.55)
 # Limits of the displacement, 99th percentile over the cells, in pixels of the canonical face.
@@ -306,7 +304,7 @@ class Spotter:
             outputs, self._state = self._model(self._features(row), self._state)
             self._restless.append(self._features.restlessness)
             self._steps += 1
-            if self._steps < _WARM_UP_STEPS:
+            if self._steps < WARM_UP_STEPS:
                 continue
             *micro, macro = map(float, outputs)
             found += self._micro(time_s, micro)

@@ -54,8 +54,12 @@ _LEAST_NOISE_PX = 0.01
 _LEAST_HEAD_PX = 0.1
 _LEAST_PLACE_PX = 0.5
 _LEAST_TRUST = 0.3
-# Steps without a limit after the start: those without a proposal (`spotter.py`).
-_WARM_UP_STEPS = 30
+# Steps before a stream has a baseline: 1 s. Chosen by judgement. Until then, there are neither
+# limits nor proposals.
+WARM_UP_STEPS = 30
+# A picture in which no part has moved so far within half a second is frozen, and shows nothing:
+# the noise of real ones moves them ten times as far.
+_FROZEN_PX = 1e-3
 # Resamples regions alone.
 _NO_PATTERNS = np.zeros((2 * len(FACE_CELLS), 0), np.float32)
 _COUNT, _PARTS = len(REGIONS), len(PARTS)
@@ -145,7 +149,7 @@ class VisibilityFeatures:
         # Decaying means, and the weight of all steps in them: motion of the parts, their noise.
         self._usual, self._usual_weight = np.zeros(_PARTS), 0.0
         self._noise, self._noise_weight = np.zeros(_PARTS), 0.0
-        self._features: np.ndarray | None = None
+        self._features: np.ndarray | None
         self._start()
 
     def _start(self) -> None:
@@ -154,6 +158,7 @@ class VisibilityFeatures:
         # A ring of `_NOW` steps: motion of the parts, eyes, head and place, blink, jaw, minus jaw.
         self._recent = np.full((_NOW, _PARTS + 6), -np.inf)
         self._since_start = 0
+        self._features = None
 
     def resume(self) -> None:
         """Goes on after a hole in the frames: what is usual for this face still holds."""
@@ -162,7 +167,10 @@ class VisibilityFeatures:
         self._start()
 
     def __call__(self, motion: Motion) -> np.ndarray | None:
-        """The features (3, `FEATURES`) as of the next frame; None during warm-up."""
+        """The features (3, `FEATURES`) as of the next frame.
+
+        None during warm-up, after a hole until the next step, and while the picture is frozen.
+        """
         if self._last_s is not None:
             since_s = max(0.0, motion.time_s - self._last_s)
             # Weighted by time: a hole counts like the frames that would have filled it.
@@ -172,7 +180,7 @@ class VisibilityFeatures:
         rows = self._resampler(motion)
         for _, row in rows:
             self._step(row)
-        if rows and self._steps >= _WARM_UP_STEPS:
+        if rows and self._steps >= WARM_UP_STEPS:
             self._features = self._now(rows[-1][1])
         return self._features
 
@@ -204,10 +212,12 @@ class VisibilityFeatures:
         self._steps += 1
         self._since_start += 1
 
-    def _now(self, row: np.ndarray) -> np.ndarray:
-        """The features after a row."""
+    def _now(self, row: np.ndarray) -> np.ndarray | None:
+        """The features after a row; None if the picture stands still."""
         largest = self._recent.max(0)
         now, usual = largest[:_PARTS], self._usual / self._usual_weight
+        if self._since_start >= _NOW and now.max() < _FROZEN_PX:
+            return None
         trust = np.maximum(row[_TRUST:_HEAD], 0)[_ORDER]
         eyes, head, place, blink, jaw, minus_jaw = largest[_PARTS:].tolist()
         features = np.empty((_PARTS, len(FEATURES)))
@@ -237,7 +247,10 @@ class Visibility:
         self._features = VisibilityFeatures()
 
     def __call__(self, motion: Motion) -> tuple[float, float, float] | None:
-        """The limit of each of `PARTS` in px as of the next frame; None during warm-up."""
+        """The limit of each of `PARTS` in px as of the next frame.
+
+        None during warm-up, and while a frozen picture shows nothing.
+        """
         features = self._features(motion)
         if features is None:
             return None

@@ -196,8 +196,8 @@ def masking(motion: np.ndarray, own: np.ndarray) -> float:
     speaks does not cover a raised brow.
 
     Args:
-        motion: (REGION_COUNT,) how far each region goes in the other motion.
-        own: (REGION_COUNT,) how far it goes by itself.
+        motion: (n,) how far each region or cell goes in the other motion.
+        own: (n,) how far it goes by itself.
     """
     squares = np.square(motion)
     return math.sqrt((squares @ np.square(own)) / max(squares @ squares, 1e-12))

@@ -1,4 +1,6 @@
-"""Measures the operating curve of a spotter's weights and rewrites their card.
+"""Measures a spotter's operating curve and how much surer it must be on lively faces.
+
+The card of the weights is rewritten; afterwards, limits.py states their limits of detection anew.
 
     python tools/spotting/calibrate.py --held-out DIR... [--weights FILE.onnx]
         [--false-per-minute N]
@@ -18,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from realtime_mer.model_file import SPOTTER
+from realtime_mer.model_file import SPOTTER, load_weights
 from tools.command import command_parser, exit_status
 from tools.spotting.calibration import FALSE_PER_MINUTE, calibrate
 from tools.spotting.clip_signals import signal_files
@@ -45,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         held_out = [file for folder in options.held_out for file in signal_files(folder)]
         for point in calibrate(options.weights, held_out, options.false_per_minute):
             print(point)
+        card = load_weights(options.weights).card
+        for name in ("threshold", "reliability", "reliability_of", "at_sensitivity"):
+            print(f"{name}: {card[name]}")
+        if "visibility" not in card:
+            print("the card states no limits of detection now: run tools/spotting/limits.py")
         print(f"written to {options.weights.with_suffix('.json')}")
 
     return exit_status(parser.prog, work)

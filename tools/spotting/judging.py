@@ -18,8 +18,8 @@ from scipy.special import expit
 from realtime_mer.source.reader import DEFAULT_FPS
 from realtime_mer.spotting.reliability import Reliability, liveliness, log_odds
 from realtime_mer.spotting.spotter import Proposal, Spotter, SpotterModel
-from tools.spotting.clip_signals import clip_name, hidden_intervals, motion_streams
-from tools.spotting.figures import matches
+from tools.spotting.clip_signals import hidden_intervals, motion_streams, person
+from tools.spotting.figures import matches, rates
 from tools.spotting.operating_curve import Answers
 
 # The lowest threshold of interest, and by how much it may rise, in steps.
@@ -29,6 +29,8 @@ _RISES = np.arange(0, 6.01, 0.1)
 _LEAST_REPORTS = 10
 # Standard deviation of the weights before the reports are seen, for inputs of about unit size.
 _PRIOR = 1.0
+# From here on a face counts as lively.
+_LIVELY = 0.5
 # Groups of people, for each of which the others tell how likely its reports are true.
 _FOLDS = 8
 # Bins of the expected calibration error.
@@ -40,11 +42,11 @@ class Judged:
     """Reports of the spotter and whether they are true, n of them, and how long it watched.
 
     Attributes:
-        people: (n,) str, who was seen.
+        people: (n,) str, who was seen (`person`).
         log_odds: (n,) of the network's probability.
         liveliness: (n,) of the face, 0 to 1.
         true: (n,) bool, by the rule of `tools/spotting/figures.py`.
-        calm_s, lively_s: Seconds in which the liveliness was below 0.5, and all others.
+        calm_s, lively_s: Seconds in which the liveliness was below `_LIVELY`, and all others.
         events: Micro-expressions in the clips.
     """
 
@@ -59,20 +61,24 @@ class Judged:
     def false_per_minute(self, threshold: float, rise: float) -> tuple[float, float]:
         """On calm and on lively faces, with a threshold that rises so much; 0 if none was seen."""
         reported = self.log_odds >= log_odds(threshold) + rise * self.liveliness
-        false, lively = reported & ~self.true, self.liveliness >= 0.5
+        false, lively = reported & ~self.true, self.liveliness >= _LIVELY
         return tuple(
             60 * float((false & of_kind).sum()) / seconds if seconds else 0.0
             for of_kind, seconds in ((~lively, self.calm_s), (lively, self.lively_s))
         )  # type: ignore[return-value]  # two of them
 
-    def figures(self, threshold: float, rise: float) -> dict[str, float | int]:
-        """What is found and what is false, with a threshold that rises so much."""
-        reported = self.log_odds >= log_odds(threshold) + rise * self.liveliness
-        calm, lively = self.false_per_minute(threshold, rise)
+    @property
+    def figures(self) -> dict[str, float | int | None]:
+        """What is found, and what is false, of all reports."""
+        calm, lively = self.false_per_minute(0.0, 0.0)
+        minutes = (self.calm_s + self.lively_s) / 60
+        matched, false = int(self.true.sum()), int((~self.true).sum())
         return {
-            "found": int((reported & self.true).sum()),
-            "false_per_minute_calm": round(calm, 3),
-            "false_per_minute_lively": round(lively, 3),
+            "found": matched,
+            **rates(self.events, matched, false),
+            "false_per_minute": false / minutes if minutes else 0.0,
+            "false_per_minute_calm": calm,
+            "false_per_minute_lively": lively,
         }
 
     def lively_rise(self, threshold: float, false_per_minute: float) -> float:
@@ -155,15 +161,16 @@ def judge(
                 for motion, earlier in zip(stream, [stream[0], *stream], strict=False):
                     found[i] += spotter(motion).found
                     if i == 0:
-                        is_lively = liveliness(spotter.restlessness) >= 0.5
+                        is_lively = liveliness(spotter.restlessness) >= _LIVELY
                         seconds[int(is_lively)] += motion.time_s - earlier.time_s
                         times.append(motion.time_s)
+                found[i] += spotter.finish()
         micros, _ = hidden_intervals(file)
         events += len(micros)
         fps = 1 / float(np.median(np.diff(times))) if len(times) > 1 else DEFAULT_FPS
         for i, of_setting in enumerate(found):
             matched = {j for _, j in matches(micros, [p.interval for p in of_setting], fps)}
-            people[i] += [clip_name(file)] * len(of_setting)
+            people[i] += [person(file)] * len(of_setting)
             proposals[i] += of_setting
             true[i] += [j in matched for j in range(len(of_setting))]
     return [

@@ -19,6 +19,7 @@ else: the 99th percentile of the displacement that flow finds from onset to apex
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import multiprocessing
 import sys
@@ -39,8 +40,6 @@ from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import itertools
-
 from models.data import read_release
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import SPOTTER, load_weights
@@ -49,9 +48,9 @@ from realtime_mer.spotting.spotter import SpotterModel
 from realtime_mer.spotting.visibility import FEATURES, FOUND, VisibilityModel
 from tools.command import command_parser, exit_status, progress_bar
 from tools.spotting.calibration import check_held_out, write_card
-from tools.spotting.clip_signals import signal_files
+from tools.spotting.clip_signals import person, signal_files
 from tools.spotting.motions import RiseAndFall, drawn_motions, measured_motions
-from tools.spotting.trials import TrialClip, Trials, person
+from tools.spotting.trials import TrialClip, Trials
 
 # Sizes of events, and so the range of limits, px. The spotter takes larger ones more and more for
 # speech or a macro-expression: of 57 events of 2.4 to 3 px in a trial, a model without this range

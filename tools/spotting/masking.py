@@ -20,6 +20,7 @@ import numpy as np
 from realtime_mer.source.frame import Frame
 from realtime_mer.spotting.cell_flow import to_cells
 from realtime_mer.spotting.motion import FACE_CELLS
+from tools.spotting.backgrounds import masking as masked_by
 from tools.spotting.clip_signals import follow
 from tools.spotting.hidden_motion import Hidden
 
@@ -59,6 +60,5 @@ def masking(frames: Iterable[Frame], hidden: Sequence[Hidden], model: Path) -> l
 
 def _ratio(own: np.ndarray, field: np.ndarray) -> float:
     """The face's own motion (FACE_CELLS, 2), relative to a field (224, 224, 2) and where it is."""
-    weights = np.square(to_cells(field).reshape(-1, 2)[FACE_CELLS]).sum(1)
-    squares = np.square(own).sum(1)
-    return float(np.sqrt((weights * squares).sum() / max(np.square(weights).sum(), 1e-9)))
+    cells = to_cells(field).reshape(-1, 2)[FACE_CELLS]
+    return masked_by(np.linalg.norm(cells, axis=1), np.linalg.norm(own, axis=1))

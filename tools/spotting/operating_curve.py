@@ -125,6 +125,7 @@ def proposed(
             spotter = Spotter(answers.at(threshold))
             for motion in motions:
                 intervals += (proposal.interval for proposal in spotter(motion).found)
+            intervals += (proposal.interval for proposal in spotter.finish())
     return {threshold: tuple(intervals) for threshold, intervals in found.items()}
 
 

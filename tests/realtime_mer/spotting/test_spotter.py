@@ -20,12 +20,12 @@ from realtime_mer.spotting.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.spotting.reliability import CALM, LIVELY, Reliability
 from realtime_mer.spotting.signals import PATTERN_SHAPE
 from realtime_mer.spotting.spotter import (
-    _WARM_UP_STEPS,
     LENGTH_S,
     MACRO_DELAY_S,
     Spotter,
     SpotterModel,
 )
+from realtime_mer.spotting.visibility import WARM_UP_STEPS
 from tests.spotters import VISIBILITY, spotter_with
 
 NAMES = list(REGIONS)
@@ -230,14 +230,14 @@ class Script:
     def __init__(self, ends, since=0.1, length=0.3, apex=0.5, macros=(), insides=()) -> None:
         self.ends, self.rest = list(ends), (since, length, apex)
         self.macros, self.insides = list(macros), list(insides)
-        self.steps = 1 - _WARM_UP_STEPS
+        self.steps = 1 - WARM_UP_STEPS
 
     def start(self) -> int:
         return 0
 
     def __call__(self, signals: np.ndarray, state: int) -> tuple[np.ndarray, int]:
         # The state is the one returned by the step before.
-        assert state == self.steps + _WARM_UP_STEPS - 1
+        assert state == self.steps + WARM_UP_STEPS - 1
         end, inside, macro = (
             values[self.steps] if 0 <= self.steps < len(values) else 0.0
             for values in (self.ends, self.insides, self.macros)

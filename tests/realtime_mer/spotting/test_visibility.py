@@ -1,5 +1,6 @@
 """The limit of detection: what it depends on, and what its card must hold."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -147,6 +148,26 @@ def test_after_a_hole_the_usual_motion_holds_and_the_hole_shows():
     assert after[2, now] < before[2, now] - 2
     assert after[2, usual] == pytest.approx(before[2, usual], abs=0.2)
     assert after[2, start] > before[2, start] + 0.4
+
+
+def test_right_after_a_hole_nothing_is_known_yet():
+    features = VisibilityFeatures()
+    *_, before = map(features, speaking())
+    features.resume()
+    assert before is not None
+    assert features(speaking(start_s=4.5, length_s=0.1)[0]) is None
+
+
+def test_a_frozen_picture_shows_nothing():
+    features = VisibilityFeatures()
+    *_, last = motions = speaking()
+    *_, seen = map(features, motions)
+    assert seen is not None
+    frozen = [
+        features(dataclasses.replace(last, time_s=last.time_s + k / 30)) for k in range(1, 61)
+    ]
+    assert frozen[5] is not None
+    assert frozen[-30:] == [None] * 30
 
 
 def test_a_clock_that_stands_still_changes_nothing():

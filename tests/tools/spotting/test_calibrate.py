@@ -24,7 +24,9 @@ def test_the_command_rewrites_the_card(tmp_path, weights, astronaut_face, capsys
     assert main(["--held-out", str(tmp_path / "held"), "--weights", str(weights)]) == 0
     card = json.loads(weights.with_suffix(".json").read_text())
     assert [point["threshold"] for point in card["operating_curve"]] == [0.3, 0.6]
-    assert str(weights.with_suffix(".json")) in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(weights.with_suffix(".json")) in said
+    assert "run tools/spotting/limits.py" in said
 
 
 @pytest.mark.parametrize(

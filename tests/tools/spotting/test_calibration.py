@@ -5,17 +5,19 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import SPOTTER
-from realtime_mer.results import Interval
+from realtime_mer.spotting.reliability import Reliability
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
 from tests.signals import write_signals
+from tests.spotters import VISIBILITY
 from tools.spotting import calibration
 from tools.spotting.calibration import calibrate, card_points, check_held_out
 from tools.spotting.clip_signals import motion_streams
-from tools.spotting.figures import Result, TrueEvent
+from tools.spotting.judging import Judged, judge
 
 EVENTS = [(3.0, 3.17, 3.36, 0.0), (6.0, 6.2, 6.4, 0.0), (9.0, 9.15, 9.3, 0.0)]
 
@@ -68,7 +70,8 @@ def test_what_the_size_check_refuses_is_no_report(tmp_path, weights, astronaut_f
     spotter = Spotter(model)
     scores = [spotter(motion).score for motion in stream]
     assert sum(a < 1 <= b for a, b in pairwise(scores)) >= 3  # the network is sure of each
-    assert calibration.clip_result(file, model, [0.3]).found_at[0.3] == ()
+    (found,) = judge([file], model, [(0.3, Reliability())])
+    assert len(found.true) == 0
 
 
 def test_clips_that_the_weights_were_trained_on_are_refused(tmp_path, weights, astronaut_face):
@@ -92,26 +95,79 @@ def test_all_names_in_both_are_listed_and_others_may_share_a_beginning():
         check_held_out(held_out, ["c", "a.1", "d"])
 
 
-def test_false_reports_fall_along_the_curve_even_where_the_counts_do_not():
-    one, two, three = (Interval(t, t, t + 0.4) for t in (1.0, 5.0, 9.0))
-    found_at = {0.2: (one, two), 0.4: (one,), 0.6: (one, two, three), 0.8: (one,)}
-    result = Result("clip", (TrueEvent(one, None),), (), 30.0, 60.0, (), found_at)
-    points = card_points([result], sorted(found_at))
-    assert [p["false_per_minute"] for p in points] == [2.0, 2.0, 2.0, 0.0]
-    assert [p["recall"] for p in points] == [1.0] * 4
-
-
-@pytest.mark.parametrize(("limit", "threshold"), [(5.0, 0.2), (2.5, 0.4), (1.0, 0.6), (0.1, 0.6)])
-def test_the_threshold_is_the_lowest_within_the_limit_or_the_strictest(
-    tmp_path, weights, astronaut_face, monkeypatch, limit, threshold
-):
-    rates = {0.2: 4.0, 0.4: 2.0, 0.6: 0.5}
-    monkeypatch.setattr(calibration, "THRESHOLDS", tuple(rates))
-    monkeypatch.setattr(
-        calibration,
-        "card_points",
-        lambda *_: [{"threshold": t, "false_per_minute": rate} for t, rate in rates.items()],
+def judged(true, false, calm=True):
+    """So many reports of a minute with two events, on a face that is calm or lively."""
+    return Judged(
+        np.array(["someone"] * (true + false), str),
+        np.full(true + false, 5.0),
+        np.full(true + false, 0.0 if calm else 1.0),
+        np.arange(true + false) < true,
+        60.0 * calm,
+        60.0 * (not calm),
+        2,
     )
+
+
+def test_false_reports_fall_along_the_curve_even_where_the_counts_do_not():
+    points = card_points([judged(1, n) for n in (1, 0, 2, 0)], (0.2, 0.4, 0.6, 0.8))
+    assert [p["false_per_minute"] for p in points] == [2.0, 2.0, 2.0, 0.0]
+    assert [p["recall"] for p in points] == [0.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("false", "limit", "threshold"),
+    [
+        ((4, 2, 0), 5.0, 0.2),
+        ((4, 2, 0), 2.5, 0.4),
+        ((4, 2, 0), 1.0, 0.6),
+        ((0, 2, 0), 1.0, 0.6),  # a stricter one does not fit
+    ],
+)
+def test_the_threshold_is_the_lowest_within_the_limit(
+    tmp_path, weights, astronaut_face, monkeypatch, false, limit, threshold
+):
+    thresholds = (0.2, 0.4, 0.6)
+    monkeypatch.setattr(calibration, "THRESHOLDS", thresholds)
+    of = dict(zip(thresholds, false, strict=True))
+
+    def judge(files, model, settings=((0.1, None),)):
+        return [judged(1, of.get(at, 0), calm=False) for at, _ in settings]
+
+    monkeypatch.setattr(calibration, "judge", judge)
     file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
     calibrate(weights, [file], limit)
-    assert SpotterModel(weights).threshold == threshold
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert SpotterModel(weights).threshold == card["threshold"] == threshold
+    assert card["threshold_chosen"].startswith("the lowest with at most 0.1")
+    assert card["reliability_of"]["with_rise"]["found"] == 1
+
+
+def test_on_calm_faces_less_may_be_false(tmp_path, weights, astronaut_face, monkeypatch):
+    monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.4, 0.6))
+
+    def judge(files, model, settings=((0.1, None),)):
+        return [judged(1, int(at < 0.5)) for at, _ in settings]
+
+    monkeypatch.setattr(calibration, "judge", judge)
+    file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
+    calibrate(weights, [file], 2.0)
+    assert SpotterModel(weights).threshold == 0.6
+
+
+def test_a_card_that_promises_too_much_says_so(tmp_path, weights, astronaut_face, monkeypatch):
+    monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.4))
+    monkeypatch.setattr(calibration, "judge", lambda f, m, s=(0,): [judged(0, 9)] * len(s))
+    file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
+    calibrate(weights, [file], 1.0)
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert card["threshold"] == 0.4
+    assert card["threshold_chosen"].startswith("the highest: none is")
+
+
+def test_limits_of_another_threshold_go(tmp_path, weights, astronaut_face, monkeypatch):
+    card = json.loads(weights.with_suffix(".json").read_text())
+    weights.with_suffix(".json").write_text(json.dumps({**card, "visibility": VISIBILITY}))
+    monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.3))
+    file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
+    calibrate(weights, [file], 1.0)
+    assert SpotterModel(weights).visibility is None

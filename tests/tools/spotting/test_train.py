@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models.spotter import MEMBERS, SpotterEnsemble, SpotterNetwork
-from realtime_mer.model_file import CLASSIFIER
+from models.spotter_weights import read_members
+from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.spotting.signals import CHANNELS, PATTERN_SHAPE
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
 from tests.signals import write_signals
@@ -113,6 +114,28 @@ def test_training_goes_on_from_weights(tmp_path, arguments):
     assert np.abs(after - before).max() < np.ptp(before, axis=0).max()
     card = json.loads((tmp_path / "next" / "spotter.json").read_text())
     assert card["started_from"] == json.loads(start.with_suffix(".json").read_text())["sha256"]
+
+
+def test_delivered_weights_are_read_back():
+    """They have names of an earlier version in the file."""
+    members, model = read_members(SPOTTER), SpotterModel(SPOTTER)
+    signals, state, written = torch.randn(40, CHANNELS), model.start(), []
+    for step in signals.numpy():
+        outputs, state = model(step, state)
+        written.append(outputs)
+    with torch.no_grad():
+        whole = SpotterEnsemble(members)(signals[None])[0]
+        whole[:, [0, 1, 5]] = whole[:, [0, 1, 5]].sigmoid()
+    # Activations have 8 bits in the runtime.
+    assert np.abs(np.array(written) - whole.numpy()).max() < 0.1
+
+
+def test_a_checkpoint_holds_the_network(tmp_path):
+    network, other = SpotterNetwork(CHANNELS), SpotterNetwork(CHANNELS)
+    train_spotter._keep(tmp_path / "0.checkpoint", {"network": network}, 7, 20)
+    assert train_spotter._resume(tmp_path / "0.checkpoint", {"network": other}, 20) == 7
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_weights_of_something_else_are_no_start(arguments, capsys):
