@@ -30,7 +30,10 @@ def weights(tmp_path) -> Path:
     return tmp_path / "net.onnx"
 
 
-def test_the_curve_threshold_and_clips_go_on_the_card(tmp_path, weights, astronaut_face):
+def test_the_curve_threshold_and_clips_go_on_the_card(
+    tmp_path, weights, astronaut_face, monkeypatch
+):
+    monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.5, 0.9))
     before = json.loads(weights.with_suffix(".json").read_text())
     held_out = [
         write_signals(
