@@ -80,7 +80,8 @@ def test_the_fit_finds_the_limits_of_people_it_has_not_seen():
     assert (model.weights[:, helps] <= 0).all()
 
 
-def test_what_differs_from_person_to_person_makes_the_limit_rise():
+def test_what_differs_from_person_to_person_makes_the_limit_rise(monkeypatch):
+    monkeypatch.setattr(limits, "_PRIORS", (0.2,))
     alike, various = (fit(drawn(900, by_person=spread)[0], 3) for spread in (0.0, 0.8))
     assert various.slope.mean() < 0.8 * alike.slope.mean()
 
@@ -172,6 +173,7 @@ def test_the_command_puts_the_limits_on_the_card(
     tmp_path, weights, astronaut_face, capsys, monkeypatch
 ):
     monkeypatch.setattr(limits, "_look", look_at_nobody)
+    monkeypatch.setattr(limits, "_PRIORS", (0.2,))
     monkeypatch.setattr(limits, "_DRAWN", 1)
     first = write_signals(tmp_path / "held" / "some_1.0.npz", astronaut_face)
     for number in (2, 3, 4):
