@@ -190,7 +190,8 @@ def test_demo_prints_what_was_hidden_and_what_was_found(tmp_path, monkeypatch, c
     assert "0 false" in out
     assert "AU1+AU2" in out
     assert "\x1b" not in out
-    (event,) = (json.loads(line) for line in log.read_text().splitlines()[1:-1])
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    (event,) = (record for record in records if record["type"] == "micro_expression")
     assert event["type"] == "micro_expression"
     assert event["label"] in out
     # The clip was deleted with its folder.
