@@ -412,7 +412,8 @@ def test_memory_is_bounded_whatever_happens(tmp_path, notes, slow_disk, monkeypa
             assert len(recorder._clips) <= recording._MAX_CLIPS
             assert len(recorder._memory) <= 300
     slow_disk.set()
-    with pytest.raises(InputError, match="too many events"):
+    # Too many events, or no room in memory: which is told first depends on the threads.
+    with pytest.raises(InputError, match="clips are lost or cut short"):
         recorder.end(SUMMARY)
 
 
