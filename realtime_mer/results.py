@@ -296,8 +296,7 @@ class VisibilitySpan:
         face: Identity of the face.
         start_s, end_s: Seconds of the source's clock.
         limits_px: Of each of `PARTS`, the median limit of detection (`FaceState.limits`).
-        readable_s: For how many seconds each of `PARTS` could be read, ten times a second; None if
-            that was not counted: then they could all the time, or never, by the median.
+        readable_s: For how many seconds each of `PARTS` could be read, taken ten times a second.
         any_s: For how many seconds at least one of them could.
     """
 
@@ -305,8 +304,8 @@ class VisibilitySpan:
     start_s: float
     end_s: float
     limits_px: tuple[float, float, float]
-    readable_s: tuple[float, float, float] | None = field(default=None, compare=False)
-    any_s: float = field(default=0.0, compare=False)
+    readable_s: tuple[float, float, float]
+    any_s: float
 
     @property
     def length_s(self) -> float:
@@ -331,10 +330,9 @@ class VisibilitySpan:
         }
 
 
-def readable_parts(limits: tuple[float, float, float] | None) -> tuple[str, ...]:
+def readable_parts(limits: tuple[float, float, float]) -> tuple[str, ...]:
     """Those of `PARTS` that can be read with these limits of detection, in pixels."""
-    pairs = zip(PARTS, limits or (), strict=limits is not None)
-    return tuple(part for part, limit in pairs if limit <= READABLE_PX)
+    return tuple(p for p, limit in zip(PARTS, limits, strict=True) if limit <= READABLE_PX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,13 +354,8 @@ class Watched:
         watched_s, by_part, any_s = self.watched_s, list(self.readable_s), self.any_s
         for span in spans:
             watched_s += span.length_s
-            counted, any_of_span_s = span.readable_s, span.any_s
-            if counted is None:
-                readable = span.readable
-                upper, middle, lower = (span.length_s * (part in readable) for part in PARTS)
-                counted, any_of_span_s = (upper, middle, lower), span.length_s * bool(readable)
-            any_s += any_of_span_s
-            by_part = [total + more for total, more in zip(by_part, counted, strict=True)]
+            any_s += span.any_s
+            by_part = [a + b for a, b in zip(by_part, span.readable_s, strict=True)]
         upper, middle, lower = by_part
         return Watched(watched_s, (upper, middle, lower), any_s)
 
@@ -417,7 +410,8 @@ class FaceState:
             the picture's edge, and whether enough frames are analysed. 1 is as good as it gets.
         limits: Of each of `PARTS`, the limit of detection: the smallest peak motion, measured as
             `MicroExpression.intensity_px`, that would be found now with a probability of 80 %.
-            None during warm-up, while too few frames are analysed, and if the spotter's card does
+            None during warm-up and just after a hole, while the picture is frozen or too few
+            frames are analysed, at a threshold above the card's, and if the spotter's card does
             not tell it.
     """
 
@@ -543,7 +537,7 @@ class Summary:
         wall_s: Seconds that it took.
         events: Micro-expressions found.
         stats: Rates, latencies and memory (`Stats.as_dict`).
-        watched: How long faces could be read; nothing if the spotter's card does not tell it.
+        watched: How long faces could be read; nothing if no limits were known.
         visibility: The spans that ended with the session, and so came with no analysis.
     """
 

@@ -325,7 +325,7 @@ def test_ctrl_c_ends_a_live_stream_at_once(camera, tmp_path):
     status, _, err = finish(process)
     assert time.monotonic() - sent_at < AT_ONCE_S
     assert (status, err) == (0, "")
-    session, summary = told(log)
+    session, summary = records(log)
     assert session["live"] is True
     assert (summary["reason"], summary["frames_with_face"]) == ("stopped by user", 0)
     assert summary["frames_analysed"] > 0
@@ -421,7 +421,7 @@ def test_closed_standard_streams_do_not_end_up_in_the_log(tmp_path):
     closed = ["bash", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, str(RUN)]
     command = [*closed, str(video), "--headless", "--log", str(log)]
     assert subprocess.run(command, timeout=60).returncode == 0
-    assert [r["type"] for r in told(log)] == ["session", "summary"]
+    assert [r["type"] for r in records(log)] == ["session", "summary"]
 
 
 def test_a_crash_of_a_native_library_leaves_its_last_words(tmp_path):

@@ -107,8 +107,6 @@ class _Limits:
             return None
         if limits is not None:
             self._known.append((motion.time_s, limits))
-            while self._known[0][0] < motion.time_s - _RING_S:
-                self._known.popleft()
         return limits
 
     def resume(self) -> None:
@@ -122,12 +120,15 @@ class _Limits:
         Later limits count the event itself among the motion that hides events.
         """
         onset_s = proposal.interval.onset_s
-        at_onset = [
-            limits for time_s, limits in self._known if -_LIMIT_WITHIN_S <= time_s - onset_s <= 0
-        ]
-        if not (at_onset and proposal.regions):
+        if not proposal.regions:
             return None
-        return at_onset[-1][_PART_OF[proposal.regions[0].name]]
+        part = _PART_OF[proposal.regions[0].name]
+        at_onset = (
+            limits[part]
+            for time_s, limits in reversed(self._known)
+            if -_LIMIT_WITHIN_S <= time_s - onset_s <= 0
+        )
+        return next(at_onset, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from realtime_mer.results import PARTS, FaceState, VisibilitySpan, readable_parts
+from realtime_mer.results import PARTS, READABLE_PX, FaceState, VisibilitySpan
 
 # A part that can be read, or no more, for a shorter time makes no new span. Chosen by judgement:
 # twice the longest micro-expression.
@@ -126,5 +126,4 @@ class _OpenSpan:
 
 
 def _readable(limits: tuple[float, float, float]) -> list[bool]:
-    readable = readable_parts(limits)
-    return [part in readable for part in PARTS]
+    return [limit <= READABLE_PX for limit in limits]

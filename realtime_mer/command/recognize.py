@@ -7,7 +7,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from realtime_mer.command.heap import FreeMemory
 from realtime_mer.command.options import check_source_options
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.log import CsvLog, JsonLinesLog
@@ -133,7 +132,7 @@ def recognize(
             if not options.headless:
                 controls = _controls(recognizer, outputs.recorder)
                 window = Window(outputs.overlay, note=outputs.terminal.note, controls=controls)
-            sinks = [*outputs.sinks, *extra, outputs.terminal, FreeMemory()]
+            sinks = [*outputs.sinks, *extra, outputs.terminal]
             return run(recognizer, sinks, window, note=outputs.terminal.note)
     finally:
         outputs.close()

@@ -179,9 +179,7 @@ class FaceTracker:
         before = self._box
         first = self._seen_first(self._landmarker, image, time_s)
         self._box = None if first is None else FaceBox.of(first.landmarks)
-        seen = [] if first is None else [first]
-        if self._faces > 1:
-            seen = self._with_further(first, before, image, time_s)
+        seen = self._with_further(first, before, image, time_s)
         identities: Sequence[int | None]
         if self._identities is None:
             identities = [0] * len(seen)

@@ -25,14 +25,12 @@ from realtime_mer.results import (
     PARTS,
     READABLE_PX,
     Analysis,
-    FaceState,
     Gap,
     MicroExpression,
     Session,
     SourceStatus,
     StatusChange,
     Summary,
-    readable_parts,
 )
 
 # Chosen by judgement: figures that change faster cannot be read.
@@ -414,28 +412,24 @@ class Terminal:
 
     def _readable(self, analysis: Analysis, width: int) -> list[list[Segment]]:
         """The line "readable": what can be read now; none if that is not known."""
-        known = [face for face in analysis.faces if face.limits is not None]
+        known = [(face.face, face.limits) for face in analysis.faces if face.limits is not None]
         if not known:
             return []
         if len(analysis.faces) == 1:
-            return _packed("readable", self._limits(known[0]), width)
-        signs = (_styled(f"face {face.face} {self._glass(face)}") for face in known[:_FACES_SHOWN])
+            return _packed("readable", self._limits(known[0][1]), width)
+        signs = (_styled(f"face {n} {self._glass(limits)}") for n, limits in known[:_FACES_SHOWN])
         return _packed("readable", signs, width)
 
-    def _limits(self, face: FaceState) -> Iterator[Segment]:
+    def _limits(self, limits: tuple[float, float, float]) -> Iterator[Segment]:
         """Each part with its limit."""
-        assert face.limits is not None
-        for sign, part, limit in zip(self._glass(face), PARTS, face.limits, strict=True):
-            is_readable = part in readable_parts(face.limits)
-            yield _styled(
-                f"{sign} {part} {limit:.1f} px", _READABLE_STYLE if is_readable else "dim"
-            )
+        for sign, part, limit in zip(self._glass(limits), PARTS, limits, strict=True):
+            style = _READABLE_STYLE if limit <= READABLE_PX else "dim"
+            yield _styled(f"{sign} {part} {limit:.1f} px", style)
 
-    def _glass(self, face: FaceState) -> str:
+    def _glass(self, limits: tuple[float, float, float]) -> str:
         """A sign for each part, filled if it can be read."""
         full, empty = ("●", "○") if self._utf8 else ("#", "-")
-        readable = readable_parts(face.limits)
-        return "".join(full if part in readable else empty for part in PARTS)
+        return "".join(full if limit <= READABLE_PX else empty for limit in limits)
 
     def _progress(self, analysis: Analysis, now: float, width: int) -> list[Segment]:
         assert self._session is not None

@@ -20,6 +20,8 @@ from typing import Any
 CALM, LIVELY = 0.9, 1.3
 # A probability may be 0 or 1: clamp before its logarithm.
 _LEAST = 1e-6
+# Names of the calibration's weights on a card.
+_WEIGHTS = ("log_odds", "liveliness", "constant")
 
 
 def liveliness(restlessness: float) -> float:
@@ -67,9 +69,7 @@ class Reliability:
         weights = entry["calibration"]
         calibration = None
         if weights is not None:
-            of_end, of_liveliness, constant = (
-                float(weights[name]) for name in ("log_odds", "liveliness", "constant")
-            )
+            of_end, of_liveliness, constant = (float(weights[name]) for name in _WEIGHTS)
             calibration = (of_end, of_liveliness, constant)
         if not all(map(math.isfinite, (rise, *(calibration or ())))) or rise < 0:
             raise ValueError("a reliability has finite numbers, and a rise of 0 or more")
@@ -77,13 +77,12 @@ class Reliability:
 
     def to_card(self) -> dict[str, Any]:
         """The entry for `from_card`, with rounded weights."""
-        names = ("log_odds", "liveliness", "constant")
         weights = self.calibration
         return {
             "lively_rise": self.lively_rise,
             "calibration": None
             if weights is None
-            else {n: round(w, 4) for n, w in zip(names, weights, strict=True)},
+            else {n: round(w, 4) for n, w in zip(_WEIGHTS, weights, strict=True)},
         }
 
     def threshold(self, calm: float, restlessness: float) -> float:

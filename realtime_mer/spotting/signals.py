@@ -18,6 +18,9 @@ import numpy as np
 from realtime_mer.spotting.motion import EXPRESSIVE, FACE_CELLS, REGIONS, Motion
 
 STEP_S = 1 / 30
+WARM_UP_STEPS = 30
+"""Steps before a stream has a baseline, and with it proposals and limits. Chosen by judgement."""
+
 # NumPy's at run time; PyTorch's in training, where features take much of the time.
 Array = Any
 _COUNT = len(REGIONS)

@@ -28,10 +28,11 @@ from realtime_mer.spotting.signals import (
     CHANNELS,
     PATTERN_SHAPE,
     STEP_S,
+    WARM_UP_STEPS,
     Resampler,
     RunningFeatures,
 )
-from realtime_mer.spotting.visibility import WARM_UP_STEPS, VisibilityModel
+from realtime_mer.spotting.visibility import VisibilityModel
 
 _OUTPUTS = 6
 # Length of a micro-expression in seconds: 1/25 to 1/2, and a tolerance for the spotter's own error.

@@ -17,7 +17,7 @@ import numpy as np
 
 from realtime_mer.results import PARTS
 from realtime_mer.spotting.motion import EXPRESSIVE, FACE_CELLS, REGIONS, Motion
-from realtime_mer.spotting.signals import STEP_S, Resampler
+from realtime_mer.spotting.signals import STEP_S, WARM_UP_STEPS, Resampler
 
 FOUND = 0.8
 """Probability with which an event of the size of the limit is found."""
@@ -54,9 +54,6 @@ _LEAST_NOISE_PX = 0.01
 _LEAST_HEAD_PX = 0.1
 _LEAST_PLACE_PX = 0.5
 _LEAST_TRUST = 0.3
-# Steps before a stream has a baseline: 1 s. Chosen by judgement. Until then, there are neither
-# limits nor proposals.
-WARM_UP_STEPS = 30
 # A picture in which no part has moved so far within half a second is frozen, and shows nothing:
 # the noise of real ones moves them ten times as far.
 _FROZEN_PX = 1e-3
@@ -142,29 +139,22 @@ class VisibilityFeatures:
     """What one face does, as far as it hides events. A new one starts after a gap."""
 
     def __init__(self) -> None:
-        self._resampler = Resampler(_NO_PATTERNS)
-        self._last_s: float | None = None
         self._interval_s = STEP_S
         self._steps = 0
         # Decaying means, and the weight of all steps in them: motion of the parts, their noise.
         self._usual, self._usual_weight = np.zeros(_PARTS), 0.0
         self._noise, self._noise_weight = np.zeros(_PARTS), 0.0
-        self._features: np.ndarray | None
-        self._start()
-
-    def _start(self) -> None:
-        """Starts afresh what must not span a hole."""
-        self._rows: list[np.ndarray] = []
-        # A ring of `_NOW` steps: motion of the parts, eyes, head and place, blink, jaw, minus jaw.
-        self._recent = np.full((_NOW, _PARTS + 6), -np.inf)
-        self._since_start = 0
-        self._features = None
+        self.resume()
 
     def resume(self) -> None:
         """Goes on after a hole in the frames: what is usual for this face still holds."""
         self._resampler = Resampler(_NO_PATTERNS)
-        self._last_s = None
-        self._start()
+        self._last_s: float | None = None
+        self._rows: list[np.ndarray] = []
+        # A ring of `_NOW` steps: motion of the parts, eyes, head and place, blink, jaw, minus jaw.
+        self._recent = np.full((_NOW, _PARTS + 6), -np.inf)
+        self._since_start = 0
+        self._features: np.ndarray | None = None
 
     def __call__(self, motion: Motion) -> np.ndarray | None:
         """The features (3, `FEATURES`) as of the next frame.

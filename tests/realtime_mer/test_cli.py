@@ -191,7 +191,7 @@ def test_demo_prints_what_was_hidden_and_what_was_found(tmp_path, monkeypatch, c
     assert "AU1+AU2" in out
     assert "\x1b" not in out
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    (event,) = (record for record in records if record["type"] == "micro_expression")
+    (event,) = (record for record in records[1:-1] if record["type"] != "visibility")
     assert event["type"] == "micro_expression"
     assert event["label"] in out
     # The clip was deleted with its folder.

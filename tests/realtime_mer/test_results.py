@@ -127,8 +127,9 @@ def test_an_event_s_record_tells_what_is_known_of_its_limit_score_and_regions():
 def test_watched_time_is_the_sum_of_the_spans():
     watched = Watched()
     assert watched.events_per_minute(2) is None
-    for limits in ((0.8, 1.5, 3.0), (2.0, 2.0, 2.0), (0.8, 2.0, 2.0)):
-        watched = watched.with_spans([VisibilitySpan(0, 10.0, 50.0, limits)])
+    for readable_s in ((40.0, 40.0, 0.0), (0.0, 0.0, 0.0), (40.0, 0.0, 0.0)):
+        span = VisibilitySpan(0, 10.0, 50.0, (1.0, 1.0, 1.0), readable_s, max(readable_s))
+        watched = watched.with_spans([span])
     assert watched.to_dict() == {
         "watched_s": 120.0,
         "readable_s": {"upper face": 80.0, "middle face": 40.0, "lower face": 0.0},

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        held_out = [file for folder in options.held_out for file in signal_files(folder)]
+        held_out = signal_files(*options.held_out)
         for point in calibrate(options.weights, held_out, options.false_per_minute):
             print(point)
         card = load_weights(options.weights).card

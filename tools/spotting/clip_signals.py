@@ -177,22 +177,25 @@ def person(file: Path) -> str:
     return found[0]
 
 
-def signal_files(folder: Path) -> list[Path]:
-    """The signals of the clips in a folder.
+def signal_files(*folders: Path) -> list[Path]:
+    """The signals of the clips in folders.
 
     Raises:
-        InputError: There are none, or some were made by another version.
+        InputError: A folder has none, or some were made by another version.
     """
-    files = [f for f in sorted(folder.glob("*.npz")) if not f.stem.endswith(".part")]
-    if not files:
-        raise InputError(
-            f"no signals of clips in {folder}: make them with tools/spotting/synthesize.py"
-        )
-    for file in files:
+    found = []
+    for folder in folders:
+        files = [f for f in sorted(folder.glob("*.npz")) if not f.stem.endswith(".part")]
+        if not files:
+            raise InputError(
+                f"no signals of clips in {folder}: make them with tools/spotting/synthesize.py"
+            )
+        found += files
+    for file in found:
         with np.load(file, allow_pickle=False) as signals:
             if missing := _KEYS - set(signals.files):
                 raise InputError(
                     f"{file} holds no {', '.join(sorted(missing))}: "
                     "make it anew with this version's tools/spotting/synthesize.py"
                 )
-    return files
+    return found

@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -68,6 +69,7 @@ _SLOPES = (0.5, 8.0)
 _HELPS = np.array([name == "texture" for name in FEATURES])
 # Edges of the stated limits in the table, px.
 _EDGES = (0.3, 0.6, 0.8, 1.1, 1.5, 1.9, 2.4)
+_ALL = (_EDGES[0], _EDGES[-1])
 # What is promised of events of the size of the limit.
 PROMISED = (0.7, 0.9)
 # Bins with fewer events are not drawn.
@@ -176,7 +178,7 @@ def groups(people: Sequence[str], folds: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What a process needs for a clip: the models by which sizes are chosen, if any."""
+    """What a process needs for a clip: the model by which sizes are chosen, if any."""
 
     file: Path
     seed: int
@@ -246,18 +248,14 @@ def wilson(successes: int, tries: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share; (0, 1) without tries."""
     if not tries:
         return 0.0, 1.0
-    z = 1.959964
-    share = successes / tries
-    middle = share + z * z / (2 * tries)
-    half = z * math.sqrt(share * (1 - share) / tries + (z / (2 * tries)) ** 2)
-    scale = 1 + z * z / tries
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    low, high = binomtest(successes, tries).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def reliability(trials: Trials) -> list[Row]:
     """The table of events of the size of the stated limit: by part and limit, then all."""
     rows = []
-    bins = [*itertools.pairwise(_EDGES), (_EDGES[0], _EDGES[-1])]
+    bins = [*itertools.pairwise(_EDGES), _ALL]
     for part, name in enumerate((*PARTS, "all")):
         for low, high in bins:
             keep = (trials.sizes >= low) & (trials.sizes < high)
@@ -278,7 +276,7 @@ class Outcome:
         at_random: Events of random size.
         predicted: (n,) their P(found), by a model that has not seen the person.
         at_limit: Events of the size of the stated limit, also by such a model.
-        moments: (m, 3) limits at moments drawn at random, by such models.
+        moments: (m, 3) limits at the moments at which an event was to begin, by such models.
     """
 
     model: VisibilityModel
@@ -351,7 +349,7 @@ def measure(
 def card_entry(outcome: Outcome) -> dict[str, Any]:
     """The entry "visibility" of a card; `VisibilityModel.from_card` reads it."""
     model, trials = outcome.model, outcome.at_limit
-    rows = [row for row in reliability(trials) if row.limits == (_EDGES[0], _EDGES[-1])]
+    rows = [row for row in reliability(trials) if row.limits == _ALL]
     people = set(outcome.at_random.people.tolist())
     return {
         "parts": list(PARTS),
@@ -387,7 +385,7 @@ def reliability_table(outcome: Outcome) -> Table:
                 str(row.people),
                 f"{row.share:.0%}",
                 f"{low:.0%} to {high:.0%}",
-                end_section=row.limits == (_EDGES[0], _EDGES[-1]),
+                end_section=row.limits == _ALL,
             )
     return table
 
@@ -441,9 +439,7 @@ def _draw_found(axes: Axes, trials: Trials) -> None:
         drawn = [
             row
             for row in rows
-            if row.part == name
-            and row.events >= _LEAST_DRAWN
-            and row.limits != (_EDGES[0], _EDGES[-1])
+            if row.part == name and row.events >= _LEAST_DRAWN and row.limits != _ALL
         ]
         # Beside each other, so that no bar hides another.
         x = [math.sqrt(row.limits[0] * row.limits[1]) * 1.03 ** (i - 1) for row in drawn]
@@ -522,7 +518,7 @@ def _limits(options: argparse.Namespace) -> None:
     """
     if options.rounds < 1:
         raise InputError(f"--rounds {options.rounds} adds no events: give at least 1")
-    files = [file for folder in options.signals for file in signal_files(folder)]
+    files = signal_files(*options.signals)
     card = load_weights(options.weights).card
     SpotterModel(options.weights)
     check_held_out(files, card.get("trained_on", {}).get("backgrounds", ()))

@@ -39,7 +39,7 @@ from models.spotter import MEMBERS, WIDTH, Member, SpotterEnsemble, SpotterNetwo
 from models.spotter_weights import read_members, unfold
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import load_weights
-from realtime_mer.spotting.signals import CHANNELS, features
+from realtime_mer.spotting.signals import CHANNELS, WARM_UP_STEPS, features
 from realtime_mer.spotting.spotter import SpotterModel
 from tools.command import command_parser, exit_status, make_folder
 from tools.spotting.backgrounds import Background, likelihoods, load_backgrounds
@@ -59,8 +59,6 @@ _CHECKPOINT_STEPS = 100
 _UNFOLD_BATCHES = 8
 # Drawn motions beside the measured ones.
 _DRAWN = 200
-# The loss ignores the first second of a window: as in the runtime, the network has no baseline yet.
-_WARM_UP_STEPS = 30
 # Weights of the losses beside that of the end, and the errors in seconds, seconds and parts of the
 # length that cost 1: chosen in trials.
 _INSIDE_LOSS, _MACRO_LOSS, _PLACE_LOSS = 0.3, 0.3, 0.1
@@ -72,11 +70,13 @@ _UNMEASURED_THRESHOLD = 0.5
 def spotting_loss(out: Tensor, target: Tensor) -> Tensor:
     """Cross entropies of the three logits, and the errors of offset, length and apex.
 
+    The first second of a window costs nothing: as in the runtime, the network has no baseline yet.
+
     Args:
         out: (batch, steps, OUTPUTS) of a network.
         target: (batch, steps, TARGETS).
     """
-    out, target = out[:, _WARM_UP_STEPS:], target[:, _WARM_UP_STEPS:]
+    out, target = out[:, WARM_UP_STEPS:], target[:, WARM_UP_STEPS:]
     cross_entropy = nn.functional.binary_cross_entropy_with_logits
     end = cross_entropy(
         out[..., 0], target[..., END], reduction="none", pos_weight=torch.tensor(2.0)
@@ -337,11 +337,10 @@ def _train_and_write(options: argparse.Namespace) -> None:
         InputError: A folder cannot be used.
     """
     clips = read_release(options.data).without(options.exclude_subjects)
-    files, held_out = (
-        [file for folder in folders for file in signal_files(folder)]
-        for folders in (options.backgrounds, options.held_out)
-    )
-    check_held_out(held_out, map(clip_name, files))
+    files, held_out = signal_files(*options.backgrounds), signal_files(*options.held_out)
+    start = {} if options.start_from is None else load_weights(options.start_from).card
+    known = start.get("trained_on", {}).get("backgrounds", ())
+    check_held_out(held_out, {*map(clip_name, files), *known})
     rng = np.random.default_rng(options.seed)
     motions = measured_motions(clips.pairs) + drawn_motions(_DRAWN, rng)
     print(f"{len(files)} backgrounds, {len(motions)} motions", flush=True)
@@ -377,16 +376,14 @@ def _train_and_write(options: argparse.Namespace) -> None:
         "trained_on": {
             "motions": f"{len(clips)} pairs of CausalNet's flow release (CASME II, SMIC, "
             f"SAMM) and {_DRAWN} drawn action-unit motions",
-            "backgrounds": sorted({b.name for b in backgrounds}),
+            "backgrounds": sorted({b.name for b in backgrounds} | set(known)),
         },
         "excluded_subjects": sorted(options.exclude_subjects),
         "steps": options.steps,
         "batch": options.batch,
         "seed": options.seed,
         "rate": options.rate,
-        "started_from": None
-        if options.start_from is None
-        else load_weights(options.start_from).card["sha256"],
+        "started_from": start.get("sha256"),
         "licence": "The measured motions derive from CASME II, SMIC and SAMM, whose terms "
         "allow research use.",
     }

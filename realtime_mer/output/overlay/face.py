@@ -37,7 +37,8 @@ class FaceMarks:
     """Outline, eyes, brows and lips of every face, and for a moment the label of a new event.
 
     The outline is green while the face is followed, yellow while a motion is under way, thin and
-    grey while no part of the face can be read. A glass beside each face shows which parts can.
+    grey while no part of the face can be read; if that is not known, while something makes motion
+    hard to read. A glass beside each face shows which parts can be read.
     """
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:

@@ -12,12 +12,11 @@ import numpy as np
 from realtime_mer.output.overlay.layout import Layout
 from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, TEXT_PERIOD_S, Colour
 from realtime_mer.results import (
-    PARTS,
+    READABLE_PX,
     Analysis,
     FaceState,
     MicroExpression,
     Session,
-    readable_parts,
 )
 
 # Times without another source were chosen by eye.
@@ -173,8 +172,7 @@ class Scene:
             if old is not None and 0 <= self.now_s - old[1] < TEXT_PERIOD_S:
                 self.glasses[face.face] = old
                 continue
-            parts = readable_parts(face.limits)
-            upper, middle, lower = (part in parts for part in PARTS)
+            upper, middle, lower = (limit <= READABLE_PX for limit in face.limits)
             self.glasses[face.face] = (upper, middle, lower), self.now_s
 
     def _add_span(self, before_s: float) -> None:
@@ -201,7 +199,6 @@ class Scene:
             scores={face: trace.copy() for face, trace in self.scores.items()},
             events=self.events.copy(),
             spans=self.spans.copy(),
-            glasses=self.glasses.copy(),
         )
 
 

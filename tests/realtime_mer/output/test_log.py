@@ -82,7 +82,7 @@ EVENT = MicroExpression(
 )
 LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
 GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
-SPAN = VisibilitySpan(1, 1.25, 3.0, (0.8, 1.504, 3.25))
+SPAN = VisibilitySpan(1, 1.25, 3.0, (0.8, 1.504, 3.25), (1.75, 0.5, 0.0), 1.75)
 MACRO = MacroExpression(2, 1.25, 3.5, 4.03, "clip.avi")
 STATUS = StatusChange(SourceStatus.RECONNECTING, 2.5)
 LOGS = [JsonLinesLog, CsvLog]

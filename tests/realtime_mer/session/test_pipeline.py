@@ -170,7 +170,8 @@ def test_only_the_newest_unshown_frames_are_kept():
 
 def test_nothing_that_logs_hold_is_lost_when_analyses_merge():
     frame = Frame(0, 0.0, NOISE[0], 0.0)
-    spans = [VisibilitySpan(0, start_s, start_s + 1, (1.0, 1.0, 1.0)) for start_s in (0.0, 1.0)]
+    ones = (1.0, 1.0, 1.0)
+    spans = [VisibilitySpan(0, start_s, start_s + 1, ones, ones, 1.0) for start_s in (0.0, 1.0)]
     one, other = (Analysis(frame, visibility=(span,)) for span in spans)
     assert merged(one, other).visibility == tuple(spans)
     assert one.has_findings

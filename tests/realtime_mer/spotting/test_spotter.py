@@ -18,14 +18,13 @@ from realtime_mer.spotting.cell_flow import to_cells
 from realtime_mer.spotting.matching import overlap
 from realtime_mer.spotting.motion import FACE_CELLS, REGIONS, Motion
 from realtime_mer.spotting.reliability import CALM, LIVELY, Reliability
-from realtime_mer.spotting.signals import PATTERN_SHAPE
+from realtime_mer.spotting.signals import PATTERN_SHAPE, WARM_UP_STEPS
 from realtime_mer.spotting.spotter import (
     LENGTH_S,
     MACRO_DELAY_S,
     Spotter,
     SpotterModel,
 )
-from realtime_mer.spotting.visibility import WARM_UP_STEPS
 from tests.spotters import VISIBILITY, spotter_with
 
 NAMES = list(REGIONS)

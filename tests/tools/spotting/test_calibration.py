@@ -174,3 +174,8 @@ def test_limits_of_another_threshold_go(tmp_path, weights, astronaut_face, monke
     file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
     calibrate(weights, [file], 1.0)
     assert SpotterModel(weights).visibility is None
+    # Measured again with the same outcome, they stay.
+    card = json.loads(weights.with_suffix(".json").read_text())
+    weights.with_suffix(".json").write_text(json.dumps({**card, "visibility": VISIBILITY}))
+    calibrate(weights, [file], 1.0)
+    assert SpotterModel(weights).visibility is not None

@@ -10,6 +10,7 @@ import pytest
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.spotting.spotter import SpotterModel
 from tools.spotting import evaluate
+from tools.spotting.actions import ACTIONS, NOTHING
 from tools.spotting.evaluate import main
 
 
@@ -72,6 +73,7 @@ def test_a_data_set_is_evaluated_with_its_curve(short_demo_clip, tmp_path, capsy
     assert report["minutes"] == pytest.approx(7 / 60, abs=0.006)
     assert (report["megc"]["videos"], report["megc"]["F1"]) == (1, 1.0)
     assert report["by_masking"] == {"partly": {"events": 1, "matched": 1, "recall": 1.0}}
+    assert set(report["false_by_action"]) == {*ACTIONS, NOTHING}
     assert sum(row["false"] for row in report["false_by_action"].values()) == 0
     with curve.open(newline="") as file:
         points = {float(row["threshold"]): row for row in csv.DictReader(file)}

@@ -17,6 +17,7 @@ from tests import spotters
 from tests.signals import write_signals
 from tests.tiny_release import write_release
 from tools.spotting import limits
+from tools.spotting.clip_signals import person
 from tools.spotting.limits import (
     SIZES_PX,
     Outcome,
@@ -31,7 +32,7 @@ from tools.spotting.limits import (
     wilson,
 )
 from tools.spotting.motions import drawn_motions
-from tools.spotting.trials import Trials, person
+from tools.spotting.trials import Trials
 
 OWN = FEATURES.index("own usual")
 TEXTURE = FEATURES.index("texture")

@@ -75,7 +75,9 @@ def test_other_thresholds_propose_what_a_spotter_of_that_threshold_does(watched)
         alone = SpotterModel(SPOTTER, threshold)
         spotters = [(Spotter(alone), stream) for stream in streams]
         expected = [
-            p.interval for spotter, stream in spotters for m in stream for p in spotter(m).found
+            proposal.interval
+            for spotter, stream in spotters
+            for proposal in (*(p for m in stream for p in spotter(m).found), *spotter.finish())
         ]
         assert found[threshold] == tuple(expected)
 

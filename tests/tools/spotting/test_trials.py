@@ -12,8 +12,9 @@ from realtime_mer.spotting.spotter import SpotterModel
 from realtime_mer.spotting.visibility import FEATURES
 from tests.signals import write_signals
 from tools.spotting import trials
+from tools.spotting.clip_signals import person
 from tools.spotting.motions import drawn_motions
-from tools.spotting.trials import TrialClip, Trials, person
+from tools.spotting.trials import TrialClip, Trials
 
 MOTIONS = drawn_motions(12, np.random.default_rng(3))
 
