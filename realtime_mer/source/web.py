@@ -54,7 +54,11 @@ class Web:
         passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if user is not None:
             passwords.add_password(None, self.url, user, password or "")
-        self._handlers: tuple[urllib.request.BaseHandler, ...] = (
+        # One for all addresses: an opener and its handlers refer to each other, so that of many the
+        # old ones stay in memory until the garbage collector comes, each with its certificates.
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            _Handler(self._connected, self._tls),
             urllib.request.ProxyHandler(),
             urllib.request.UnknownHandler(),
             urllib.request.HTTPDefaultErrorHandler(),
@@ -63,7 +67,9 @@ class Web:
             urllib.request.HTTPBasicAuthHandler(passwords),
             urllib.request.HTTPDigestAuthHandler(passwords),
             urllib.request.ProxyBasicAuthHandler(passwords),
-        )
+        ):
+            self._opener.add_handler(handler)
+        self._context: ssl.SSLContext | None = None
 
     def open(self, url: str | None = None, start: int = 0) -> Response:
         """Opens an address, relative to the first one; None for the first one itself.
@@ -116,7 +122,7 @@ class Web:
             if not (self._verify and is_unverified and _is_local(self._host)):
                 raise
         # Cameras sign their own certificates, and in the local network there is no other.
-        self._verify = False
+        self._verify, self._context = False, None
         self.notes.append(
             f"the certificate of {self._name} cannot be verified; it is read all the same, for it "
             "is in the local network"
@@ -124,21 +130,21 @@ class Web:
         return self._answer_once(request)
 
     def _answer_once(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        opener = urllib.request.OpenerDirector()
-        for handler in self._handlers:
-            opener.add_handler(handler)
-        context = ssl.create_default_context()
-        if not self._verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        opener.add_handler(_HTTPHandler(self._connected))
-        opener.add_handler(_HTTPSHandler(self._connected, context))
-        answer: http.client.HTTPResponse = opener.open(request, timeout=self._open_timeout_s)
+        answer: http.client.HTTPResponse = self._opener.open(request, timeout=self._open_timeout_s)
         with self._lock:
             for each in self._sockets:
                 if each.fileno() >= 0:
                     each.settimeout(self._read_timeout_s)
         return answer
+
+    def _tls(self) -> ssl.SSLContext:
+        """How encrypted connections are made. Reading the certificates takes 20 ms and .5 MB."""
+        if self._context is None:
+            self._context = ssl.create_default_context()
+            if not self._verify:
+                self._context.check_hostname = False
+                self._context.verify_mode = ssl.CERT_NONE
+        return self._context
 
     def _connected(self, connection: socket.socket) -> None:
         with self._lock:
@@ -286,25 +292,23 @@ class Response:
 _Report = Callable[[socket.socket], None]
 
 
-class _HTTPHandler(urllib.request.HTTPHandler):
-    def __init__(self, connected: _Report) -> None:
+class _Handler(urllib.request.AbstractHTTPHandler):
+    """Opens requests by connections that report their sockets."""
+
+    def __init__(self, connected: _Report, tls: Callable[[], ssl.SSLContext]) -> None:
         super().__init__()
-        self._connected = connected
+        self._connected, self._tls = connected, tls
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Opens a request by a connection that reports its socket."""
+        """Opens http."""
         return self.do_open(functools.partial(_Connection, self._connected), req)
 
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def __init__(self, connected: _Report, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
-        self._connected, self._tls = connected, context
-
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Opens a request by a connection that reports its socket."""
+        """Opens https."""
         make = functools.partial(_TLSConnection, self._connected)
-        return self.do_open(make, req, context=self._tls)
+        return self.do_open(make, req, context=self._tls())
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
 
 class _Connection(http.client.HTTPConnection):

@@ -1,10 +1,15 @@
 """HTTP addresses, over real sockets."""
 
 import base64
+import gc
 import hashlib
+import http.client
 import http.server
 import re
+import ssl
 import threading
+import urllib.request
+from collections import Counter
 
 import pytest
 
@@ -152,6 +157,30 @@ def test_server_that_knows_no_places_cannot_be_searched(server):
     response = web(f"http://{server.at}/plain").open()
     assert not response.seekable()
     assert response.length == len(DATA)
+
+
+def test_nothing_of_an_address_stays_when_it_is_opened_again(server):
+    """A camera that comes and goes is opened again for days: reading certificates each time, kept
+    until the garbage collector came, made memory grow."""
+
+    def count():
+        kinds = (ssl.SSLContext, urllib.request.OpenerDirector, http.client.HTTPResponse)
+        return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in kinds)
+
+    camera = web(f"http://{server.at}/file")
+    gc.collect()
+    gc.disable()
+    try:
+        camera.open().close()
+        before = count()
+        for _ in range(3):
+            response = camera.open()
+            assert response.read(10) == DATA[:10]
+            response.close()
+            del response
+        assert count() == before
+    finally:
+        gc.enable()
 
 
 def test_beginning_can_be_looked_at_first(server):
