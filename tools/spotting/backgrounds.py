@@ -233,12 +233,13 @@ def _usual(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> tuple[np.
 def likelihoods(backgrounds: list[Background]) -> np.ndarray:
     """Weights with which backgrounds are drawn: long ones more often, restless ones less.
 
-    Where nobody could see a micro-expression, there is little to learn but silence.
+    Where nobody could see a micro-expression, there is little to learn but silence; so little that
+    it must not crowd out the rest, but what speech looks like is learned nowhere else.
     """
     return np.array(
         [
             np.clip(np.ptp(b.times) / _USUAL_LENGTH_S, *_LENGTH_LIMITS)
-            * min(1.0, _CALM / max(b.restlessness, 1e-6))
+            * math.sqrt(min(1.0, _CALM / max(b.restlessness, 1e-6)))
             for b in backgrounds
         ]
     )

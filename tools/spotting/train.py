@@ -4,7 +4,8 @@
         --out models/weights/spotter.onnx [--start-from FILE.onnx --rate R] [--checkpoints DIR]
 
 Training starts from nothing, or goes on from weights that it wrote earlier. With --checkpoints, a
-run that was stopped goes on where it was.
+run that was stopped goes on where it was. With --member as well, only one of the networks is
+trained, so that two processes can do the work side by side; a call without it writes the file.
 
 The folders hold signals of `tools/spotting/synthesize.py`, --data is CausalNet's flow release. The
 operating curve on the card, and with it the threshold, is that of the written file in the runtime's
@@ -53,7 +54,7 @@ from tools.spotting.windows import WindowMaker
 RATE = 3e-3
 """Highest learning rate of a training from nothing: chosen in trials."""
 
-# How often a checkpoint is written, in steps.
+# How often a checkpoint is written, in steps; and another at the end.
 _CHECKPOINT_STEPS = 100
 # Batches from which weights that training goes on from get their normalization's statistics back.
 _UNFOLD_BATCHES = 8
@@ -196,7 +197,8 @@ def train(
         if step % 100 == 99:
             spent = time.monotonic() - started
             print(f"step {step + 1}/{steps} loss {mean:.4f} {spent:.0f} s", flush=True)
-        if checkpoint is not None and step % _CHECKPOINT_STEPS == _CHECKPOINT_STEPS - 1:
+        is_due = step % _CHECKPOINT_STEPS == _CHECKPOINT_STEPS - 1 or step == steps - 1
+        if checkpoint is not None and is_due:
             _keep(checkpoint, parts, step + 1, steps)
     trained = average.module.cpu().eval()
     assert isinstance(trained, SpotterNetwork)
@@ -314,6 +316,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="DIR",
         help="keep how far the training is; go on there if it was stopped",
     )
+    parser.add_argument(
+        "--member",
+        type=int,
+        choices=range(len(MEMBERS)),
+        help="train only this network, into --checkpoints, and write no file",
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
         "--false-per-minute",
@@ -327,6 +335,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--jobs", type=int, default=1, help="processes that load and draw")
     options = parser.parse_args(arguments)
+    if options.member is not None and options.checkpoints is None:
+        parser.error("--member needs --checkpoints: give the folder that the other members use")
     return exit_status(parser.prog, lambda: _train_and_write(options))
 
 
@@ -356,21 +366,26 @@ def _train_and_write(options: argparse.Namespace) -> None:
     make_folder(options.out.parent, "--out")
     if options.checkpoints is not None:
         make_folder(options.checkpoints, "--checkpoints")
-    members = [
-        train(
+
+    def member(index: int) -> SpotterNetwork:
+        kept = options.checkpoints
+        return train(
             backgrounds,
             options.steps,
             options.batch,
-            options.seed + i,
+            options.seed + index,
             options.threads,
             options.jobs,
-            member,
-            start,
+            MEMBERS[index],
+            starts[index],
             options.rate,
-            None if options.checkpoints is None else options.checkpoints / f"{i}.checkpoint",
+            None if kept is None else kept / f"{index}.checkpoint",
         )
-        for i, (member, start) in enumerate(zip(MEMBERS, starts, strict=True))
-    ]
+
+    if options.member is not None:
+        member(options.member)
+        return
+    members = [member(index) for index in range(len(MEMBERS))]
     card: dict[str, object] = {
         "threshold": _UNMEASURED_THRESHOLD,
         "trained_on": {

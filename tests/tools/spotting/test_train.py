@@ -96,6 +96,30 @@ def test_training_goes_on_where_its_checkpoint_is(tmp_path, arguments, monkeypat
     assert main(arguments) == 2
 
 
+def test_networks_are_trained_side_by_side(tmp_path, arguments, monkeypatch):
+    written, batches, drawn = [], train_spotter.batches_of, []
+    monkeypatch.setattr(train_spotter, "export", lambda *_: written.append(1))
+    monkeypatch.setattr(train_spotter, "calibrate", lambda *_: ())
+
+    def counted(*args):
+        for batch in batches(*args):
+            drawn.append(batch)
+            yield batch
+
+    monkeypatch.setattr(train_spotter, "batches_of", counted)
+    kept = ["--checkpoints", str(tmp_path / "kept")]
+    for member in "01":
+        drawn.clear()
+        assert main([*arguments, *kept, "--member", member]) == 0
+        assert (len(drawn), written) == (3, [])
+    drawn.clear()
+    assert main([*arguments, *kept]) == 0
+    assert len(written) == 1
+    assert not drawn
+    with pytest.raises(SystemExit):
+        main([*arguments, "--member", "0"])
+
+
 def test_training_goes_on_from_weights(tmp_path, arguments):
     start, out = SPOTTER, tmp_path / "net" / "spotter.onnx"
     # At this rate nothing changes but what is lost and found again on the way: 8 bits and the
