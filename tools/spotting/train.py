@@ -145,6 +145,7 @@ def train(
     start: SpotterNetwork | None = None,
     rate: float = RATE,
     checkpoint: Path | None = None,
+    half: bool = False,
 ) -> SpotterNetwork:
     """Trains a network, on CUDA if there is a device; the weights are an exponential mean.
 
@@ -159,6 +160,7 @@ def train(
         start: A network of `read_members` to go on from.
         rate: The highest learning rate.
         checkpoint: A file that keeps how far the training is; if it exists, training goes on there.
+        half: Whether networks compute in 16 bits (bfloat16); weights keep 32.
 
     Raises:
         InputError: The checkpoint is of another run.
@@ -185,7 +187,10 @@ def train(
     mean = 0.0
     for step, found in zip(range(first, steps), drawn, strict=False):
         rows, targets = (array.to(device, non_blocking=True) for array in found)
-        loss = spotting_loss(network(features(rows, torch)), targets)
+        signals = features(rows, torch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            out = network(signals)
+        loss = spotting_loss(out.float(), targets)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -322,6 +327,11 @@ def main(arguments: list[str] | None = None) -> int:
         choices=range(len(MEMBERS)),
         help="train only this network, into --checkpoints, and write no file",
     )
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="compute in 16 bits: twice as fast, where the processor can (avx512_bf16, CUDA)",
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument(
         "--false-per-minute",
@@ -380,6 +390,7 @@ def _train_and_write(options: argparse.Namespace) -> None:
             starts[index],
             options.rate,
             None if kept is None else kept / f"{index}.checkpoint",
+            options.half,
         )
 
     if options.member is not None:
@@ -398,6 +409,7 @@ def _train_and_write(options: argparse.Namespace) -> None:
         "batch": options.batch,
         "seed": options.seed,
         "rate": options.rate,
+        "half": options.half,
         "started_from": start.get("sha256"),
         "licence": "The measured motions derive from CASME II, SMIC and SAMM, whose terms "
         "allow research use.",
