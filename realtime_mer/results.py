@@ -26,7 +26,8 @@ READABLE_PX = 1.5
 # The columns of an event in tables, each label's probability apart.
 _EVENT_COLUMNS = (
     *("face", "onset_s", "apex_s", "offset_s", "label", "confidence", "intensity_px", "limit_px"),
-    *("spotting_score", "regions", "reported_s", "source", "model"),
+    *("spotting_score", "least_sensitivity", "regions", "action_units"),
+    *("reported_s", "source", "model", "onset_frame", "apex_frame", "offset_frame"),
 )
 # The figures of the end-to-end latency that go into the log's summary.
 _LATENCIES = ("median", "p95", "p99", "max")
@@ -147,6 +148,35 @@ def regions_text(regions: Iterable[RegionMotion]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionUnit:
+    """A facial action unit (FACS) that was seen in an event.
+
+    Attributes:
+        name: Such as "AU12", the lip corner puller.
+        side: "both", or the half of the picture that shows it: "left" or "right".
+        score: 0 to 1, its probability among drawn motions.
+    """
+
+    name: str
+    side: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The unit as an event's record holds it."""
+        return {"name": self.name, "side": self.side, "score": number(self.score, 2)}
+
+
+def action_units_text(units: Iterable[ActionUnit]) -> str:
+    """Action units as a text for tables.
+
+    Example:
+        >>> action_units_text([ActionUnit("AU12", "both", 0.93), ActionUnit("AU2", "left", 0.8)])
+        'AU12; AU2 left'
+    """
+    return "; ".join(u.name if u.side == "both" else f"{u.name} {u.side}" for u in units)
+
+
+@dataclass(frozen=True, slots=True)
 class MicroExpression:
     """A spotted and classified micro-expression.
 
@@ -166,7 +196,12 @@ class MicroExpression:
             face that moved most; None if it is not known. Later the event itself raises it.
         spotting_score: 0 to 1, the probability that this is a micro-expression at all; None if the
             spotter's card has no calibration.
+        least_sensitivity: Smallest sensitivity (false reports a minute) that would have reported
+            this; None if the spotter's card has no curve of false reports.
         regions: The regions that moved, the largest motion first.
+        action_units: The units among those that can be told, the most probable first.
+        frames: Numbers of the source's frames nearest to onset, apex and offset; None if they are
+            not known.
 
     Events are compared by their values and may be put into sets.
     """
@@ -183,7 +218,10 @@ class MicroExpression:
     origin: ClockOrigin | None = None
     limit_px: float | None = None
     spotting_score: float | None = None
+    least_sensitivity: float | None = None
     regions: tuple[RegionMotion, ...] = ()
+    action_units: tuple[ActionUnit, ...] = ()
+    frames: tuple[int, int, int] | None = None
 
     @property
     def label(self) -> str:
@@ -222,12 +260,17 @@ class MicroExpression:
             "probabilities": {name: number(p, 4) for name, p in self.probabilities.items()},
             "intensity_px": number(self.intensity_px, 2),
         }
+        if self.frames is not None:
+            record |= zip(("onset_frame", "apex_frame", "offset_frame"), self.frames, strict=True)
         if self.limit_px is not None:
             record["limit_px"] = number(self.limit_px, 2)
         if self.spotting_score is not None:
             record["spotting_score"] = number(self.spotting_score, 4)
+        if self.least_sensitivity is not None:
+            record["least_sensitivity"] = number(self.least_sensitivity, 4)
         record |= {
             "regions": [region.to_dict() for region in self.regions],
+            "action_units": [unit.to_dict() for unit in self.action_units],
             "reported_s": seconds(self.reported_s),
             "source": self.source,
             "model": self.model,
@@ -413,6 +456,11 @@ class FaceState:
             None during warm-up and just after a hole, while the picture is frozen or too few
             frames are analysed, at a threshold above the card's, and if the spotter's card does
             not tell it.
+        matrix: (2, 3) float64, frame to canonical face, as `face.registration.crop` takes it; None
+            where the face was not registered.
+        depth: (478,) float32, depth of the landmarks on their scale, smaller is nearer; None if it
+            is not known.
+        blendshapes: (52,) float32, 0 to 1, in MediaPipe's order; None if they are not known.
     """
 
     face: int
@@ -423,6 +471,9 @@ class FaceState:
     motion: np.ndarray | None = None
     quality: float = 1.0
     limits: tuple[float, float, float] | None = None
+    matrix: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    blendshapes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -594,8 +645,11 @@ def to_dataframe(events: Iterable[MicroExpression]) -> pandas.DataFrame:
         record = event.to_dict()
         probabilities = {f"p_{label}": p for label, p in record.pop("probabilities").items()}
         # What is known of some events only has its column in every table.
-        known = dict.fromkeys(_EVENT_COLUMNS) | record | {"regions": regions_text(event.regions)}
-        rows.append(known | probabilities)
+        texts = {
+            "regions": regions_text(event.regions),
+            "action_units": action_units_text(event.action_units),
+        }
+        rows.append(dict.fromkeys(_EVENT_COLUMNS) | record | texts | probabilities)
     columns = None if rows else list(_EVENT_COLUMNS)
     table = pandas.DataFrame(rows, columns=columns)
     return table.drop(columns="type") if rows else table

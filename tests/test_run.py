@@ -153,10 +153,12 @@ def test_event_is_found_and_logged_in_the_form_of_the_design(normal, clip):
     _, files = normal
     session, event, summary = told(files["jsonl"])
     card = json.loads(CLASSIFIER.with_suffix(".json").read_text())
-    # The other two depend on the spotter's card.
-    assert [key for key in event if key not in ("limit_px", "spotting_score")] == [
+    # The others depend on the spotter's card.
+    optional = ("limit_px", "spotting_score", "least_sensitivity")
+    assert [key for key in event if key not in optional] == [
         *("type", "face", "onset_s", "apex_s", "offset_s", "label", "confidence"),
-        *("probabilities", "intensity_px", "regions", "reported_s", "source", "model"),
+        *("probabilities", "intensity_px", "regions", "action_units"),
+        *("reported_s", "source", "model"),
     ]
     assert (event["type"], event["face"]) == ("micro_expression", 0)
     found = Interval(event["onset_s"], event["apex_s"], event["offset_s"])

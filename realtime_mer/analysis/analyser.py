@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from realtime_mer.analysis.face_chain import FaceChain, FaceStep
+from realtime_mer.analysis.frame_numbers import FrameNumbers
 from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
 from realtime_mer.analysis.opencv_threads import hold_single_threaded, release_single_threaded
 from realtime_mer.analysis.pace import Pace
@@ -34,6 +35,7 @@ from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.recognition.classifier import Classifier
 from realtime_mer.recognition.face_pair import FlowPair
 from realtime_mer.results import (
+    ActionUnit,
     Analysis,
     ClockOrigin,
     FaceState,
@@ -47,6 +49,7 @@ from realtime_mer.results import (
 from realtime_mer.source.frame import Frame, check_picture
 from realtime_mer.source.health import Outage
 from realtime_mer.source.limits import MAX_TIME_S
+from realtime_mer.spotting.action_units import action_units
 from realtime_mer.spotting.spotter import Proposal, SpotterModel
 from realtime_mer.stats import Stats
 
@@ -132,6 +135,7 @@ class Analyser:
         # Of the faces whose memory was freed, when they were seen last.
         self._away_since: dict[int, float] = {}
         self._times = FrameTimes()
+        self._numbers = FrameNumbers()
         self._outages = SourceOutages()
         self._size_alert = _SizeAlert()
         self._pace = Pace()
@@ -210,6 +214,7 @@ class Analyser:
             outages: Outages of the source that have ended since the last call.
         """
         frame = self._frame = tracked.frame
+        self._numbers.add(frame)
         # Read once: another thread may change it.
         sensitivity = self.sensitivity
         self._outages.add(outages)
@@ -385,7 +390,10 @@ class Analyser:
                 origin=self.origin,
                 limit_px=self._chains[identity].limit_px(proposal),
                 spotting_score=proposal.score,
+                least_sensitivity=self._spotter.least_sensitivity(proposal),
                 regions=proposal.regions,
+                action_units=_action_units(proposal),
+                frames=self._numbers.of(proposal.interval),
             )
             for (identity, proposal), pair, row in zip(found, pairs, probabilities, strict=True)
         )
@@ -424,6 +432,11 @@ class Analyser:
                 found += ((identity, proposal) for proposal in chain.finish())
                 chain.restart()
         return gaps, found
+
+
+def _action_units(proposal: Proposal) -> tuple[ActionUnit, ...]:
+    """The action units of a proposal, if it tells how the skin moved."""
+    return () if proposal.cells is None else action_units(proposal.cells)
 
 
 class _SizeAlert:

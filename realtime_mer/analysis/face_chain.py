@@ -227,7 +227,7 @@ class FaceChain:
             self._ring.append(frame.time_s, face)
         self._since_motion += 1
         if self._last is not None and self._since_motion < round(of.source_fps / _MOTION_FPS):
-            state = self._state(tracked, self._last)
+            state = self._state(tracked, self._last, face.matrix)
             return FaceStep(face, None, self._last.spotting, state, gap)
         self._since_motion = 0
         with self._stats.stage("flow"):
@@ -242,7 +242,7 @@ class FaceChain:
         repeated = dataclasses.replace(spotting, found=(), macros=())
         self._last = _Last(repeated, self._recent(motion), quality, limits)
         spotting = dataclasses.replace(spotting, found=found_before + spotting.found)
-        return FaceStep(face, motion, spotting, self._state(tracked, self._last), gap)
+        return FaceStep(face, motion, spotting, self._state(tracked, self._last, face.matrix), gap)
 
     def _end_stretch(self, gap: Gap) -> tuple[Proposal, ...]:
         """Ends what was seen before a gap; returns what was found in it and not yet told."""
@@ -294,7 +294,7 @@ class FaceChain:
         """The limit of detection for what was just proposed: see `MicroExpression.limit_px`."""
         return self._limits.of(proposal)
 
-    def _state(self, tracked: TrackedFace, last: _Last) -> FaceState:
+    def _state(self, tracked: TrackedFace, last: _Last, matrix: np.ndarray) -> FaceState:
         nuisances = []
         if tracked.blink > _BLINK:
             nuisances.append("blink")
@@ -311,6 +311,9 @@ class FaceChain:
             last.moved,
             last.quality,
             last.limits,
+            matrix,
+            tracked.landmarks[:, 2],
+            tracked.blendshapes,
         )
 
     def _head_speed_px_s(self) -> float:

@@ -125,11 +125,13 @@ class SeenFace(NamedTuple):
             depth on the same scale, smaller is nearer.
         blink: Blendshape score of the more closed eye, 0 open to 1 closed.
         jaw_open: Blendshape score, 0 to 1.
+        blendshapes: (52,) float32, all scores in MediaPipe's order, not writeable.
     """
 
     landmarks: np.ndarray
     blink: float
     jaw_open: float
+    blendshapes: np.ndarray
 
 
 class Landmarker:
@@ -214,7 +216,9 @@ class Landmarker:
         landmarks.setflags(write=False)
         if not (np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX):
             return None
-        return SeenFace(landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN]))
+        scores = np.ascontiguousarray(scores)
+        scores.setflags(write=False)
+        return SeenFace(landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN]), scores)
 
     def detect(self, image: np.ndarray, time_s: float) -> _Detections:
         """The faces in an image, as MediaPipe gives them."""

@@ -79,12 +79,16 @@ def interpolated(
         b = later.get(a.identity)
         if b is None or has_jumped(corners(a.landmarks), corners(b.landmarks)):
             continue
+        shapes = b.blendshapes
+        if a.blendshapes is not None and shapes is not None:
+            shapes = a.blendshapes + np.float32(share) * (shapes - a.blendshapes)
         faces.append(
             dataclasses.replace(
                 b,
                 landmarks=a.landmarks + np.float32(share) * (b.landmarks - a.landmarks),
                 blink=a.blink + share * (b.blink - a.blink),
                 jaw_open=a.jaw_open + share * (b.jaw_open - a.jaw_open),
+                blendshapes=shapes,
             )
         )
     return tuple(faces)

@@ -43,12 +43,14 @@ class TrackedFace:
             not writeable; the third coordinate is depth on the same scale, smaller is nearer.
         blink: Blendshape score of the more closed eye, 0 open to 1 closed.
         jaw_open: Blendshape score, 0 to 1.
+        blendshapes: (52,) float32, all scores in MediaPipe's order; None if they are not known.
     """
 
     identity: int
     landmarks: np.ndarray
     blink: float
     jaw_open: float
+    blendshapes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,13 +22,15 @@ from realtime_mer.results import (
     StatusChange,
     Summary,
     VisibilitySpan,
+    action_units_text,
     regions_text,
 )
 
 # Spreadsheets take a text that begins so for a formula, and run it (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
-# Without it, Excel takes UTF-8 for the machine's old code page.
-_MARK = b"\xef\xbb\xbf"
+MARK = b"\xef\xbb\xbf"
+"""The byte order mark. Without it, Excel takes UTF-8 for the machine's old code page."""
+
 # All logs begin so, and few other files do.
 _FIRST_BYTES = b'{"type":'
 # A line of a log is a thousand times shorter than this; so a file without a line's end is no log.
@@ -109,7 +111,7 @@ class JsonLinesLog:
 
     def _continued(self, old: Contents, first: bytes) -> Continuation:
         """How a log goes on with a session's first line."""
-        start = old.read(0, len(_MARK + _FIRST_BYTES)).removeprefix(_MARK)[: len(_FIRST_BYTES)]
+        start = old.read(0, len(MARK + _FIRST_BYTES)).removeprefix(MARK)[: len(_FIRST_BYTES)]
         last_at, last = _last_line(old)
         if not _FIRST_BYTES.startswith(start) or len(last) > _MAX_LINE:
             raise InputError(
@@ -189,7 +191,7 @@ class CsvLog:
         header = [
             *("face", "onset_s", "apex_s", "offset_s", "label", "confidence"),
             *(f"p_{label}" for label in session.labels),
-            *("intensity_px", "limit_px", "spotting_score", "regions"),
+            *("intensity_px", "limit_px", "spotting_score", "regions", "action_units"),
             *("reported_s", "source", "model", "started_at"),
         ]
         texts = "".join((*header, *session.labels, session.source, session.model))
@@ -213,32 +215,32 @@ class CsvLog:
         assert self._session is not None, "begin() comes first"
         record = event.to_dict()
         probabilities = record["probabilities"]
-        return _csv_line(
+        return csv_line(
             [record[key] for key in ("face", "onset_s", "apex_s", "offset_s")]
             + [record["label"], record["confidence"]]
             + [probabilities.get(label) for label in self._session.labels]
             + [record.get(key) for key in ("intensity_px", "limit_px", "spotting_score")]
-            + [regions_text(event.regions)]
+            + [regions_text(event.regions), action_units_text(event.action_units)]
             + [record[key] for key in ("reported_s", "source", "model")]
             + [self._started_at]
         )
 
     def _continued(self, old: Contents, header: Sequence[str], is_ascii: bool) -> Continuation:
         """How a table goes on with a session's rows."""
-        first = _csv_line(header)
+        first = csv_line(header)
         # A power cut may leave zeros where the last rows were.
         content = old.read(0, old.size).rstrip(b"\0")
-        has_mark = content.startswith(_MARK)
+        has_mark = content.startswith(MARK)
         keep = _whole_rows(content)
-        if not keep and first.startswith(content.removeprefix(_MARK)):
+        if not keep and first.startswith(content.removeprefix(MARK)):
             # Nothing, or a header that was cut off.
-            return Continuation(0, [first if is_ascii else _MARK + first])
-        if _cells(content.removeprefix(_MARK)[: 2 * len(first)]) != _cells(first):
+            return Continuation(0, [first if is_ascii else MARK + first])
+        if _cells(content.removeprefix(MARK)[: 2 * len(first)]) != _cells(first):
             raise InputError(
                 f"{self._file.name} exists, and is no table of events with the columns of this "
                 "session. Name another file, or move it away."
             )
-        prefix = b"" if is_ascii or has_mark else _MARK
+        prefix = b"" if is_ascii or has_mark else MARK
         cut = content[keep:]
         if not cut:
             return Continuation(keep, prefix=prefix)
@@ -251,13 +253,30 @@ class CsvLog:
         return Continuation(keep, prefix=prefix, note=note)
 
 
-def _csv_line(row: Sequence[Any]) -> bytes:
-    """A row by RFC 4180, in UTF-8; numbers stay numbers, and texts are texts to spreadsheets."""
+def csv_line(row: Sequence[Any], delimiter: str = ",", decimal: str = ".") -> bytes:
+    """A row by RFC 4180, in UTF-8; numbers stay numbers, and texts are texts to spreadsheets.
+
+    Args:
+        row: The cells; None is an empty one.
+        delimiter: What stands between the cells.
+        decimal: What stands before the decimals of a number.
+    """
+    cells = [
+        as_text(cell)
+        if isinstance(cell, str)
+        else float.__repr__(cell).replace(".", decimal)
+        if isinstance(cell, float)
+        else cell
+        for cell in row
+    ]
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(
-        [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
-    )
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def as_text(cell: str) -> str:
+    """The cell of a table, preceded by an apostrophe if a spreadsheet took it for a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def _cells(line: bytes) -> list[str]:

@@ -339,6 +339,11 @@ class VideoContainer:
         return self._container.format.name
 
     @property
+    def start_s(self) -> float:
+        """Time in the container at which the first of its tracks begins, sound included."""
+        return (self._container.start_time or 0) / 1e6
+
+    @property
     def is_picture(self) -> bool:
         """Whether the "container" is a single encoded picture."""
         if self._container.format.name.endswith("_pipe"):

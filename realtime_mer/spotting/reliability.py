@@ -96,6 +96,16 @@ class Reliability:
         # Beyond 0 and 1, it is everything or nothing on all faces.
         return _probability(log_odds(calm) + rise) if rise and 0 < calm < 1 else calm
 
+    def calm_threshold(self, probability: float, restlessness: float) -> float:
+        """The inverse of `threshold`: the highest one on a calm face that lets a report pass.
+
+        Args:
+            probability: What the network says of the report.
+            restlessness: As `RunningFeatures.restlessness`.
+        """
+        rise = self.lively_rise * liveliness(restlessness)
+        return _probability(log_odds(probability) - rise) if rise else probability
+
     def score(self, probability: float, restlessness: float) -> float | None:
         """The probability that a report is true; None if that was not measured.
 

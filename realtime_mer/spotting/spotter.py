@@ -13,7 +13,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -95,6 +95,7 @@ class Proposal:
         interval: Onset, apex and offset.
         score: 0 to 1, the probability that it is one; None if the card has no calibration.
         regions: The regions that moved from onset to apex, the largest motion first.
+        cells: (FACE_CELLS, 2) displacement from onset to apex, pixels; None if not known.
         end: What the network says: the probability of an end, uncalibrated.
         restlessness: Of the face (`Spotter.restlessness`).
     """
@@ -104,6 +105,7 @@ class Proposal:
     regions: tuple[RegionMotion, ...] = ()
     end: float = math.nan
     restlessness: float = math.nan
+    cells: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,17 @@ class SpotterModel:
         """
         thresholds, logs = self._known_curve()
         return float(np.exp(np.interp(threshold, thresholds, logs)))
+
+    def least_sensitivity(self, proposal: Proposal) -> float | None:
+        """The smallest rate of false reports whose threshold lets a proposal pass.
+
+        None if the card has no curve, or what the network said is not known. A proposal that passes
+        at every point of the curve has the curve's smallest rate.
+        """
+        if self._curve is None or math.isnan(proposal.end):
+            return None
+        calm = self.reliability.calm_threshold(proposal.end, proposal.restlessness)
+        return self.expected_false_per_minute(calm)
 
     def _known_curve(self) -> tuple[np.ndarray, np.ndarray]:
         if self._curve is None:
@@ -396,32 +409,21 @@ class Spotter:
         self._reported_until = interval.offset_s
         restless = self.restlessness
         score = self._model.reliability.score(end, restless)
-        return [Proposal(interval, score, self._regions(interval), end, restless)]
+        cells, regions = self._displacement(interval)
+        return [Proposal(interval, score, _moved_regions(regions), end, restless, cells)]
 
     def _nearest(self, time_s: float) -> int:
         """Which of the last motions is nearest to a time."""
         return min(range(len(self._moved)), key=lambda i: abs(self._moved[i][0] - time_s))
 
-    def _regions(self, interval: Interval) -> tuple[RegionMotion, ...]:
-        """The expressive regions that moved from onset to apex, the largest motion first."""
+    def _displacement(self, interval: Interval) -> tuple[np.ndarray, np.ndarray]:
+        """How far each of `FACE_CELLS` and of `REGIONS` came from onset to apex, (n, 2) pixels."""
         onset, apex = (
-            self._moved[self._nearest(time_s)][2][:EXPRESSIVE]
-            for time_s in (interval.onset_s, interval.apex_s)
+            self._moved[self._nearest(time_s)] for time_s in (interval.onset_s, interval.apex_s)
         )
-        moved = apex - onset  # (16, 2)
-        displacement = np.linalg.norm(moved, axis=1)
-        least = max(_MIN_REGION_PX, _MIN_REGION_SHARE * float(displacement.max()))
-        names = tuple(REGIONS)
-        return tuple(
-            RegionMotion(
-                names[i],
-                float(displacement[i]),
-                # In pictures, y points downwards.
-                math.degrees(math.atan2(-moved[i, 1], moved[i, 0])) % 360,
-            )
-            for i in np.argsort(-displacement)
-            if displacement[i] >= least
-        )
+        cells = np.asarray(apex[1] - onset[1])
+        cells.setflags(write=False)
+        return cells, np.asarray(apex[2] - onset[2])
 
     def _has_plausible_amplitude(self, interval: Interval) -> bool:
         """Whether the skin moved as far as in a micro-expression, also compared with just before.
@@ -443,3 +445,20 @@ class Spotter:
             and at_apex <= (MAX_SPEAKING_PX if speaks else MAX_AMPLITUDE_PX)
             and at_apex >= MIN_SHARE_OF_BEFORE * largest_before
         )
+
+
+def _moved_regions(moved: np.ndarray) -> tuple[RegionMotion, ...]:
+    """The expressive regions that moved (18, 2), the largest motion first."""
+    displacement = np.linalg.norm(moved[:EXPRESSIVE], axis=1)
+    least = max(_MIN_REGION_PX, _MIN_REGION_SHARE * float(displacement.max()))
+    names = tuple(REGIONS)
+    return tuple(
+        RegionMotion(
+            names[i],
+            float(displacement[i]),
+            # In pictures, y points downwards.
+            math.degrees(math.atan2(-moved[i, 1], moved[i, 0])) % 360,
+        )
+        for i in np.argsort(-displacement)
+        if displacement[i] >= least
+    )

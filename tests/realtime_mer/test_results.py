@@ -8,6 +8,7 @@ import pytest
 
 from realtime_mer.results import (
     UNCERTAIN,
+    ActionUnit,
     ClockOrigin,
     Gap,
     GapReason,
@@ -18,6 +19,7 @@ from realtime_mer.results import (
     StatusChange,
     VisibilitySpan,
     Watched,
+    action_units_text,
     regions_text,
     to_dataframe,
 )
@@ -121,7 +123,17 @@ def test_an_event_s_record_tells_what_is_known_of_its_limit_score_and_regions():
         {"name": "chin", "displacement_px": 1.23, "direction_deg": 0},
         {"name": "upper lip", "displacement_px": 0.5, "direction_deg": 90},
     ]
+    assert record["action_units"] == []
     assert regions_text(regions) == "chin 1.23 px at 0 deg; upper lip 0.50 px at 90 deg"
+
+
+def test_action_units_are_told_with_the_side_that_shows_them():
+    units = (ActionUnit("AU12", "both", 0.987), ActionUnit("AU2", "left", 0.6))
+    assert event(action_units=units).to_dict()["action_units"] == [
+        {"name": "AU12", "side": "both", "score": 0.99},
+        {"name": "AU2", "side": "left", "score": 0.6},
+    ]
+    assert action_units_text(units) == "AU12; AU2 left"
 
 
 def test_watched_time_is_the_sum_of_the_spans():
@@ -146,9 +158,11 @@ def test_table_of_events_has_a_row_each_and_a_column_for_each_label():
     assert "type" not in table.columns
     assert table.limit_px.isna().all()
     regions = (RegionMotion("chin", 1.234, 90.0),)
-    table = to_dataframe([event(), event(limit_px=0.9, regions=regions)])
+    units = (ActionUnit("AU17", "both", 0.9),)
+    table = to_dataframe([event(), event(limit_px=0.9, regions=regions, action_units=units)])
     assert table.limit_px.tolist()[1] == 0.9
     assert table.regions.tolist() == ["", "chin 1.23 px at 90 deg"]
+    assert table.action_units.tolist() == ["", "AU17"]
 
 
 def test_table_without_events_still_has_its_columns():

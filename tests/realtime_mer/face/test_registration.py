@@ -220,3 +220,18 @@ def test_a_similarity_never_mirrors_or_shears():
     a, b = matrix[:, :2].T @ matrix[:, :2]
     np.testing.assert_allclose([a[1], b[0], a[0] - b[1]], 0, atol=1e-12)
     assert np.linalg.det(matrix[:, :2]) > 0
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.0, 0.6, 0.35, 0.1])
+def test_the_face_in_colour_is_the_same_as_in_grey(scale):
+    rows, columns = np.indices((1080, 1920))
+    wave = 120 + 60 * np.sin(columns * scale / 12) * np.cos(rows * scale / 15)
+    image = np.stack([wave, 0.8 * wave, 1.2 * wave], 2).astype(np.uint8)
+    matrix = np.array([[scale, 0.02, -300 * scale], [-0.02, scale, -200 * scale]])
+    grey = cv2.cvtColor(crop(image, matrix, colour=True), cv2.COLOR_BGR2GRAY)
+    assert np.abs(grey.astype(int) - crop(image, matrix)).mean() < 3
+
+
+def test_a_face_of_which_a_corner_is_in_the_picture_is_cut_out_in_colour():
+    matrix = np.array([[0.05, 0.0, 300.0], [0.0, 0.05, 300.0]])
+    assert crop(np.zeros((40, 60, 3), np.uint8), matrix, colour=True).shape == (224, 224, 3)

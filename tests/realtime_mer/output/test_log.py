@@ -17,6 +17,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.output import line_file
 from realtime_mer.output.log import CsvLog, JsonLinesLog, schema
 from realtime_mer.results import (
+    ActionUnit,
     Analysis,
     ClockOrigin,
     Gap,
@@ -79,6 +80,7 @@ EVENT = MicroExpression(
     limit_px=0.9,
     spotting_score=0.8,
     regions=(RegionMotion("chin", 1.1, 90.0),),
+    action_units=(ActionUnit("AU17", "both", 0.912),),
 )
 LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
 GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
@@ -140,6 +142,7 @@ def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
         "limit_px": 0.9,
         "spotting_score": 0.8,
         "regions": [{"name": "chin", "displacement_px": 1.1, "direction_deg": 90}],
+        "action_units": [{"name": "AU17", "side": "both", "score": 0.91}],
         "reported_s": 12.9,
         "source": "clip.avi",
         "model": "causalnet-test",
@@ -223,7 +226,8 @@ def test_csv_has_a_header_without_events(tmp_path):
         (header,) = csv.reader(file)
     assert header[:6] == ["face", "onset_s", "apex_s", "offset_s", "label", "confidence"]
     assert header[6:9] == ["p_negative", "p_positive", "p_surprise"]
-    assert header[9:13] == ["intensity_px", "limit_px", "spotting_score", "regions"]
+    assert header[9:12] == ["intensity_px", "limit_px", "spotting_score"]
+    assert header[12:14] == ["regions", "action_units"]
 
 
 def test_csv_has_limit_score_and_regions_of_an_event(tmp_path):
@@ -231,7 +235,7 @@ def test_csv_has_limit_score_and_regions_of_an_event(tmp_path):
     session_in(CsvLog(tmp_path / "events.csv"), EVENT, unknown)
     known, other = rows(tmp_path / "events.csv")
     assert (known["limit_px"], known["spotting_score"]) == ("0.9", "0.8")
-    assert known["regions"] == "chin 1.10 px at 90 deg"
+    assert (known["regions"], known["action_units"]) == ("chin 1.10 px at 90 deg", "AU17")
     assert (other["limit_px"], other["spotting_score"], other["regions"]) == ("", "", "")
 
 
@@ -594,7 +598,7 @@ RECORDS.append({"type": "lost", "records": 2})
 IDS = ["session", "status", "gap", "visibility", "event", "live event", "macro"]
 IDS += ["summary", "summary with watched time", "lost"]
 # Only where they are known.
-OPTIONAL = {"limit_px", "spotting_score", "regions", "events_per_readable_minute"}
+OPTIONAL = {"limit_px", "spotting_score", "regions", "action_units", "events_per_readable_minute"}
 
 
 def test_schema_is_a_schema_that_describes_every_record_and_its_fields():
