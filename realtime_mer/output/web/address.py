@@ -98,22 +98,29 @@ class Guard:
     """Decides who may see the page.
 
     On loopback: everyone on this computer, but no web site that is open in a browser here, which a
-    foreign host name in the request gives away. Elsewhere: everyone who has the token.
+    foreign host name in the request gives away; with `always_token`, of them only who has the
+    token. Elsewhere: everyone who has the token.
 
     Attributes:
-        token: First part of every path; None on loopback.
+        token: First part of every path; None if there is none.
     """
 
-    def __init__(self, address: Address, bound: tuple[str, int]) -> None:
+    def __init__(
+        self, address: Address, bound: tuple[str, int], *, always_token: bool = False
+    ) -> None:
         """
         Args:
             address: The address as the user gave it.
             bound: IP address and port of the listening socket.
+            always_token: Whether to ask for the token on loopback as well: others may use this
+                computer.
         """
         self._host, self._port = address.host, bound[1]
         ip = ipaddress.ip_address(bound[0].partition("%")[0])
         self._any = ip.is_unspecified
-        self.token = None if ip.is_loopback else secrets.token_urlsafe(_TOKEN_BYTES)
+        self._is_loopback = ip.is_loopback
+        needs_token = always_token or not ip.is_loopback
+        self.token = secrets.token_urlsafe(_TOKEN_BYTES) if needs_token else None
         self._names = {
             "localhost",
             LOOPBACK,
@@ -149,12 +156,12 @@ class Guard:
             headers: Their names in any case.
         """
         host = headers.get("Host", "")
-        if self.token is None:
+        if self._is_loopback:
             # The port may be that of a tunnel: only the name tells a foreign site.
             name = re.sub(r":[0-9]*$", "", host).lower()
             if name not in self._names:
                 return "This page is served on this computer only: open it as localhost."
-        else:
+        if self.token is not None:
             given = path.split("/")[1] if path.startswith("/") else ""
             if not hmac.compare_digest(
                 given.encode("utf-8", "surrogateescape"), self.token.encode()

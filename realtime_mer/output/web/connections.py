@@ -55,11 +55,18 @@ def refusal(status: int, text: str, **headers: str) -> web.Response:
     return answer
 
 
-def malformed(request: web.BaseRequest) -> web.Response | None:
-    """The refusal of a request that no browser would make; None if it is none."""
-    if request.method not in _METHODS:
+def malformed(request: web.BaseRequest, *, takes_data: bool = False) -> web.Response | None:
+    """The refusal of a request that no browser would make; None if it is none.
+
+    Args:
+        request: The request.
+        takes_data: Whether POST is allowed; the caller looks at what it brings.
+    """
+    if takes_data and request.method == "POST":
+        pass
+    elif request.method not in _METHODS:
         return refusal(405, "This page can only be read.", Allow=", ".join(_METHODS))
-    if request.can_read_body:
+    elif request.can_read_body:
         return refusal(413, "This page takes no data.")
     if not request.raw_path.startswith("/"):
         return refusal(400, "The path does not begin with a slash.")

@@ -1,0 +1,99 @@
+"""The page in a real browser, by keyboard alone."""
+
+import asyncio
+import json
+
+import pytest
+
+from realtime_mer.review.decisions import Decisions
+from tests.realtime_mer.output.web.test_page import BROWSER, browser
+from tests.realtime_mer.review.reviewing import reviewing
+
+# Windows' key codes, which tell Chromium what else a key does.
+CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
+CODES |= {"ArrowUp": 38, "ArrowDown": 40}
+
+
+async def press(page, *keys):
+    for key in keys:
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        code = CODES.get(key) or ord(key.upper())
+        common = {"key": key, "windowsVirtualKeyCode": code}
+        await page("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
+        await page("Input.dispatchKeyEvent", type="keyUp", **common)
+
+
+def text_of(name):
+    return f"document.getElementById('{name}').textContent"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+def test_a_review_by_keyboard_alone(results, tmp_path):
+    async def look(review):
+        async with browser(tmp_path / "profile") as page:
+            await page("Log.enable")
+            await page("Runtime.enable")
+            await page("Page.enable")
+            await page("Emulation.setDeviceMetricsOverride", width=390, height=844,
+                       deviceScaleFactor=1, mobile=False)  # fmt: skip
+            await page("Page.navigate", url=review.url)
+            await page.wait_for(f"{text_of('now')} !== ''")
+            # Nothing is cut off on a phone.
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390
+            # The most doubtful first: the second event of the first video, whose score is 0.45.
+            assert await page.evaluate(text_of("label")) == "negative"
+            # Stop, go to the apex frame by frame, and move the onset by two frames.
+            await press(page, " ")
+            before = await page.evaluate(text_of("now"))
+            await press(page, "ArrowRight")
+            await page.wait_for(f"{text_of('now')} !== '{before}'")
+            await press(page, "w", "w")
+            await page.wait_for(f"{text_of('onset')}.includes('+67 ms')")
+            await press(page, "s", "m")
+            await page.wait_for(f"{text_of('speed')}.includes('1/2')")
+            await page.wait_for(f"{text_of('making')} === ''")
+            await press(page, "3")
+            await page.wait_for(f"{text_of('progress-text')} === '1 of 4 decided'")
+            await page.wait_for(f"{text_of('spoken')}.startsWith('true, surprise. Event 2 of 4')")
+            await press(page, "f")
+            await page.wait_for(f"{text_of('progress-text')} === '2 of 4 decided'")
+            await press(page, "z")
+            await page.wait_for(f"{text_of('progress-text')} === '1 of 4 decided'")
+            await page.wait_for(f"{text_of('title')} === 'Event 2 of 4'")
+            # Faster than the answers come: each key is about the event that its reader means.
+            await press(page, "u", "t", "a")
+            await page.wait_for(f"{text_of('progress-text')}.endsWith('1 added')")
+            await page.wait_for(f"{text_of('precision')}.startsWith('2 of 2 decided')")
+            # The help opens, and closes with Escape; keys do nothing meanwhile.
+            await press(page, "h", "f")
+            assert await page.evaluate("document.getElementById('help').open")
+            await press(page, "Escape")
+            await page.wait_for("!document.getElementById('help').open")
+            # With Tab to the table of sensitivities; what has the focus is always marked.
+            name = ""
+            for _ in range(60):
+                await press(page, "Tab")
+                outline = "getComputedStyle(document.activeElement).outlineStyle"
+                assert await page.evaluate(outline) != "none"
+                name = await page.evaluate("document.activeElement.name || ''")
+                if name == "sensitivity":
+                    break
+            assert name == "sensitivity"
+            await press(page, "ArrowDown")
+            await page.wait_for("document.activeElement.value === '2'")
+            await press(page, "Tab", "Enter")
+            await page.wait_for(f"{text_of('chosen')}.includes('--settings')")
+            assert page.complaints == []
+
+    with reviewing(results) as review:
+        asyncio.run(look(review))
+        decisions: Decisions = review._file.decisions
+        first = review._events[f"{next(iter(results.done())).key}/2"]
+        word = decisions.of(first.id)
+        assert (word.verdict, word.label) == ("true", "surprise")
+        assert word.onset_s == pytest.approx(first.onset_s + 0.067, abs=0.001)
+        said = [getattr(decisions.of(event), "verdict", None) for event in review._events]
+        assert said == [None, "true", "unsure", "true"]
+        assert len(decisions.added) == 1
+    assert json.loads(results.settings_path.read_text()) == {"sensitivity": 2}
