@@ -6,6 +6,7 @@ import contextlib
 import errno
 import faulthandler
 import functools
+import importlib
 import os
 import sys
 import threading
@@ -19,6 +20,15 @@ from realtime_mer.errors import CameraError, InputError
 
 REFUSED = 1
 """Exit status if the system refuses memory, threads, open files or a library."""
+
+COMMANDS = ("archive", "review", "export", "report")
+"""Words that may stand first; each is a module of `command`.
+
+Its `parse(arguments, prog)` is quick, and its `run(options)` returns the exit status.
+"""
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended; a session has no other end."""
 
 _NO_MORE = {
     errno.ENOMEM: "memory",
@@ -50,12 +60,21 @@ def main(arguments: Sequence[str] | None = None, prog: str = "realtime-mer") -> 
 def _run(
     arguments: Sequence[str] | None, prog: str, signals: Signals, say: Callable[[str], None]
 ) -> int:
-    options = parse(arguments, prog)
+    given = sys.argv[1:] if arguments is None else [*map(str, arguments)]
+    command = None
+    if given and given[0] in COMMANDS:
+        command = importlib.import_module(f"realtime_mer.command.{given[0]}")
+        options = command.parse(given[1:], f"{prog} {given[0]}")
+    else:
+        options = parse(arguments, prog)
     if (obstacle := limits.obstacle()) is not None:
         say(obstacle)
         return REFUSED
     try:
         # Loading the libraries takes a second or two, which --help need not wait for.
+        if command is not None:
+            signals.loaded()
+            return command.run(options)
         if options.demo:
             from realtime_mer.command.demo import run_demo
 
@@ -68,10 +87,10 @@ def _run(
             recognize_source(options)
     except InputError as error:
         hint = " The option --demo needs no camera." if isinstance(error, CameraError) else ""
-        say(without_secrets(f"{error}{hint}", sys.argv[1:] if arguments is None else arguments))
+        say(without_secrets(f"{error}{hint}", given))
         return USAGE_ERROR
     except KeyboardInterrupt:
-        return 0
+        return 0 if command is None else INTERRUPTED
     except (MemoryError, ImportError, OSError, RuntimeError) as error:
         if (refused := _refused(error)) is None:
             raise

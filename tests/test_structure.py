@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The way of the data; what stands beside the rooms serves them all.
 ROOMS = (
     *("source", "face", "spotting", "recognition", "analysis", "session", "output", "demo"),
-    "command",
+    *("archive", "review", "command"),
 )
 
 

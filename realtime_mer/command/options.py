@@ -6,6 +6,7 @@ Imports nothing heavy: `--help` and a wrong option need not wait for the librari
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import re
@@ -28,7 +29,7 @@ PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 _SOURCE_OPTIONS = ("--fps", "--camera-size", "--camera-fps", "--no-reconnect")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reports an error in one line, without credentials.
 
     Attributes:
@@ -56,6 +57,7 @@ def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
         texts = list(_shown_unknown(unknown, p.arguments))
         remedy = ": put quotes around an address" if HIDDEN in texts else ""
         p.error(f"unrecognized arguments: {' '.join(texts)}{remedy}")
+    apply_settings(p, options)
     if options.log_macros and options.log is None:
         p.error("--log-macros needs a log to write to: add --log FILE.jsonl")
     if options.demo:
@@ -65,6 +67,17 @@ def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
             if _is_given(options, option):
                 p.error(f"--demo makes its own video: leave out {option}")
     return options
+
+
+def apply_settings(p: Parser, options: argparse.Namespace) -> None:
+    """Takes the sensitivity from `--settings`, unless it was given; exits if there is none."""
+    if options.settings is not None:
+        try:
+            chosen = chosen_sensitivity(options.settings)
+        except InputError as error:
+            p.error(str(error))
+        # What was typed beside it counts more.
+        options.sensitivity = options.sensitivity or chosen
 
 
 def without_secrets(message: str, arguments: Sequence[str]) -> str:
@@ -141,12 +154,13 @@ def _is_given(options: argparse.Namespace, option: str) -> bool:
     return getattr(options, option.removeprefix("--").replace("-", "_")) not in (None, False)
 
 
-def parser(prog: str) -> _Parser:
+def parser(prog: str) -> Parser:
     """The options. Those that depend on the source or on others are None if not given."""
-    p = _Parser(
+    p = Parser(
         prog=prog,
         description="Spots and names facial micro-expressions in a camera, a video or a stream, "
         "while they happen.",
+        epilog="Many videos at once: see %(prog)s archive --help.",
     )
     p.add_argument(
         "source",
@@ -174,15 +188,13 @@ def parser(prog: str) -> _Parser:
         "--record-events", metavar="DIR", help="keep a lossless clip of each event in DIR"
     )
     p.add_argument(
-        "--sensitivity",
-        type=_false_report_rate,
-        metavar="N",
-        help="false reports a minute to expect, such as 0.2, 1 or 3; more "
-        "find more (default: what the spotter's card recommends)",
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="add the session to a folder of results, as `archive` does: log, tables, and clips "
+        "and pictures in which faces can be recognised",
     )
-    p.add_argument(
-        "--faces", type=_faces, default=1, metavar="N", help="faces to follow at most (default 1)"
-    )
+    add_analysis_options(p)
     p.add_argument(
         "--fps",
         type=frame_rate,
@@ -213,6 +225,28 @@ def parser(prog: str) -> _Parser:
         default="auto",
         help="where the classifier runs (default auto: CUDA if there is a GPU)",
     )
+    p.add_argument("--version", action="version", version=f"realtime_mer {__version__}")
+    return p
+
+
+def add_analysis_options(p: argparse.ArgumentParser) -> None:
+    """Adds the options that say how to analyse, whatever the source."""
+    p.add_argument(
+        "--sensitivity",
+        type=_false_report_rate,
+        metavar="N",
+        help="false reports a minute to expect, such as 0.2, 1 or 3; more "
+        "find more (default: what the spotter's card recommends)",
+    )
+    p.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="take the sensitivity that a review chose: settings.json of the results folder",
+    )
+    p.add_argument(
+        "--faces", type=_faces, default=1, metavar="N", help="faces to follow at most (default 1)"
+    )
     p.add_argument(
         "--least-confidence",
         type=_probability,
@@ -228,8 +262,31 @@ def parser(prog: str) -> _Parser:
         metavar="FILE.task",
         help="MediaPipe's face landmarker (default: models/, else the installed package)",
     )
-    p.add_argument("--version", action="version", version=f"realtime_mer {__version__}")
-    return p
+
+
+def chosen_sensitivity(path: Path) -> float:
+    """The sensitivity in a settings file, as `review` writes it.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        settings = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{redacted(str(path))} cannot be read ({error.strerror}): name the settings.json that "
+            "the review wrote"
+        ) from None
+    except (ValueError, RecursionError):
+        settings = None
+    rate = settings.get("sensitivity") if isinstance(settings, dict) else None
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if rate is None or not is_number or not 0 < rate < math.inf:
+        raise InputError(
+            f"{redacted(str(path))} holds no sensitivity: name the settings.json that the review "
+            "wrote, or give --sensitivity"
+        )
+    return float(rate)
 
 
 def _false_report_rate(text: str) -> float:

@@ -27,6 +27,7 @@ from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import Reader
 
 if TYPE_CHECKING:
+    from realtime_mer.archive.session_results import SessionResults
     from realtime_mer.output.web import WebView
 
 RECORDINGS = "recordings"
@@ -55,6 +56,22 @@ class Outputs:
             self.sinks.append(CsvLog(options.csv, note=note))
         if options.stats:
             self.sinks.append(StatsFile(options.stats))
+        self._results: SessionResults | None = None
+        if options.results is not None:
+            # The archive's modules take a while to load.
+            from realtime_mer.archive.run import Settings
+            from realtime_mer.archive.session_results import SessionResults
+
+            settings = Settings(
+                faces=options.faces,
+                sensitivity=options.sensitivity,
+                least_confidence=options.least_confidence,
+                weights=options.weights or CLASSIFIER,
+                spotter=options.spotter or SPOTTER,
+                landmarks=options.landmarks,
+            )
+            self._results = SessionResults(options.results, settings, source=source, note=note)
+            self.sinks.append(self._results)
         if options.output:
             # An overlay of its own: the window's keys must not alter the recorded video.
             # Times from --fps are not those of the sound.
@@ -73,9 +90,11 @@ class Outputs:
             self.sinks.append(self._web)
 
     def close(self) -> None:
-        """Frees the port if no session began; does nothing after a session."""
+        """Frees the port if no session began; writes the tables of results after one."""
         if self._web is not None:
             self._web.close()
+        if self._results is not None:
+            self._results.close()
 
 
 def recognize_source(options: argparse.Namespace) -> Summary:

@@ -270,7 +270,7 @@ class LineFile:
                 os.close(fd)
 
     def _lock(self, fd: int) -> None:
-        if not _locked(fd):
+        if not locked(fd):
             raise InputError(
                 f"{self.name} is in use: another session writes into it. Name another file, or "
                 "wait until that session has ended."
@@ -425,7 +425,7 @@ def _printable(line: bytes) -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _locked(fd: int) -> bool:
+    def locked(fd: int) -> bool:
         """Locks an open file until it is closed; False if someone else has."""
         os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
         try:
@@ -437,7 +437,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _locked(fd: int) -> bool:
+    def locked(fd: int) -> bool:
         """Locks an open file until it is closed; False if someone else has."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

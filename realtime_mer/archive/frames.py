@@ -1,0 +1,87 @@
+"""The table of all frames of a video: who was where, how the head was turned, what the face did."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from realtime_mer.archive.dictionary import FRAME
+from realtime_mer.results import Analysis, FaceState, Session, Summary
+
+# Face mesh: cheeks left and right in the picture, top of the forehead, chin.
+_LEFT, _RIGHT, _TOP, _CHIN = 234, 454, 10, 152
+# As in `face.quality`: a face that looks straight ahead has its chin so much farther back.
+_LEVEL_DEG = 6.0
+
+
+class FramesTable:
+    """A sink that writes a row for each face in each frame, in the columns of `dictionary.FRAME`.
+
+    Args:
+        path: Where to write it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._last = -1
+
+    def begin(self, session: Session) -> None:
+        self._file = self._path.open("w", encoding="ascii", newline="")
+        self._write([column.name for column in FRAME])
+
+    def update(self, analysis: Analysis) -> None:
+        frame = analysis.frame
+        # At the end of a source its last frame comes again.
+        if frame.index <= self._last:
+            return
+        self._last = frame.index
+        for state in analysis.faces:
+            self._write([f"{frame.time_s:.3f}", str(frame.index), str(state.face), *_cells(state)])
+
+    def end(self, summary: Summary) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, cells: list[str]) -> None:
+        assert self._file is not None, "begin() comes first"
+        self._file.write(",".join(cells) + "\r\n")
+
+
+def head_pose_deg(points: np.ndarray) -> tuple[float, float, float]:
+    """How a head is turned, in degrees: yaw, positive to the picture's right; pitch, positive
+    upwards; roll, positive clockwise.
+
+    Args:
+        points: (478, 3) in pixels, y down, smaller depth is nearer.
+    """
+    across = points[_RIGHT] - points[_LEFT]
+    down = points[_CHIN] - points[_TOP]
+    roll = math.atan2(across[1], across[0])
+    yaw = math.atan2(across[2], math.hypot(across[0], across[1]))
+    # Along the face, whatever its tilt.
+    length = down[1] * math.cos(roll) - down[0] * math.sin(roll)
+    pitch = math.radians(_LEVEL_DEG) - math.atan2(down[2], length)
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
+def _cells(state: FaceState) -> list[str]:
+    """The cells of a face from its box to its blendshapes."""
+    (x, y), (right, lower) = state.landmarks.min(0), state.landmarks.max(0)
+    pose: tuple[float, ...] = (math.nan,) * 3
+    if state.depth is not None:
+        pose = head_pose_deg(np.column_stack([state.landmarks, state.depth]).astype(np.float64))
+    shapes = [math.nan] * (len(FRAME) - 12)
+    if state.blendshapes is not None:
+        shapes = state.blendshapes.tolist()
+    return [
+        *(_cell(value, 1) for value in (x, y, right - x, lower - y, *pose)),
+        *(_cell(value, 4) for value in (state.quality, state.score, *shapes)),
+    ]
+
+
+def _cell(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
