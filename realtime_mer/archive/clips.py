@@ -94,8 +94,6 @@ class EventClips:
 
     def update(self, analysis: Analysis) -> None:
         now_s = analysis.frame.time_s
-        for state in analysis.faces:
-            self._add(now_s, analysis.frame.image, state)
         for event in analysis.events:
             self._events += 1
             self._pending.append((self._events, event))
@@ -105,6 +103,9 @@ class EventClips:
                 self._write(number, event)
             else:
                 self._pending.append((number, event))
+        # Not before: after a jump of the time a new picture makes old ones go.
+        for state in analysis.faces:
+            self._add(now_s, analysis.frame.image, state)
         for face, seen in list(self._seen.items()):
             if now_s - seen.last_s > _KEPT_S:
                 del self._seen[face]

@@ -64,9 +64,20 @@ def test_an_event_whose_pictures_are_gone_has_no_clip(video):
     clips = begun(video)
     for k in range(30):
         clips.update(analysis(k / 30, 0))
-    clips.update(analysis(9.0, 0, events=(event(0.5, "negative", 0.8),)))
+    clips.update(analysis(9.0, 0))
+    clips.update(analysis(9.03, 0, events=(event(0.5, "negative", 0.8),)))
     clips.end(SUMMARY)
     assert (video.clip(1), video.clip_info(1)) == (None, None)
+
+
+def test_a_jump_of_the_time_costs_no_clip(video):
+    clips = begun(video)
+    for k in range(45):
+        clips.update(analysis(k / 30, 0))
+    clips.update(analysis(1.5, 0, events=(event(0.9, "negative", 0.8),)))
+    clips.update(analysis(9.0, 0))
+    clips.end(SUMMARY)
+    assert video.clip(1) is not None
 
 
 def test_the_last_frame_that_comes_again_at_the_end_counts_once(video):
