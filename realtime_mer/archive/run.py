@@ -181,14 +181,25 @@ def archive(
         )
         try:
             run.work()
-            # pyarrow takes a while to load.
-            from realtime_mer.archive.tables import write_tables
-
-            write_tables(folder, decimal_comma=decimal_comma)
+            _write_overview(folder, decimal_comma, display)
         finally:
             for line in summary_lines(run.progress, shown(folder.path)):
                 display.line(line, style="red" if line.startswith("failed") else "bold")
     return run.progress
+
+
+def _write_overview(folder: ResultsFolder, decimal_comma: bool, display: Display) -> None:
+    """Writes the tables and the report of the archive; each video's own is for `report`."""
+    # pyarrow and Matplotlib take a while to load.
+    from realtime_mer.archive.report import write_report
+    from realtime_mer.archive.tables import write_tables
+
+    write_tables(folder, decimal_comma=decimal_comma)
+    try:
+        write_report(folder)
+    except InputError as error:
+        # The tables have it all.
+        display.line(f"no report: {error}")
 
 
 def cores() -> int:

@@ -150,7 +150,8 @@ def _estimates(
             axes.plot(estimate.value, -row, MARKERS[place], color=ink, markersize=9, clip_on=False)
         axes.set_yticks([-row for row in range(len(rows))], names)
         axes.set_ylim(0.6 - len(rows), 0.6)
-        axes.set_xlim(0, highest)
+        # Room for the mark of a share of 0.
+        axes.set_xlim(-0.03 * highest, highest)
         axes.xaxis.set_major_locator(MaxNLocator(8 if is_wide else 4))
         if kind == "share":
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))

@@ -105,11 +105,12 @@ def names(started) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of some results but the manifest, which has times of day."""
+    """All files of some results but the manifest, which has times of day, and the report, which
+    names the folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("manifest.json", ".lock")
+        if path.is_file() and path.name not in ("manifest.json", ".lock", "report.html")
     }
 
 
@@ -136,6 +137,8 @@ def test_each_bad_video_costs_itself_only_and_is_told_with_its_reason(started, m
         if reason is not None:
             assert f"failed: talks/{name}: {reason}" in said
     assert not list(Path("results/videos").glob("*.part"))
+    # The overview is there, and hides no failure.
+    assert all(name in Path("results/report.html").read_text("utf-8") for name in expected)
 
 
 def test_a_second_run_does_what_is_new_or_changed(started):
