@@ -157,7 +157,8 @@ def test_event_is_found_and_logged_in_the_form_of_the_design(normal, clip):
     optional = ("limit_px", "spotting_score", "least_sensitivity")
     assert [key for key in event if key not in optional] == [
         *("type", "face", "onset_s", "apex_s", "offset_s", "label", "confidence"),
-        *("probabilities", "intensity_px", "regions", "action_units"),
+        *("probabilities", "intensity_px", "onset_frame", "apex_frame", "offset_frame"),
+        *("regions", "action_units"),
         *("reported_s", "source", "model"),
     ]
     assert (event["type"], event["face"]) == ("micro_expression", 0)
