@@ -66,7 +66,7 @@ def _run(
         command = importlib.import_module(f"realtime_mer.command.{given[0]}")
         options = command.parse(given[1:], f"{prog} {given[0]}")
     else:
-        options = parse(arguments, prog)
+        options = parse(given, prog)
     if (obstacle := limits.obstacle()) is not None:
         say(obstacle)
         return REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def seconds(value: float) -> float | None:
@@ -15,6 +15,11 @@ def seconds(value: float) -> float | None:
 def number(value: float, digits: int) -> float | None:
     """A number rounded to some digits; None if it is not finite."""
     return round(float(value), digits) if math.isfinite(value) else None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value read from JSON is a number; true and false are none, other than in Python."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401

@@ -457,7 +457,7 @@ class FaceState:
             frames are analysed, at a threshold above the card's, and if the spotter's card does
             not tell it.
         matrix: (2, 3) float64, frame to canonical face, as `face.registration.crop` takes it; None
-            where the face was not registered.
+            if it is not known.
         depth: (478,) float32, depth of the landmarks on their scale, smaller is nearer; None if it
             is not known.
         blendshapes: (52,) float32, 0 to 1, in MediaPipe's order; None if they are not known.

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from realtime_mer import __version__
+from realtime_mer.archive.clips import AROUND_S
 from realtime_mer.archive.results_folder import FORMAT, ResultsFolder, key_of
 from realtime_mer.output.video_encoder import VideoEncoder
 from realtime_mer.results import (
@@ -36,8 +37,6 @@ SETTINGS = {
 PROGRAM = {"name": "realtime_mer", "version": __version__}
 # Frames a second of sources and clips.
 FPS = 30.0
-# Time before the onset and after the offset that a clip shows.
-AROUND_S = 0.5
 
 
 def event(

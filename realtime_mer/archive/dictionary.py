@@ -12,6 +12,7 @@ from datetime import datetime
 
 from realtime_mer.records import plain
 from realtime_mer.redaction import printable
+from realtime_mer.results import PARTS, READABLE_PX
 from realtime_mer.spotting.motion import EXPRESSIVE, REGIONS
 
 TABLES = ("events", "videos", "faces", "frames")
@@ -89,6 +90,11 @@ def entries(tables: Mapping[str, Iterable[Column]]) -> list[dict[str, str]]:
 def region_column(region: str, ending: str) -> str:
     """The column of a region of the face: "chin" and "px" give "chin_px"."""
     return f"{region.replace(' ', '_')}_{ending}"
+
+
+def part_column(part: str) -> str:
+    """The column of the time in which a part of the face, one of `PARTS`, could be read."""
+    return f"readable_{part.split()[0]}_min"
 
 
 def _is_time(text: str) -> bool:
@@ -257,8 +263,9 @@ def _regions() -> Iterable[Column]:
         )
 
 
-_PARTS = {"upper": "upper face (brows and lids)", "middle": "middle face (nose and cheeks)"}
-_PARTS["lower"] = "lower face (lips and chin)"
+IN_PART = dict(zip(PARTS, ("brows and lids", "nose and cheeks", "lips and chin"), strict=True))
+"""What belongs to each part of the face."""
+
 _SUMMED = "all faces together. Empty if the limits of detection were not known."
 
 _VIDEOS = (
@@ -282,13 +289,13 @@ _VIDEOS = (
     Column("watched_min", "number", "min", f"Time with known limits of detection, {_SUMMED}"),
     *(
         Column(
-            f"readable_{part}_min",
+            part_column(part),
             "number",
             "min",
-            f"Time in which the {name} could be read (limit of detection at most 1.5 px), "
-            f"{_SUMMED}",
+            f"Time in which the {part} ({what}) could be read (limit of detection at most "
+            f"{READABLE_PX} px), {_SUMMED}",
         )
-        for part, name in _PARTS.items()
+        for part, what in IN_PART.items()
     ),
     Column(
         "readable_any_min",

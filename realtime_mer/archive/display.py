@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from realtime_mer.output.clock import clock
 from realtime_mer.redaction import printable
 
 # The table is drawn again so often: a new picture each time would flicker over slow connections.
@@ -144,10 +145,12 @@ class Display:
         table.add_column(justify="right", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         for running in p.running[:_MOST_RUNNING]:
-            length = _clock(running.duration_s) if running.duration_s else "?"
+            length = clock(running.duration_s, 0) if running.duration_s else "?"
             speed = f"{running.time_s / running.seconds:.1f} x" if running.seconds > 1 else ""
             bar = ProgressBar(total=1.0, completed=running.part or 0.0, width=24)
-            table.add_row(_name(running.name), bar, f"{_clock(running.time_s)} of {length}", speed)
+            table.add_row(
+                _name(running.name), bar, f"{clock(running.time_s, 0)} of {length}", speed
+            )
         rows: list[RenderableType] = [_headline(p, left_s), table]
         if len(p.running) > _MOST_RUNNING:
             rows.append(Text(f"and {len(p.running) - _MOST_RUNNING} more at work", style="dim"))
@@ -165,7 +168,7 @@ def _headline(p: Progress, left_s: float | None) -> Text:
     text.append(f"{p.failed} failed", style="red" if p.failed else "")
     text.append(f", {p.left - len(p.running)} waiting   {p.events} events   ")
     text.append(f"{p.hours_an_hour:.1f} h of video an hour   ")
-    text.append("" if left_s is None else f"{_clock(left_s)} left")
+    text.append("" if left_s is None else f"{clock(left_s, 0)} left")
     return text
 
 
@@ -191,9 +194,3 @@ def summary_lines(p: Progress, results: str) -> Sequence[str]:
 def _name(path: str) -> str:
     name = printable(os.path.basename(path) or path)
     return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -8,13 +8,9 @@ from typing import TextIO
 
 import numpy as np
 
-from realtime_mer.archive.dictionary import FRAME
+from realtime_mer.archive.dictionary import BLENDSHAPES, FRAME
+from realtime_mer.face.quality import CHIN, LEFT, LEVEL_DEG, RIGHT, TOP
 from realtime_mer.results import Analysis, FaceState, Session, Summary
-
-# Face mesh: cheeks left and right in the picture, top of the forehead, chin.
-_LEFT, _RIGHT, _TOP, _CHIN = 234, 454, 10, 152
-# As in `face.quality`: a face that looks straight ahead has its chin so much farther back.
-_LEVEL_DEG = 6.0
 
 
 class FramesTable:
@@ -58,13 +54,13 @@ def head_pose_deg(points: np.ndarray) -> tuple[float, float, float]:
     Args:
         points: (478, 3) in pixels, y down, smaller depth is nearer.
     """
-    across = points[_RIGHT] - points[_LEFT]
-    down = points[_CHIN] - points[_TOP]
+    across = points[RIGHT] - points[LEFT]
+    down = points[CHIN] - points[TOP]
     roll = math.atan2(across[1], across[0])
     yaw = math.atan2(across[2], math.hypot(across[0], across[1]))
     # Along the face, whatever its tilt.
     length = down[1] * math.cos(roll) - down[0] * math.sin(roll)
-    pitch = math.radians(_LEVEL_DEG) - math.atan2(down[2], length)
+    pitch = math.radians(LEVEL_DEG) - math.atan2(down[2], length)
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
@@ -74,7 +70,7 @@ def _cells(state: FaceState) -> list[str]:
     pose: tuple[float, ...] = (math.nan,) * 3
     if state.depth is not None:
         pose = head_pose_deg(np.column_stack([state.landmarks, state.depth]).astype(np.float64))
-    shapes = [math.nan] * (len(FRAME) - 12)
+    shapes = [math.nan] * len(BLENDSHAPES)
     if state.blendshapes is not None:
         shapes = state.blendshapes.tolist()
     return [

@@ -106,7 +106,7 @@ def _videos(source: str, results: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _is_results(folder: str) -> bool:
-    """Whether a folder has the clips of an archive."""
+    """Whether a folder is one of results, whose clips are no inputs."""
     return all(os.path.exists(os.path.join(folder, name)) for name in ("manifest.json", "videos"))
 
 

@@ -29,12 +29,12 @@ _REST_S = 0.1
 _SPREAD_CELLS = 0.7
 _HALF_TRUST = 0.01
 # The share of a motion that is found with all this smoothing: 0.55 to 0.68 of drawn motions of 2 px
-# (AU1+2, AU12, AU4+7, as in the tests; measured once).
+# (AU1+2, AU12, AU4+7), measured once, with a script that is not kept.
 _FOUND = 0.62
 # Smooths sensor noise before the flow, standard deviation in pixels. Chosen by judgement.
 _BLUR_PX = 1.0
 # Displacement, in pixels, at which half of a motion is enlarged; what is much less is noise. It is
-# the least that a region must move to be listed in an event (`spotting.motion`: 0.15 px) less what
+# the least that a region must move to be listed in an event (`spotting.spotter`: 0.15 px) less what
 # the smoothing above takes from noise.
 _NOISE_PX = 0.1
 # Motions are enlarged to this length, pixels, and longer ones, such as those of lids in a blink,

@@ -19,7 +19,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.output.writable import replace_file, shown, why
 
 # At least so long between two writings, and so many times as long as one takes: with 10,000 inputs
-# one takes some 0.1 s. What a kill costs is this much work at most.
+# some 0.1 s, measured once. What a kill costs is this much work at most.
 _LEAST_S = 0.5
 _PART_OF_TIME = 20.0
 _DIGITS = 16

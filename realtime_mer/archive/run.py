@@ -48,7 +48,7 @@ _FRAME_S = 0.5
 _LEAST_FRAME_BYTES = 64
 _USUAL_FRAME_BYTES = 640
 # What a worker may hold: its part of this part of the memory, or at least that many bytes. Chosen
-# by judgement: a worker takes 0.4 GB at 1280 x 720, and 1 GB at 3840 x 2160.
+# by judgement: measured once, a worker takes 0.4 GB at 1280 x 720, and 1.4 GB at 3840 x 2160.
 _MEMORY_PART = 0.8
 _LEAST_MEMORY_BYTES = 2 << 30
 # With less free disk space no video is begun. Chosen by judgement: its clips take some MB.
@@ -56,7 +56,7 @@ _FREE_BYTES = 200_000_000
 # The hash of a file that gives no bytes for so long is given up: its drive is gone.
 _READ_SILENT_S = 60.0
 _READ_BYTES = 1 << 20
-# Videos whose hashes are known ahead of the workers.
+# For each worker, videos whose hashes are known ahead.
 _AHEAD = 2
 # How often workers are looked after.
 _POLL_S = 0.1
@@ -359,7 +359,6 @@ class _Run:
             elif time.monotonic() - hashing.heard_at > _READ_SILENT_S:
                 # Its thread is left behind.
                 self._hashing = None
-                hashing.sha256 = None
                 hashing.error = f"it gave no bytes for {_READ_SILENT_S:.0f} s: is its drive there?"
                 self._take(hashing)
 
@@ -400,14 +399,6 @@ class _Run:
             entry = self._ready.popleft()
             part = self._part(entry)
             shutil.rmtree(part, ignore_errors=True)
-            started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            # Until it is done again, nothing that was done before counts.
-            self._manifest.change(
-                entry,
-                state="running",
-                started_at=started_at,
-                **dict.fromkeys(("reason", "events", "duration_s", "seconds", "made_with")),
-            )
             s = self._settings
             job = Job(
                 source=entry["source"],
@@ -422,6 +413,13 @@ class _Run:
                 frames=s.frames,
             )
             self._running[entry["key"]] = Worker(job, self._keep_open), entry
+            # Until it is done again, nothing that was done before counts.
+            self._manifest.change(
+                entry,
+                state="running",
+                started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                **dict.fromkeys(("reason", "events", "duration_s", "seconds", "made_with")),
+            )
 
     def _part(self, entry: dict[str, Any]) -> Path:
         return self._folder.videos / f"{entry['key']}{PART}"
@@ -485,12 +483,8 @@ class _Run:
         self.progress.analysed_s += outcome.duration_s or 0.0
         self.progress.analysed_bytes += entry["size"]
         self._settle(entry["size"])
-        if not self._display.console.is_terminal:
-            count = self.progress.inputs - self.progress.left
-            self._display.line(
-                f"{count}/{self.progress.inputs} done: {redacted(entry['source'])} "
-                f"({outcome.events} events, {entry['seconds']:.0f} s)"
-            )
+        source = redacted(entry["source"])
+        self._tell(f"done: {source} ({outcome.events} events, {entry['seconds']:.0f} s)")
 
     def _changed(self, entry: dict[str, Any]) -> str | None:
         """Why the results are of no use: the file is another one by now."""
@@ -513,11 +507,13 @@ class _Run:
             made_with=self._manifest.made_with,
         )
         self._note_failure(entry, reason)
-        count = self.progress.inputs - self.progress.left
+        self._tell(f"failed: {redacted(entry['source'])}: {reason}")
+
+    def _tell(self, what: str) -> None:
+        """Tells what became of an input, where no table shows it."""
         if not self._display.console.is_terminal:
-            self._display.line(
-                f"{count}/{self.progress.inputs} failed: {redacted(entry['source'])}: {reason}"
-            )
+            count = self.progress.inputs - self.progress.left
+            self._display.line(f"{count}/{self.progress.inputs} {what}")
 
     def _note_failure(self, entry: dict[str, Any], reason: str) -> None:
         self.progress.failed += 1

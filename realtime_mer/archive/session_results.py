@@ -23,7 +23,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ from realtime_mer.results import Analysis, Session, Summary
 from realtime_mer.source.frame import Frame
 
 # Frames that wait for the thread. Chosen by judgement: 1.5 s at 1280 x 720 and 30 fps, and
-# encoding a clip takes a tenth of that.
+# encoding a clip takes a tenth of that at most, measured once.
 _WAITING_BYTES = 128_000_000
 # Analyses that wait, with or without a picture: five minutes at 30 fps.
 _MOST_WAITING = 10_000
@@ -62,7 +61,6 @@ _PIECE_S = 0.2
 _TELL_EVERY_S = 10.0
 # A sensitivity that is changed more often is told so often.
 _MOST_CHANGES = 20
-_HASH_BYTES = 1 << 20
 _NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 
@@ -228,13 +226,14 @@ class SessionResults:
         try:
             folder.videos.mkdir(parents=True, exist_ok=True)
             check_writable(folder.videos / "session")
+            if folder.manifest_path.exists():
+                _ = folder.archived  # is it one?
+                return
             top = {"format": FORMAT, "program": self._program, "settings": self._described}
             text = json.dumps(top | {"videos": [], "duplicates": []}, allow_nan=False, indent=1)
-            # An archive may write it at the same time, and then its own is the right one.
-            with folder.manifest_path.open("x", encoding="ascii") as file:
-                file.write(text + "\n")
-        except FileExistsError:
-            _ = folder.archived  # is it one?
+            # Whole or not at all: half a manifest would lock everybody out. An archive that begins
+            # at the same time writes its own again with each of its results.
+            replace_file(folder.manifest_path, text.encode("ascii") + b"\n")
         except OSError as error:
             raise InputError(
                 f"{shown(folder.path)} cannot be written: {why(error)}. Name a folder for the "
@@ -258,7 +257,8 @@ class SessionResults:
         # An address may hold a password; a path of this computer must lead to the file.
         is_path = not session.live and self._source is not None and os.path.exists(self._source)
         source = str(self._source) if is_path else session.source
-        size, modified_ns = modified(source) if is_path else (None, None)
+        is_file = not session.live and os.path.isfile(source)
+        size, modified_ns = modified(source) if is_file else (None, None)
         self._entry = {
             "key": key,
             "kind": SESSION,
@@ -408,7 +408,9 @@ class SessionResults:
                     clips.update(analysis)
                 except Exception as error:
                     self._failed(error)
-                self._progress()
+                with self._changed:
+                    self._done += 1
+                    self._changed.notify_all()
             now, state = time.monotonic(), (self._duration_s, self._events)
             if now - told_at >= _TELL_EVERY_S and state != told:
                 told_at, told = now, state
@@ -419,11 +421,6 @@ class SessionResults:
             clips.end(_NO_SUMMARY)
         except Exception as error:
             self._failed(error)
-
-    def _progress(self) -> None:
-        with self._changed:
-            self._done += 1
-            self._changed.notify_all()
 
     def _failed(self, error: Exception) -> None:
         """Counts what could not be written, and tells each reason once."""
@@ -451,11 +448,8 @@ class SessionResults:
 
     def _hash(self, path: str) -> None:
         """The work of the thread "hash": a recording is known by its content."""
-        digest = hashlib.sha256()
-        with contextlib.suppress(OSError), Path(path).open("rb", buffering=0) as file:
-            while block := file.read(_HASH_BYTES):
-                digest.update(block)
-            self._entry["sha256"] = digest.hexdigest()
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
+            self._entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _NO_SUMMARY = Summary("", 0, 0, 0, 0, 0.0, 0.0, 0)

@@ -8,7 +8,6 @@ results (Parquet by the same version of pyarrow).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -29,9 +28,10 @@ from realtime_mer.archive.dictionary import (
     columns,
     entries,
     label_column,
+    part_column,
     region_column,
 )
-from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
+from realtime_mer.archive.results_folder import ResultsFolder, VideoResult, sha256_of_text
 from realtime_mer.errors import InputError
 from realtime_mer.output.log import MARK, csv_line
 from realtime_mer.output.writable import replace_file, shown, why
@@ -83,7 +83,7 @@ def write_tables(
     labels = _labels(videos)
     made_by = _made_by(manifest)
     tables = {name: columns(name, labels) for name in TABLES}
-    if not any(video.frames.is_file() for video in videos if _is_done(video)):
+    if not any(map(_has_frames, videos)):
         del tables["frames"]
         for ending in (".csv", ".parquet"):
             folder.table("frames", ending).unlink(missing_ok=True)
@@ -140,7 +140,8 @@ def _add(
             for name in rows
             for row in rows[name]
         ]
-        if "frames" in files and _is_done(video) and video.frames.is_file():
+        has_frames = "frames" in files and _has_frames(video)
+        if has_frames:
             files["frames"].check_file(video.frames)
     except (InputError, ValueError, TypeError, LookupError, AttributeError) as error:
         reason = (
@@ -153,12 +154,16 @@ def _add(
         return
     for table, its_cells in cells:
         table.add(its_cells)
-    if "frames" in files and _is_done(video) and video.frames.is_file():
+    if has_frames:
         files["frames"].add_file(video.frames, origin)
 
 
 def _is_done(video: VideoResult) -> bool:
     return video.entry.get("state") == "done"
+
+
+def _has_frames(video: VideoResult) -> bool:
+    return _is_done(video) and video.frames.is_file()
 
 
 def _first(records: Iterable[Row], kind: str) -> Row:
@@ -189,7 +194,7 @@ def _made_by(manifest: Row) -> dict[str, Any]:
         "sensitivity": _first_known(
             settings.get("sensitivity"), settings.get("expected_false_per_minute")
         ),
-        "settings": _short(hashlib.sha256(text.encode()).hexdigest()),
+        "settings": _short(sha256_of_text(text)),
         "settings_json": text,
     }
 
@@ -230,7 +235,7 @@ def _video_row(video: VideoResult, records: Sequence[Row]) -> Row:
     }
     readable_s = summary.get("readable_s") or {}
     for part in PARTS:
-        row[f"readable_{part.split()[0]}_min"] = _minutes(readable_s.get(part))
+        row[part_column(part)] = _minutes(readable_s.get(part))
     if records:
         row["events"] = sum(record.get("type") == "micro_expression" for record in records)
         row["faces"] = len({record["face"] for record in records if "face" in record})
@@ -281,8 +286,6 @@ def _inside(folder: ResultsFolder, path: Path | None) -> str | None:
 
 
 def _event_rows(folder: ResultsFolder, video: VideoResult, records: Sequence[Row]) -> Iterator[Row]:
-    # Every region is in the text; only those of this version have columns.
-    known = {column.name for column in columns("events")}
     events = [record for record in records if record.get("type") == "micro_expression"]
     for number, event in enumerate(events, 1):
         regions = event.get("regions", ())
@@ -302,10 +305,10 @@ def _event_rows(folder: ResultsFolder, video: VideoResult, records: Sequence[Row
             "clip": _inside(folder, video.clip(number)),
         }
         row |= {label_column(label): p for label, p in event["probabilities"].items()}
+        # Every region is in the text; the table leaves out those that this version does not know.
         for region in regions:
-            if region_column(region["name"], "px") in known:
-                row[region_column(region["name"], "px")] = region["displacement_px"]
-                row[region_column(region["name"], "deg")] = region["direction_deg"]
+            row[region_column(region["name"], "px")] = region["displacement_px"]
+            row[region_column(region["name"], "deg")] = region["direction_deg"]
         yield row
 
 
@@ -409,15 +412,16 @@ class _Table:
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._csv:
-                self._csv.flush()
-                os.fsync(self._csv.fileno())
+            self._csv.close()
             if self._parquet is not None:
                 self._parquet.close()
             if kind is None:
                 if not self._is_ascii:
                     _begin_with(MARK, self._parts[0])
                 for part, place in zip(self._parts, self._places, strict=True):
+                    # Else a power cut could leave an empty table in the place of the old one.
+                    with part.open("r+b") as file:
+                        os.fsync(file.fileno())
                     os.replace(part, place)
         finally:
             self._remove()
@@ -441,8 +445,6 @@ def _begin_with(mark: bytes, path: Path) -> None:
         with path.open("rb") as old, copy.open("xb") as new:
             new.write(mark)
             shutil.copyfileobj(old, new, _BLOCK_BYTES)
-            new.flush()
-            os.fsync(new.fileno())
         os.replace(copy, path)
     finally:
         with contextlib.suppress(OSError):

@@ -17,11 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from realtime_mer.output.writable import why
 from realtime_mer.records import plain, seconds
 from realtime_mer.redaction import printable
 from realtime_mer.stats import memory_mb
@@ -251,7 +252,7 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _outcome(job: Job, tell: Any) -> Outcome:  # noqa: ANN401
+def _outcome(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
     from realtime_mer.errors import InputError
 
     try:
@@ -261,16 +262,15 @@ def _outcome(job: Job, tell: Any) -> Outcome:  # noqa: ANN401
     except MemoryError:
         return Outcome("there was not enough memory for it")
     except OSError as error:
-        reason = f"{error.strerror or type(error).__name__}"
         if error.errno in _DISK:
-            return Outcome(f"the results cannot be written: {reason}", is_disk=True)
-        return Outcome(f"the system refused something: {reason}")
+            return Outcome(f"the results cannot be written: {why(error)}", is_disk=True)
+        return Outcome(f"the system refused something: {why(error)}")
     except Exception as error:
         text = printable(" ".join(str(error).split()), 200)
         return Outcome(f"the program has a fault ({type(error).__name__}: {text}): report it")
 
 
-def analyse(job: Job, tell: Any) -> Outcome:  # noqa: ANN401
+def analyse(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
     """Analyses a video and writes its results.
 
     Args:
@@ -364,7 +364,7 @@ class Timeless:
 class _Progress:
     """A sink that tells how far the analysis has come."""
 
-    def __init__(self, tell: Any) -> None:  # noqa: ANN401
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
         self._tell = tell
         self._told_at = 0.0
 

@@ -10,7 +10,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from realtime_mer.command.options import Parser, add_analysis_options, apply_settings
+from realtime_mer.command.options import (
+    Parser,
+    add_analysis_options,
+    analysis_settings,
+    apply_settings,
+)
 
 SOME_FAILED = 1
 """Exit status if a video failed; the others are done."""
@@ -83,22 +88,12 @@ def run(options: argparse.Namespace) -> int:
 
     inputs = find_inputs(options.sources, options.list, options.results)
     # Loading the libraries takes a second, which a wrong name need not wait for.
-    from realtime_mer.archive.run import Settings, archive
-    from realtime_mer.model_file import CLASSIFIER, SPOTTER
+    from realtime_mer.archive.run import archive
 
-    settings = Settings(
-        faces=options.faces,
-        sensitivity=options.sensitivity,
-        least_confidence=options.least_confidence,
-        weights=options.weights or CLASSIFIER,
-        spotter=options.spotter or SPOTTER,
-        landmarks=options.landmarks,
-        frames=options.frames,
-    )
     progress = archive(
         inputs,
         options.results,
-        settings,
+        analysis_settings(options, frames=options.frames),
         jobs=options.jobs,
         retry_failed=options.retry_failed,
         decimal_comma=options.decimal_comma,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from realtime_mer.archive.exports import FORMATS, export
+from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
 from realtime_mer.command.options import Parser
-
-if TYPE_CHECKING:
-    from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
-
-FORMATS = ("elan", "bids", "srt", "textgrid")
-"""Those of `archive.exports`, which needs the libraries."""
+from realtime_mer.errors import InputError
+from realtime_mer.output.writable import shown, why
 
 
 def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -51,18 +49,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: There are no such results, or nothing can be written.
     """
-    from realtime_mer.archive.exports import export
-    from realtime_mer.archive.results_folder import ResultsFolder
-    from realtime_mer.errors import InputError
-    from realtime_mer.output.writable import shown, why
-
     folder = ResultsFolder(options.results)
     out = options.out or folder.path / "exports" / options.to
     videos = list(folder.done())
     written, failed = 0, 0
     for video in videos:
         media = _media(folder, video, options.media)
-        if media is None and options.to != "bids":
+        # Cameras and folders of pictures have no clock of their own.
+        has_file = not video.entry.get("live") and not os.path.isdir(video.source)
+        if media is None and has_file and options.to != "bids":
             _say(
                 f"{shown(video.source)} was not found: times count from its first frame, which in "
                 "some files is not at 0. Name the folder of the videos: --media DIR"

@@ -10,14 +10,17 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from realtime_mer import __version__
 from realtime_mer.errors import InputError
+from realtime_mer.records import is_number
 from realtime_mer.redaction import HIDDEN, printable, redacted, redacted_in
+
+if TYPE_CHECKING:
+    from realtime_mer.archive.run import Settings
 
 USAGE_ERROR = 2
 """Exit status for wrong arguments and for input that cannot be used."""
@@ -43,16 +46,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
+def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     """Reads the arguments; exits with status 2 and one line on stderr if they are wrong.
 
     Args:
-        arguments: None for those of the process.
+        arguments: The arguments.
         prog: The program's name in messages.
     """
     p = parser(prog)
-    p.arguments = sys.argv[1:] if arguments is None else [*map(str, arguments)]
-    options, unknown = p.parse_known_args(p.arguments)
+    p.arguments = arguments
+    options, unknown = p.parse_known_args(arguments)
     if unknown:
         texts = list(_shown_unknown(unknown, p.arguments))
         remedy = ": put quotes around an address" if HIDDEN in texts else ""
@@ -264,6 +267,28 @@ def add_analysis_options(p: argparse.ArgumentParser) -> None:
     )
 
 
+def analysis_settings(options: argparse.Namespace, *, frames: bool = False) -> Settings:
+    """The options of `add_analysis_options`, as a results folder keeps them.
+
+    Args:
+        options: What was read.
+        frames: Whether to write a table of all frames.
+    """
+    # They take a while to load.
+    from realtime_mer.archive.run import Settings
+    from realtime_mer.model_file import CLASSIFIER, SPOTTER
+
+    return Settings(
+        faces=options.faces,
+        sensitivity=options.sensitivity,
+        least_confidence=options.least_confidence,
+        weights=options.weights or CLASSIFIER,
+        spotter=options.spotter or SPOTTER,
+        landmarks=options.landmarks,
+        frames=frames,
+    )
+
+
 def chosen_sensitivity(path: Path) -> float:
     """The sensitivity in a settings file, as `review` writes it.
 
@@ -280,8 +305,7 @@ def chosen_sensitivity(path: Path) -> float:
     except (ValueError, RecursionError):
         settings = None
     rate = settings.get("sensitivity") if isinstance(settings, dict) else None
-    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
-    if rate is None or not is_number or not 0 < rate < math.inf:
+    if not is_number(rate) or not 0 < rate < math.inf:
         raise InputError(
             f"{redacted(str(path))} holds no sensitivity: name the settings.json that the review "
             "wrote, or give --sensitivity"

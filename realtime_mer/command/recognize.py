@@ -7,7 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from realtime_mer.command.options import check_source_options
+from realtime_mer.command.options import analysis_settings, check_source_options
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.log import CsvLog, JsonLinesLog
 from realtime_mer.output.overlay import Overlay
@@ -59,17 +59,9 @@ class Outputs:
         self._results: SessionResults | None = None
         if options.results is not None:
             # The archive's modules take a while to load.
-            from realtime_mer.archive.run import Settings
             from realtime_mer.archive.session_results import SessionResults
 
-            settings = Settings(
-                faces=options.faces,
-                sensitivity=options.sensitivity,
-                least_confidence=options.least_confidence,
-                weights=options.weights or CLASSIFIER,
-                spotter=options.spotter or SPOTTER,
-                landmarks=options.landmarks,
-            )
+            settings = analysis_settings(options)
             self._results = SessionResults(options.results, settings, source=source, note=note)
             self.sinks.append(self._results)
         if options.output:

@@ -15,7 +15,7 @@ _WIDTH_PX = 100.0
 _TURN_DEG = (15.0, 45.0)
 # A face that looks straight ahead has its chin this much farther back than its forehead: median of
 # 20 portraits.
-_LEVEL_DEG = 6.0
+LEVEL_DEG = 6.0
 # Textured skin behind a region (`Motion.trust`), mean of the expressive ones. Measured: the softest
 # of 20 sharp portraits has 3; blurred by a Gaussian of 5 pixels of the canonical face, 1.3.
 _TRUST = 3.0
@@ -27,7 +27,7 @@ _LIGHT = (10.0, 60.0, 200.0, 250.0)
 # by judgement.
 _EDGE = (-0.2, 0.05)
 # Face mesh: temples or cheeks left and right, top of the forehead, chin.
-_LEFT, _RIGHT, _TOP, _CHIN = 234, 454, 10, 152
+LEFT, RIGHT, TOP, CHIN = 234, 454, 10, 152
 
 
 def _share(value: float, bad: float, good: float) -> float:
@@ -42,10 +42,10 @@ def turned_deg(landmarks: np.ndarray) -> float:
     Args:
         landmarks: (478, 3) of the canonical face, which is upright.
     """
-    across = landmarks[_RIGHT] - landmarks[_LEFT]
-    down = landmarks[_CHIN] - landmarks[_TOP]
+    across = landmarks[RIGHT] - landmarks[LEFT]
+    down = landmarks[CHIN] - landmarks[TOP]
     yaw = math.degrees(math.atan2(across[2], across[0]))
-    pitch = math.degrees(math.atan2(down[2], down[1])) - _LEVEL_DEG
+    pitch = math.degrees(math.atan2(down[2], down[1])) - LEVEL_DEG
     return max(abs(yaw), abs(pitch))
 
 

@@ -118,6 +118,8 @@ class Registration:
             self._template = self._template + rate * (seen - self._template)
         self._time_s = time_s
         matrix = similarity(rigid, self._template)
+        # It leaves the analysis with the state of the face.
+        matrix.setflags(write=False)
         scale = np.sqrt(np.linalg.det(matrix[:, :2]))
         placed = np.column_stack([transform(points, matrix), landmarks[:, 2] * scale])
         return CanonicalFace(crop(image, matrix), placed.astype(np.float32), matrix)
@@ -147,12 +149,13 @@ def crop(image: np.ndarray, matrix: np.ndarray, *, colour: bool = False) -> np.n
     if scale < _ALIASING_SCALE:
         # Pass a size, which OpenCV maps the whole picture to: with factors, the ratio below would
         # be off by up to a pixel at the far edge.
-        size = [max(1, round(_REDUCED_SIZE * scale * length)) for length in part.shape[1::-1]]
         if colour:
-            # For people to look at, whole steps are good enough, and take a seventh of the time.
+            # For people to look at, whole steps are good enough, and faster.
             step = min(int(1 / scale), *part.shape[:2])
             size = [length // step for length in part.shape[1::-1]]
             part = part[: size[1] * step, : size[0] * step]
+        else:
+            size = [max(1, round(_REDUCED_SIZE * scale * length)) for length in part.shape[1::-1]]
         small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         ratio = np.array([small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]])
         # Pixel centres: x_part = (x_small + 0.5) / ratio - 0.5

@@ -22,7 +22,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from typing import Any
 from realtime_mer.errors import InputError
 from realtime_mer.output.line_file import locked
 from realtime_mer.output.writable import shown, why
-from realtime_mer.records import seconds
+from realtime_mer.records import is_number, seconds
 from realtime_mer.review.found import Found, Material
 
 VERDICTS = ("true", "false", "unsure")
@@ -90,11 +90,10 @@ class Judgement:
 
 
 def _time(value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= _LATEST_S:  # type: ignore[operator]
+    if not is_number(value) or not 0 <= value <= _LATEST_S:
         raise ValueError("times are seconds from the beginning of the video")
     # As the file has it: what differs by less is the same.
-    return round(float(value), 3)  # type: ignore[arg-type]
+    return round(float(value), 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +122,9 @@ class Decisions:
     Attributes:
         reviewer: Their name.
         lost: How many lines belong to events that are no longer there, or cannot be understood.
+        lines: How many lines there are.
+        added_count: The largest number that an added event was given.
+        looks: Seconds of each verdict that counts and was timed, in their order.
     """
 
     def __init__(self, reviewer: str, material: Material) -> None:
@@ -136,7 +138,6 @@ class Decisions:
         self._history: list[tuple[int, str]] = []
         self.lines = 0
         self.added_count = 0
-        # Seconds of each verdict that counts and was timed, in their order.
         self.looks: list[float] = []
 
     def of(self, event_id: str) -> Judgement | None:
@@ -169,7 +170,7 @@ class Decisions:
                 self._decide(line, is_new=kind == "added")
             else:
                 self.lost += 1
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self.lost += 1
 
     def _decide(self, line: Mapping[str, Any], is_new: bool) -> None:
@@ -274,11 +275,11 @@ class DecisionsFile:
             InputError: It cannot be written, and does not count.
         """
         if isinstance(event, Found):
-            which: dict[str, Any] = {"face": event.face, "found_s": seconds(event.onset_s)}
+            which: dict[str, Any] = {"found_s": seconds(event.onset_s)}
         else:
-            which = {"face": event.host.face, "added": event.number}
-        key = event.video.key if isinstance(event, Found) else event.host.video.key
-        self._append({"type": "decision", "video": key} | which | judgement.to_dict())
+            which = {"added": event.number}
+        host = {"video": event.host.video.key, "face": event.host.face}
+        self._append({"type": "decision"} | host | which | judgement.to_dict())
 
     def add(self, host: Found, judgement: Judgement) -> Added:
         """Writes an event that the program missed.
@@ -301,7 +302,7 @@ class DecisionsFile:
             }
             | judgement.to_dict()
         )
-        return Added(host, number, replace(judgement))
+        return Added(host, number, judgement)
 
     def undo(self) -> str | None:
         """Takes the last change back; returns the event that it was about, None if there is none.

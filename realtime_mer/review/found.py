@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,17 @@ class Found:
         return f"{self.video.key}/{self.number}"
 
     @property
+    def host(self) -> Found:
+        """The event in whose clip it is seen: itself."""
+        return self
+
+    @property
     def name(self) -> str:
         """The video's name as it may be shown."""
         return printable(Path(self.video.source).name) or self.video.key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Material:
     """All that can be reviewed in a results folder.
 
@@ -78,12 +85,17 @@ class Material:
     def find(self, key: str, face: int, onset_s: float) -> Found | None:
         """The event of a video that began then, whatever its number is now."""
         near = [
-            event
-            for event in self.events
-            if (event.video.key, event.face) == (key, face)
-            and abs(event.onset_s - onset_s) <= _SAME_S
+            e for e in self._by_face.get((key, face), ()) if abs(e.onset_s - onset_s) <= _SAME_S
         ]
         return min(near, key=lambda event: abs(event.onset_s - onset_s), default=None)
+
+    @cached_property
+    def _by_face(self) -> dict[tuple[str, int], list[Found]]:
+        # The files of other reviewers are read after each decision, and each line is looked up.
+        found = defaultdict(list)
+        for event in self.events:
+            found[event.video.key, event.face].append(event)
+        return found
 
 
 def material(folder: ResultsFolder) -> Material:
@@ -101,12 +113,13 @@ def material(folder: ResultsFolder) -> Material:
     for video in videos:
         try:
             records = video.records()
-            found = [_found(video, record) for record in video.events()]
+            reported = [r for r in records if r.get("type") == "micro_expression"]
+            found = [_found(video, number, record) for number, record in enumerate(reported, 1)]
             length_s = _duration_s(video, records)
         except InputError as error:
             notes.append(str(error))
             continue
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             notes.append(f"{printable(video.key)} has a log that cannot be understood: left out")
             continue
         events += found
@@ -130,11 +143,11 @@ def material(folder: ResultsFolder) -> Material:
     )
 
 
-def _found(video: VideoResult, record: dict[str, Any]) -> Found:
+def _found(video: VideoResult, number: int, record: dict[str, Any]) -> Found:
     score, least = record.get("spotting_score"), record.get("least_sensitivity")
     return Found(
         video=video,
-        number=int(record["number"]),
+        number=number,
         face=int(record["face"]),
         onset_s=float(record["onset_s"]),
         apex_s=float(record["apex_s"]),

@@ -8,7 +8,6 @@ const SPEED_NAMES = ["1/1", "1/2", "1/4"];
 const STEP_S = 1 / 30;
 // Clips that are kept decoded: the shown one, its neighbours and their magnified ones.
 const MAX_CLIPS = 8;
-const VERDICT_WORDS = { true: "true", false: "false", unsure: "unsure" };
 const KEYS = [
   ["T, F, U", "true, false, unsure"],
   ["1, 2, 3", "true, and of this label"],
@@ -192,7 +191,7 @@ function ownWords(event) {
   const verdict = verdictOf(event);
   if (!verdict) return event.own ? "no verdict, times moved" : "nothing yet";
   const label = event.own.label;
-  return verdict === "true" && label ? `true, ${label}` : VERDICT_WORDS[verdict];
+  return verdict === "true" && label ? `true, ${label}` : verdict;
 }
 
 function showEvent() {
@@ -394,7 +393,7 @@ function toggleMagnify() {
   magnifying = !magnifying;
   at("magnify").setAttribute("aria-pressed", String(magnifying));
   say(magnifying ? "magnified" : "not magnified");
-  if (current) loadClip(current, magnifying);
+  loadClip(current, magnifying);
 }
 
 // Decisions
@@ -492,11 +491,6 @@ function register(item) {
 
 // What it is worth
 
-function list(parts) {
-  const rest = parts.slice(0, -1).join(", ");
-  return rest ? `${rest} and ${parts.at(-1)}` : (parts[0] ?? "");
-}
-
 function count(number, noun) {
   return number === 1 ? `1 ${noun}` : `${number} ${noun}s`;
 }
@@ -537,12 +531,12 @@ function showCaveats(summary, decided) {
   const open = [];
   if (verdicts.disputed) open.push(`${verdicts.disputed} disputed`);
   if (verdicts.unsure) open.push(`${verdicts.unsure} unsure`);
-  if (open.length) caveats.push(`${list(open)}: they count neither as true nor as false.`);
+  if (open.length) caveats.push(`${open.join(" and ")}: they count neither as true nor as false.`);
   if (summary.added) {
     const verb = summary.added === 1 ? "was" : "were";
     caveats.push(
       `${count(summary.added, "missed event")} ${verb} added by hand. Whether a larger sensitivity finds ` +
-        "them, only a new run tells.",
+        "what was missed, only a new run tells.",
     );
   }
   if (!summary.tells_stricter) {

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from realtime_mer.output.web.connections import (
     HEADERS,
     Connection,
     Connections,
-    malformed,
+    page_asked_for,
     refusal,
     silent,
 )
 from realtime_mer.output.writable import replace_file, shown, why
-from realtime_mer.records import plain, seconds
+from realtime_mer.records import is_number, plain, seconds
 from realtime_mer.review.agreement import agreements, consensus
 from realtime_mer.review.decisions import (
     Added,
@@ -141,12 +142,9 @@ class Review:
         self._listening.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._file.close()
-        if self._table_timer is not None:
-            self._table_timer.cancel()
-            self._table_timer = None
-        # Always, for others may have decided something meanwhile.
-        if not self._is_closed and any(who.lines for who in self._reviewers()):
+        if not self._is_closed:
             self._is_closed = True
+            # Always, for others may have decided something meanwhile.
             self._write_table()
 
     def run(self) -> None:
@@ -185,21 +183,14 @@ class Review:
     # Requests
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        connection.has_asked()
-        if (refused := malformed(request, takes_data=True)) is not None:
-            return refused
-        if (reason := self._guard.refusal(request.path, request.headers)) is not None:
-            return refusal(403, reason)
-        connection.is_known = True
-        prefix = self._guard.prefix
-        if request.path == prefix[:-1]:
-            return refusal(308, "The page is here.", Location=prefix)
-        name = request.path.removeprefix(prefix)
+        name = page_asked_for(request, self._guard, takes_data=True)
+        if isinstance(name, web.Response):
+            return name
         try:
             if request.method == "POST":
                 return _json(self._change(name, await _body(request)))
+            connection = request.protocol
+            assert isinstance(connection, Connection)
             return await self._get(name, connection)
         except _Refused as error:
             return _json({"error": str(error)}, 400)
@@ -253,12 +244,9 @@ class Review:
         return {"event": changed, "item": self._item(changed), "can_undo": self._can_undo}
 
     def _add(self, values: dict[str, Any]) -> str:
-        host = self._event(values.get("event"))
-        if isinstance(host, Added):
-            host = host.host
+        host = self._event(values.get("event")).host
         onset_s = values.get("onset_s")
-        is_number = isinstance(onset_s, int | float) and not isinstance(onset_s, bool)
-        offset_s = onset_s + _ADDED_S if is_number else None  # type: ignore[operator]
+        offset_s = onset_s + _ADDED_S if is_number(onset_s) else None
         judgement = self._judgement({"verdict": "true", "onset_s": onset_s, "offset_s": offset_s})
         return self._file.add(host, judgement).id
 
@@ -286,8 +274,7 @@ class Review:
             raise _Refused(f"This cannot be kept: {error}.") from None
 
     def _choose(self, sensitivity: object) -> dict[str, Any]:
-        is_number = isinstance(sensitivity, int | float) and not isinstance(sensitivity, bool)
-        if not is_number or not 0 < sensitivity < 1000:  # type: ignore[operator]
+        if not is_number(sensitivity) or not 0 < sensitivity < 1000:
             raise _Refused("A sensitivity is a number of false reports a minute.")
         path = self._folder.settings_path
         try:
@@ -325,7 +312,7 @@ class Review:
         except _Refused:
             return None
         own = self._file.decisions.of(event_id)
-        host = event if isinstance(event, Found) else event.host
+        host = event.host
         item: dict[str, Any] = {
             "id": event.id,
             "clip": host.id,
@@ -366,7 +353,6 @@ class Review:
         rows = worths(self._material, said, look_s)
         verdicts = [word.verdict for word in said.values()]
         return {
-            "hours": self._material.hours,
             "events": len(events),
             "verdicts": {
                 name: verdicts.count(name) for name in ("true", "false", "disputed", "unsure")
@@ -377,27 +363,7 @@ class Review:
             "look_s": look_s,
             "rows": [row.to_dict() for row in rows],
             "tells_stricter": all(event.least_sensitivity is not None for event in events),
-            "reviewers": [
-                {
-                    "name": who.reviewer,
-                    "decided": sum(
-                        (own := who.of(event.id)) is not None and own.verdict is not None
-                        for event in events
-                    ),
-                }
-                for who in reviewers
-            ],
-            "agreement": [
-                {
-                    "names": pair.names,
-                    "events": pair.events,
-                    "same": pair.same,
-                    "kappa": pair.kappa,
-                    "label_events": pair.label_events,
-                    "label_kappa": pair.label_kappa,
-                }
-                for pair in agreements(reviewers, events)
-            ],
+            "agreement": [asdict(pair) for pair in agreements(reviewers, events)],
         }
 
     # The table
@@ -412,11 +378,13 @@ class Review:
         try:
             self._write_table()
         except InputError:
-            # It is written again after the next decision, and at the end, which tells of it.
+            # It is tried again until it succeeds, and at the end, which tells of it.
             self._soon_write_table()
 
     def _write_table(self) -> None:
-        write_table(self.table, self._material, self._reviewers())
+        reviewers = self._reviewers()
+        if any(who.lines for who in reviewers):
+            write_table(self.table, self._material, reviewers)
 
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:

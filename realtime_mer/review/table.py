@@ -55,7 +55,7 @@ def _row(event: Found | Added, added_by: str, reviewers: Sequence[Decisions]) ->
     # Numbers of added events are of their reviewer: nobody else's word is about this one.
     words = [who.of(event.id) if added_by in ("", who.reviewer) else None for who in reviewers]
     said = consensus([word for word in words if word is not None], _label(event))
-    host = event if isinstance(event, Found) else event.host
+    host = event.host
     row: list[Any] = [
         plain(host.video.key),
         plain(host.name),

@@ -421,9 +421,9 @@ class Spotter:
         onset, apex = (
             self._moved[self._nearest(time_s)] for time_s in (interval.onset_s, interval.apex_s)
         )
-        cells = np.asarray(apex[1] - onset[1])
+        cells, regions = apex[1] - onset[1], apex[2] - onset[2]
         cells.setflags(write=False)
-        return cells, np.asarray(apex[2] - onset[2])
+        return cells, regions
 
     def _has_plausible_amplitude(self, interval: Interval) -> bool:
         """Whether the skin moved as far as in a micro-expression, also compared with just before.

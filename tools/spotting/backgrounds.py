@@ -233,8 +233,8 @@ def _usual(times: np.ndarray, rows: np.ndarray, events: np.ndarray) -> tuple[np.
 def likelihoods(backgrounds: list[Background]) -> np.ndarray:
     """Weights with which backgrounds are drawn: long ones more often, restless ones less.
 
-    Where nobody could see a micro-expression, there is little to learn but silence; so little that
-    it must not crowd out the rest, but what speech looks like is learned nowhere else.
+    Where nobody could see a micro-expression, there is little to learn but silence. That must not
+    crowd out the rest; but what speech looks like is learned nowhere else.
     """
     return np.array(
         [

@@ -118,7 +118,7 @@ def stretch(video: Path, model: Path, rng: np.random.Generator) -> tuple[list[Fr
                 # As much of the picture as the face needs to move a little.
                 low = np.maximum(mesh[:, :2].min(0) - face_width, 0).astype(int)
                 high = (mesh[:, :2].max(0) + face_width).astype(int)
-            images.append(_scaled(frame.image[low[1] : high[1], low[0] : high[0]], scale))
+            images.append(scaled(frame.image[low[1] : high[1], low[0] : high[0]], scale))
             times.append(frame.time_s)
     if len(images) < _LEAST_FRAMES:
         return [], 0.0
@@ -134,7 +134,8 @@ def stretch(video: Path, model: Path, rng: np.random.Generator) -> tuple[list[Fr
     ], fps
 
 
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+def scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """An image with sides `scale` times as long."""
     shrinks = scale < 1
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
@@ -156,7 +157,7 @@ def sway(photo: np.ndarray, model: Path, rng: np.random.Generator, fps: float) -
         return
     width = float(np.ptp(mesh[:, 0]))
     scale = rng.uniform(*_WIDTHS[rng.integers(len(_WIDTHS))]) / width
-    photo = _scaled(photo, scale)
+    photo = scaled(photo, scale)
     mesh = mesh * scale
     # As much of the picture as the face needs: the signals see nothing else.
     low = np.maximum(mesh[:, :2].min(0) - 0.7 * width * scale, 0).astype(int)

@@ -14,6 +14,7 @@ from realtime_mer.archive.results_folder import VideoResult
 from realtime_mer.output.log import as_text
 from realtime_mer.output.writable import replace_file
 from realtime_mer.records import plain
+from realtime_mer.results import READABLE_PX
 
 # What BIDS has in place of an empty cell.
 _NOTHING = "n/a"
@@ -43,7 +44,7 @@ def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
     text = io.StringIO(newline="")
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     names = ["onset", "duration", "trial_type", "face", "apex", "what"]
-    table.writerow([*names, *(as_text(column.name) for column in described)])
+    table.writerow([*names, *(column.name for column in described)])
     for span in spans:
         table.writerow([_cell(cell) for cell in _row(span, described)])
     paths = [out / f"{video.key}_events{ending}" for ending in (".tsv", ".json")]
@@ -85,7 +86,8 @@ def _sidecar(described: list[Column]) -> dict[str, Any]:
         },
         "what": {
             "Description": "Of a gap, why the face was not followed; of visibility, the parts of "
-            "the face that could be read, those whose limit of detection is at most 1.5 px."
+            "the face that could be read, those whose limit of detection is at most "
+            f"{READABLE_PX} px."
         },
     }
     for column in described:

@@ -44,7 +44,8 @@ def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
     eaf.add_linguistic_type(_SPANS)
     eaf.add_linguistic_type(_PHASES, constraints="Included_In")
     eaf.add_linguistic_type(_DETAILS, constraints="Symbolic_Association", timealignable=False)
-    _link(eaf, media, path)
+    if not video.entry.get("live") and not os.path.isdir(media):
+        _link(eaf, media, path)
     for name, face, kind, spans in timeline.tiers():
         eaf.add_tier(name, ling=_SPANS, part=f"face {face}", ann="realtime_mer")
         for span in spans:
@@ -66,8 +67,7 @@ def _link(eaf: Any, media: Path, path: Path) -> None:  # noqa: ANN401
     mime = mimetypes.MimeTypes().guess_type(media.name)[0] or _ANY_VIDEO
     # ELAN knows a relative path by its beginning.
     relative = relative if relative.startswith("../") else f"./{relative}"
-    if not media.is_dir():
-        eaf.add_linked_file(line(relative), line(relative), mime)
+    eaf.add_linked_file(line(relative), line(relative), mime)
 
 
 def _add_below(eaf: Any, tier: str, spans: list[Span]) -> None:  # noqa: ANN401

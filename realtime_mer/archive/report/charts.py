@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from realtime_mer.archive.report.figures import Estimate, Face, LabelCount
+from realtime_mer.output.clock import clock
 from realtime_mer.results import PARTS
 
 WIDTHS = {"wide": 880, "narrow": 350}
@@ -58,21 +59,6 @@ _MANY_EVENTS = 25
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-
-
-def clock(time_s: float, digits: int = 0) -> str:
-    """A time as people read it: 0:03, 12:45, 1:02:03.
-
-    Example:
-        >>> clock(3723.456, 2)
-        '1:02:03.46'
-    """
-    units = round(time_s * 10**digits)
-    whole, rest = divmod(units, 10**digits)
-    text = f"{whole // 60 % 60}:{whole % 60:02d}"
-    if whole >= 3600:
-        text = f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-    return f"{text}.{rest:0{digits}d}" if digits else text
 
 
 def timeline(faces: Sequence[Face], labels: Sequence[str], length_s: float, name: str) -> Markup:
@@ -112,7 +98,7 @@ def timeline(faces: Sequence[Face], labels: Sequence[str], length_s: float, name
         most = 9 if kind == "wide" else 5
         step = next((s for s in _STEPS_S if length_s / s <= most), math.ceil(length_s / most))
         axes.xaxis.set_major_locator(FixedLocator(np.arange(0, length_s + 1e-9, step).tolist()))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x, 0)))
         axes.tick_params(axis="y", length=0)
         return figure
 

@@ -14,8 +14,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from realtime_mer.archive.dictionary import IN_PART
 from realtime_mer.archive.magnify import FACTOR
-from realtime_mer.archive.report.charts import clock, label_shares, rates, timeline
+from realtime_mer.archive.report.charts import label_shares, rates, timeline
 from realtime_mer.archive.report.figures import (
     Face,
     VideoFigures,
@@ -32,11 +33,13 @@ from realtime_mer.archive.report.pictures import (
 )
 from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
 from realtime_mer.errors import InputError
+from realtime_mer.output.clock import clock
 from realtime_mer.redaction import URL, printable, redacted, redacted_in
 from realtime_mer.results import PARTS, READABLE_PX
 
 # Pictures are embedded, those of the most certain events first, until they take so many bytes of
-# the page. An event of the demo takes 35 kB, so those of 200 fit; phones open such a page.
+# the page. Chosen by judgement: two of the demo's events took 35 kB each (measured once), so those
+# of about 200 fit.
 _PICTURES_BYTES = 8_000_000
 # So many rows of events, and of videos in the chart of rates, are shown; the tables have all.
 _MOST_EVENTS = 2000
@@ -47,19 +50,12 @@ _MOST_FACES = 6
 _OPEN_LOOPS = 12
 _HERE = Path(__file__).parent
 
-_PART_NAMES = {
-    "upper face": "brows and lids",
-    "middle face": "nose and cheeks",
-    "lower face": "lips and chin",
-}
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
     """A video of the archive, as its table shows it. None is what is not known."""
 
     name: str
-    key: str
     state: str
     reason: str
     attempts: int
@@ -75,11 +71,9 @@ def video_page(video: VideoResult, manifest: Mapping[str, Any]) -> str:
     """
     figures = _figures(video)
     pictures = _pictures(video, figures.events)
-    watched, length_s = figures.watched, max(figures.length_s, figures.watched.duration_s)
+    length_s = max(figures.length_s, figures.watched.duration_s)
     by_interest = sorted(figures.faces, key=lambda f: (-len(f.events), -f.watched_s, f.number))
     faces = sorted(by_interest[:_MOST_FACES], key=lambda f: f.number)
-    counts = label_counts(figures.events, figures.labels)
-    scores = [e["spotting_score"] for e in figures.events if e["spotting_score"] is not None]
     return _render(
         "video.html.jinja",
         name=_name(video.source),
@@ -87,14 +81,6 @@ def video_page(video: VideoResult, manifest: Mapping[str, Any]) -> str:
         sha256=str(video.entry.get("sha256") or "–"),
         started=str(video.entry.get("started_at") or "")[:16].replace("T", " "),
         figures=figures,
-        watched=watched,
-        rate=watched.rate(len(figures.events)),
-        parts=[
-            (_PART_NAMES[part], part, readable, watched.share_of(readable), limit)
-            for part, readable, limit in zip(
-                PARTS, watched.readable_s, figures.limits_px, strict=True
-            )
-        ],
         timeline=timeline(faces, figures.labels, length_s, _timeline_says(faces, length_s))
         if faces and length_s > 0
         else None,
@@ -104,15 +90,16 @@ def video_page(video: VideoResult, manifest: Mapping[str, Any]) -> str:
             for face in figures.faces
             if (picture := face_picture(video.thumbnail(face.number))) is not None
         ],
-        counts=counts,
-        counts_chart=label_shares(counts, _counts_say(counts)) if figures.events else None,
+        gaps=sorted(
+            (gap["start_s"], gap["end_s"], face.number, gap["reason"])
+            for face in figures.faces
+            for gap in face.gaps
+        ),
         events=figures.events[:_MOST_EVENTS],
         pictures=pictures,
         clips=sum(video.clip(event["number"]) is not None for event in figures.events),
         open_loops=len(pictures) <= _OPEN_LOOPS,
-        median_score=statistics.median(scores) if scores else None,
-        expected=sum(scores),
-        scores=len(scores),
+        **_found(figures.watched, figures.events, figures.labels, figures.limits_px),
         **_settings(video.made_by(dict(manifest))),
     )
 
@@ -124,10 +111,8 @@ def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any]) -> str:
     watched = sum((f.watched for _, f in done), Watched())
     events = [event for _, figures in done for event in figures.events]
     labels = list(dict.fromkeys(label for _, f in done for label in f.labels))
-    counts = label_counts(events, labels)
     known = [(row.name, r) for row, f in done if (r := f.watched.rate(len(f.events))) is not None]
     known.sort(key=lambda pair: (-pair[1].value, pair[0]))
-    scores = [e["spotting_score"] for e in events if e["spotting_score"] is not None]
     return _render(
         "archive.html.jinja",
         name=printable(folder.path.resolve().name),
@@ -136,23 +121,37 @@ def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any]) -> str:
         failed=[row for row in rows if row.state == "failed"],
         waiting=sum(row.state not in ("done", "failed") for row in rows),
         duplicates=len(manifest.get("duplicates") or ()),
-        watched=watched,
-        rate=watched.rate(len(events)),
-        parts=[
-            (_PART_NAMES[part], part, readable, watched.share_of(readable), None)
-            for part, readable in zip(PARTS, watched.readable_s, strict=True)
-        ],
         events=events,
-        counts=counts,
-        counts_chart=label_shares(counts, _counts_say(counts)) if events else None,
         rates=rates(known[:_MOST_RATES], _rates_say(known[:_MOST_RATES])) if known else None,
         shown_rates=min(len(known), _MOST_RATES),
         known_rates=len(known),
-        median_score=statistics.median(scores) if scores else None,
-        expected=sum(scores),
-        scores=len(scores),
+        **_found(watched, events, labels, (None,) * len(PARTS)),
         **_settings(manifest),
     )
+
+
+def _found(
+    watched: Watched,
+    events: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    limits_px: Sequence[float | None],
+) -> dict[str, Any]:
+    """What was watched and found, as the pages of a video and of an archive tell it alike."""
+    counts = label_counts(events, labels)
+    scores = [e["spotting_score"] for e in events if e["spotting_score"] is not None]
+    return {
+        "watched": watched,
+        "rate": watched.rate(len(events)),
+        "parts": [
+            (IN_PART[part], part, readable, watched.share_of(readable), limit)
+            for part, readable, limit in zip(PARTS, watched.readable_s, limits_px, strict=True)
+        ],
+        "counts": counts,
+        "counts_chart": label_shares(counts, _counts_say(counts)) if events else None,
+        "median_score": statistics.median(scores) if scores else None,
+        "expected": sum(scores),
+        "scores": len(scores),
+    }
 
 
 def _rows(folder: ResultsFolder, manifest: Mapping[str, Any]) -> Iterator[_Row]:
@@ -167,7 +166,6 @@ def _rows(folder: ResultsFolder, manifest: Mapping[str, Any]) -> Iterator[_Row]:
         link = f"videos/{quote(video.key)}/report.html" if video.report.is_file() else None
         yield _Row(
             _name(video.source),
-            video.key,
             state,
             redacted_in(reason),
             int(entry.get("attempts") or 0),
@@ -211,7 +209,7 @@ def _timeline_says(faces: Sequence[Face], length_s: float) -> str:
     events = sum(len(face.events) for face in faces)
     gaps = sum(len(face.gaps) for face in faces)
     return (
-        f"Timeline of {clock(length_s)}, {len(faces)} face{'s' * (len(faces) != 1)}: "
+        f"Timeline of {clock(length_s, 0)}, {len(faces)} face{'s' * (len(faces) != 1)}: "
         f"{events} reported event{'s' * (events != 1)}, {gaps} time{'s' * (gaps != 1)} without the "
         "face. The tables below have the numbers."
     )
@@ -233,7 +231,7 @@ def _rates_say(known: Sequence[tuple[str, Any]]) -> str:
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What made the results, as rows of names and values."""
-    program = manifest.get("program", {"name": "realtime_mer"})
+    program = manifest.get("program") or {"name": "realtime_mer"}
     name = " ".join(str(program[key]) for key in ("name", "version") if key in program)
     details = {key: value for key, value in program.items() if key not in ("name", "version")}
     return {
@@ -289,8 +287,8 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _percent(part: float | None, digits: int = 0) -> str:
-    return "–" if part is None else f"{part:.{digits}%}".replace("%", " %")
+def _percent(part: float | None) -> str:
+    return "–" if part is None else f"{100 * part:.0f} %"
 
 
 def _minutes(seconds: float | None) -> str:

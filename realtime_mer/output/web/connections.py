@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from realtime_mer.output.web.address import Guard
+
 # Limits and times without another source were chosen by judgement.
 MAX_CONNECTIONS = 128
 # A browser with 24 tabs has one connection a tab for the pictures, and some more to load pages.
@@ -197,6 +199,29 @@ class Connection(web.RequestHandler):
         if exc is not None and status >= 500:
             silent.error("the answer failed: %s", type(exc).__name__)
         return refusal(status, "Bad request." if status < 500 else "This failed.")
+
+
+def page_asked_for(
+    request: web.BaseRequest, guard: Guard, *, takes_data: bool = False
+) -> str | web.Response:
+    """The path that a request asks for, without the token; or its answer if it may not have it.
+
+    Args:
+        request: The request, on a `Connection`, which learns of it.
+        guard: Decides who may see the page.
+        takes_data: As `malformed`.
+    """
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.has_asked()
+    if (refused := malformed(request, takes_data=takes_data)) is not None:
+        return refused
+    if (reason := guard.refusal(request.path, request.headers)) is not None:
+        return refusal(403, reason)
+    connection.is_known = True
+    if request.path == guard.prefix[:-1]:
+        return refusal(308, "The page is here.", Location=guard.prefix)
+    return request.path.removeprefix(guard.prefix)
 
 
 class Connections:

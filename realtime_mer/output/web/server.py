@@ -23,8 +23,8 @@ from realtime_mer.output.web.connections import (
     HEADERS,
     Connection,
     Connections,
-    malformed,
     malformed_upgrade,
+    page_asked_for,
     refusal,
     silent,
 )
@@ -381,19 +381,11 @@ class Server:
         return status_message(analysis, self._event_count, time.monotonic() - taken_at)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        name = page_asked_for(request, self._guard)
+        if isinstance(name, web.Response):
+            return name
         connection = request.protocol
         assert isinstance(connection, Connection)
-        connection.has_asked()
-        if (refused := malformed(request)) is not None:
-            return refused
-        reason = self._guard.refusal(request.path, request.headers)
-        if reason is not None:
-            return refusal(403, reason)
-        connection.is_known = True
-        prefix = self._guard.prefix
-        if request.path == prefix[:-1]:
-            return refusal(308, "The page is here.", Location=prefix)
-        name = request.path.removeprefix(prefix)
         if name == "live":
             return malformed_upgrade(request) or await self._live(request, connection)
         if name not in self._files:

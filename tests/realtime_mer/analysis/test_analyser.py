@@ -14,6 +14,7 @@ import pytest
 from realtime_mer.analysis import analyser as analyser_module
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.analysis.face_chain import FaceChain
+from realtime_mer.face.registration import crop
 from realtime_mer.face.tracker import TrackedFrame
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.results import Interval
@@ -303,6 +304,20 @@ def test_wrong_options_leave_opencvs_threads_alone(options):
     with pytest.raises(ValueError, match=r"faces|providers|false reports"):
         Analyser(**options)
     assert cv2.getNumThreads() == before
+
+
+def test_the_state_of_a_face_tells_its_place_depth_and_blendshapes(astronaut, astronaut_tracked):
+    with Analyser() as analyser:
+        (state,) = analyser(astronaut, 0.0).faces
+        (step,) = analyser.steps
+    np.testing.assert_array_equal(crop(astronaut, state.matrix), step.face.grey)
+    np.testing.assert_array_equal(state.depth, astronaut_tracked.landmarks[:, 2])
+    assert state.blendshapes.shape == (52,)
+    assert state.blendshapes.max() <= 1
+    # The lids and the jaw, in MediaPipe's order.
+    assert state.blendshapes[9:11].max() == pytest.approx(astronaut_tracked.blink)
+    assert state.blendshapes[25] == pytest.approx(astronaut_tracked.jaw_open)
+    assert not any(a.flags.writeable for a in (state.matrix, state.depth, state.blendshapes))
 
 
 def test_steps_of_a_face_give_its_registered_picture_and_motion(astronaut):

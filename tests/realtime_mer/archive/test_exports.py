@@ -1,7 +1,6 @@
 """Exports for other programs, each read back by another reader than the one that wrote it."""
 
 import json
-import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -16,25 +15,10 @@ from pympi.Elan import Eaf
 
 from realtime_mer.archive.exports import FORMATS, export
 from realtime_mer.archive.exports.timeline import first_frame_s
-from realtime_mer.archive.results_folder import ResultsFolder
 from realtime_mer.cli import main
-from realtime_mer.command.export import FORMATS as OFFERED
 from realtime_mer.errors import InputError
-from tests.results import make_results
 
 HOSTILE = '</i><b>{\\an8}"&\n\n00:00:01,000 --> 00:00:02,000\x1b[2J\t=1'
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("made") / "results").path
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    """A copy of the results that a test may change; its videos stay where they are."""
-    shutil.copytree(made, tmp_path / "results")
-    return ResultsFolder(tmp_path / "results")
 
 
 def first(folder):
@@ -87,10 +71,6 @@ def subtitles(path):
             for packet in container.demux()
             for shown in packet.decode()
         ]
-
-
-def test_the_command_offers_all_formats():
-    assert set(OFFERED) == set(FORMATS)
 
 
 def test_elan_has_tiers_for_each_face_and_kind(folder):
@@ -354,13 +334,27 @@ def test_damaged_records_are_an_input_error(folder, to, damage):
         exported(folder, to)
 
 
-def test_a_source_that_no_disk_can_have_was_moved(folder, capsys):
+def change_entries(folder, **change):
     manifest = folder.manifest
     for entry in manifest["videos"]:
-        entry["source"] = "x" * 300 + ".mp4"
+        entry.update(change)
     folder.manifest_path.write_text(json.dumps(manifest))
-    assert main(["export", str(folder.path), "--to", "srt"]) == 0
+
+
+@pytest.mark.parametrize("to", ["elan", "srt"])
+def test_a_source_that_no_disk_can_have_was_moved(folder, capsys, to):
+    change_entries(folder, source="x" * 300 + ".mp4")
+    assert main(["export", str(folder.path), "--to", to]) == 0
     assert "was not found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["camera", "pictures"])
+def test_what_is_no_file_is_neither_missed_nor_linked(folder, tmp_path, capsys, live):
+    change_entries(folder, source="camera 0" if live else str(tmp_path), size=None, live=live)
+    assert main(["export", str(folder.path), "--to", "elan"]) == 0
+    assert capsys.readouterr().err == ""
+    path = folder.path / "exports" / "elan" / f"{first(folder).key}.eaf"
+    assert Eaf(str(path)).get_linked_files() == []
 
 
 def test_a_folder_that_is_none_of_results_is_refused(tmp_path, capsys):

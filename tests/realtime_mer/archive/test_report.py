@@ -190,6 +190,13 @@ def test_the_archive_s_report_lists_every_video_and_names_failures(folder, repor
     assert "%C3%A4" in links[1]
 
 
+def test_a_manifest_need_not_say_what_made_the_results(folder, tmp_path):
+    copy = change(folder, tmp_path)
+    manifest = {key: v for key, v in copy.manifest.items() if key not in ("program", "settings")}
+    copy.manifest_path.write_text(json.dumps(manifest))
+    assert "program realtime_mer" in text_of(first_report(copy))
+
+
 def test_only_reports_that_exist_are_linked(folder, tmp_path):
     copy = change(folder, tmp_path)
     assert Page(write_report(copy).read_text("utf-8")).all("a") == []

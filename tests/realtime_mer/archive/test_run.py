@@ -214,6 +214,13 @@ def test_a_full_disk_stops_the_archive_and_blames_no_video(started):
     assert states().get("hang.mp4") in (None, "waiting")
 
 
+def test_a_video_whose_worker_cannot_be_started_waits(started, monkeypatch):
+    monkeypatch.setattr(worker, "command", lambda: ["./absent"])
+    with pytest.raises(OSError, match="absent"):
+        run(videos("a.mp4"))
+    assert states() == {"a.mp4": "waiting"}
+
+
 def test_two_archives_do_not_work_in_one_folder(started):
     with (
         module.locked_folder(ResultsFolder("results")),

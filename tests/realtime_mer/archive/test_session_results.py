@@ -282,6 +282,31 @@ def test_each_session_has_its_own_settings_in_the_tables(tmp_path):
 
 
 @pytest.mark.usefixtures("described")
+def test_a_folder_of_pictures_has_no_size_and_no_hash(tmp_path):
+    (tmp_path / "frames").mkdir()
+    source = str(tmp_path / "frames")
+    results = SessionResults(tmp_path / "results", Settings(), source=source)
+    results.begin(Session(source, False, (112, 112), 30.0, 0, "m", "CPU", ("negative",)))
+    results.end(summary())
+    entry = only(tmp_path / "results")
+    assert (entry["source"], entry["size"], entry["sha256"]) == (source, None, None)
+
+
+@pytest.mark.usefixtures("described")
+def test_a_disk_that_is_full_at_the_start_leaves_no_half_manifest(tmp_path):
+    resource = pytest.importorskip("resource", reason="limits are POSIX's")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            SessionResults(tmp_path, Settings())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    SessionResults(tmp_path, Settings())
+    assert ResultsFolder(tmp_path).manifest["videos"] == []
+
+
+@pytest.mark.usefixtures("described")
 def test_what_cannot_be_a_results_folder_is_refused_before_anything_is_read(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 import sys
 
 import pandas
@@ -12,24 +11,11 @@ import pytest
 
 from realtime_mer.archive import tables
 from realtime_mer.archive.dictionary import BLENDSHAPES, FRAME, Column, columns
-from realtime_mer.archive.results_folder import ResultsFolder
 from realtime_mer.archive.tables import write_tables
 from realtime_mer.errors import InputError
-from tests.results import EVENTS, LABELS, PROGRAM, make_results
+from tests.results import EVENTS, LABELS, PROGRAM
 
 HOSTILE = "=cmd|' /C calc'!A0\",\n<script>\t\x1b[2J"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("made") / "results").path
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    """A copy of the results that a test may change; its videos stay where they are."""
-    shutil.copytree(made, tmp_path / "results")
-    return ResultsFolder(tmp_path / "results")
 
 
 def change_records(video, change):
@@ -280,6 +266,24 @@ def test_events_have_the_numbers_of_frames_that_the_log_tells(folder):
     assert set(zip(events.onset_frame, events.apex_frame, events.offset_frame, strict=True)) == {
         (7, 11, 16)
     }
+
+
+def test_events_have_their_action_units_and_the_time_of_day(folder):
+    def change(record):
+        if record["type"] == "micro_expression":
+            record["onset_at"] = "2026-01-31T09:30:16.450+00:00"
+            record["action_units"] = [
+                {"name": "AU12", "side": "both", "score": 0.9},
+                {"name": "AU2", "side": "left", "score": 0.8},
+            ]
+
+    for video in folder.done():
+        change_records(video, change)
+    write_tables(folder)
+    text = pandas.read_csv(folder.table("events"), parse_dates=["onset_at"])
+    for events in (text, pandas.read_parquet(folder.table("events", ".parquet"))):
+        assert set(events.action_units) == {"AU12; AU2 left"}
+        assert set(events.onset_at) == {pandas.Timestamp("2026-01-31T09:30:16.450Z")}
 
 
 @pytest.mark.parametrize("block", [600, 1 << 20], ids=["in blocks", "all at once"])

@@ -32,7 +32,9 @@ class Recorded:
 
 
 def moving(time_s: float) -> tuple[TrackedFace, ...]:
-    return (face_at(30 * time_s, blink=0.1 * time_s, jaw_open=0.2 * time_s),)
+    shapes = np.linspace(0, time_s, 52, dtype=np.float32)
+    changes = {"blink": 0.1 * time_s, "jaw_open": 0.2 * time_s, "blendshapes": shapes}
+    return (face_at(30 * time_s, **changes),)
 
 
 def frames_at(fps: float, count: int) -> list[Frame]:
@@ -63,6 +65,7 @@ def test_faces_between_lie_between_in_time():
         assert face.landmarks == pytest.approx(true.landmarks, abs=1e-3)
         assert face.landmarks.dtype == np.float32
         assert (face.blink, face.jaw_open) == pytest.approx((true.blink, true.jaw_open))
+        assert face.blendshapes == pytest.approx(true.blendshapes, abs=1e-5)
 
 
 def test_the_last_frames_are_tracked_though_none_comes_after():

@@ -79,8 +79,10 @@ EVENT = MicroExpression(
     model="causalnet-test",
     limit_px=0.9,
     spotting_score=0.8,
+    least_sensitivity=0.1,
     regions=(RegionMotion("chin", 1.1, 90.0),),
     action_units=(ActionUnit("AU17", "both", 0.912),),
+    frames=(310, 313, 318),
 )
 LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
 GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
@@ -139,8 +141,12 @@ def test_json_lines_log_holds_session_event_gap_and_summary(tmp_path):
         "confidence": 0.81,
         "probabilities": {"negative": 0.81, "positive": 0.1, "surprise": 0.09},
         "intensity_px": 1.72,
+        "onset_frame": 310,
+        "apex_frame": 313,
+        "offset_frame": 318,
         "limit_px": 0.9,
         "spotting_score": 0.8,
+        "least_sensitivity": 0.1,
         "regions": [{"name": "chin", "displacement_px": 1.1, "direction_deg": 90}],
         "action_units": [{"name": "AU17", "side": "both", "score": 0.91}],
         "reported_s": 12.9,
@@ -598,7 +604,8 @@ RECORDS.append({"type": "lost", "records": 2})
 IDS = ["session", "status", "gap", "visibility", "event", "live event", "macro"]
 IDS += ["summary", "summary with watched time", "lost"]
 # Only where they are known.
-OPTIONAL = {"limit_px", "spotting_score", "regions", "action_units", "events_per_readable_minute"}
+OPTIONAL = {"onset_frame", "apex_frame", "offset_frame", "limit_px", "spotting_score"}
+OPTIONAL |= {"least_sensitivity", "regions", "action_units", "events_per_readable_minute"}
 
 
 def test_schema_is_a_schema_that_describes_every_record_and_its_fields():

@@ -94,6 +94,8 @@ def test_lines_that_cannot_be_understood_are_left_alone_and_told(results, found)
         *("no JSON", "[]", '{"type": "decision"}', '{"type": "undo", "undoes": 7}'),
         '{"type": "decision", "n": 6, "video": "gone-00000000", "face": 0, "found_s": 1,'
         ' "verdict": "true", "label": null, "onset_s": 1, "offset_s": 2, "took_s": null}',
+        '{"type": "decision", "n": 7, "video": "a", "face": 1e999, "found_s": 1,'
+        ' "verdict": "true", "label": null, "onset_s": 1, "offset_s": 2, "took_s": null}',
         '{"type": "song"}',
     ]
     path.write_text(path.read_text() + "\n".join(odd) + "\n")

@@ -54,10 +54,10 @@ def test_only_who_has_the_token_and_comes_from_this_computer_gets_in(results):
             {"Origin": "null"},
         ):
             assert get(review.url, **odd)[0] == 403
-            answer = get(review.url + "undo", b"{}", **JSON, **odd)
-            assert answer[0] == 403
+            word = json.dumps({"event": event, "verdict": "true"}).encode()
+            assert get(review.url + "decide", word, **JSON, **odd)[0] == 403
         assert get(review.url, Origin=root)[0] == 200
-        assert not list(results.reviews.glob("*.csv"))
+    assert (results.reviews / "ana.jsonl").read_bytes() == b""
 
 
 @pytest.mark.parametrize(

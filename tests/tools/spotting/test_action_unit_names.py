@@ -23,7 +23,7 @@ from tools.spotting.action_unit_names import (
 
 def test_drawn_motions_have_the_units_that_they_say():
     rng = np.random.default_rng(0)
-    motions = [drawn(rng) for _ in range(60)]
+    motions = [drawn(rng, np.arange(224, dtype=np.float32)) for _ in range(60)]
     assert {name for m in motions for name in m.units} == set(UNITS)
     sizes = [np.percentile(np.linalg.norm(m.field, axis=-1), 99) for m in motions]
     assert min(sizes) >= 0.79
