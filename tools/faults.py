@@ -43,6 +43,8 @@ _SETTLES_S = 1.5
 _RESTS_S = 0.5
 # Scheduling of two processes and clocks that are read one after the other.
 _SLACK_S = 0.5
+# A gap begins at the last frame before a pause of the system and ends at the first one after it.
+_BESIDE_A_PAUSE_S = 0.1
 # A lost source is tried again after 8 s at the latest, and then has to be opened.
 _RETURNS_S = 12.0
 
@@ -134,6 +136,7 @@ def check(
     truth: Sequence[Interval],
     opened_s: Sequence[float],
     started_unix_s: float,
+    pauses: Sequence[tuple[float, float]] = (),
 ) -> dict[str, Any]:
     """Compares a log with what the camera did.
 
@@ -143,12 +146,14 @@ def check(
         truth: The events in the pictures, whether they were sent or not, up to the session's end.
         opened_s: When the camera began to send, once for each connection.
         started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
+        pauses: When the system let a process sleep too long (start, end), on the camera's clock.
 
     Returns:
         Counts: `faults` by kind; `hidden` events that the session could have seen whole, of these
         the `undisturbed` ones, the `found` of them and the times of those that are `lost`;
-        `found_in_faults`; `false` reports, of no event of `truth`; `gaps` by reason, those that no
-        fault explains (`unexplained_gaps`) and faults during the session that left none
+        `found_in_faults`; `false` reports, of no event of `truth`; `gaps` by reason, those
+        without frames in a pause of the system (`gaps_in_pauses`), those that neither a fault nor a
+        pause explains (`unexplained_gaps`) and faults during the session that left none
         (`silent_faults`), each with its times.
     """
     events, gaps, ended_s = seconds_of_records(records, started_unix_s)
@@ -169,7 +174,8 @@ def check(
             for start, end in disturbed
         )
     }
-    explained = [any(f.explains(*gap) for f in faults) for gap in gaps]
+    strange = [gap for gap in gaps if not any(f.explains(*gap) for f in faults)]
+    paused = [gap for gap in strange if _is_paused(gap, pauses)]
     silent = [
         f
         for f in faults
@@ -184,13 +190,23 @@ def check(
         "found_in_faults": len(seen & found - clear),
         "false": len(events) - len(matches),
         "gaps": dict(Counter(reason for reason, _, _ in gaps)),
-        "unexplained_gaps": [
-            (reason, round(start, 2), round(end, 2))
-            for (reason, start, end), known in zip(gaps, explained, strict=True)
-            if not known
-        ],
-        "silent_faults": [(f.kind, round(f.start_s, 2), round(f.end_s, 2)) for f in silent],
+        "gaps_in_pauses": _rounded(paused),
+        "unexplained_gaps": _rounded(gap for gap in strange if gap not in paused),
+        "silent_faults": _rounded((f.kind, f.start_s, f.end_s) for f in silent),
     }
+
+
+def _rounded(spans: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    return [(what, round(start, 2), round(end, 2)) for what, start, end in spans]
+
+
+def _is_paused(gap: tuple[str, float, float], pauses: Sequence[tuple[float, float]]) -> bool:
+    """Whether frames are missing because the system stood still, and for no longer than that."""
+    reason, start_s, end_s = gap
+    return reason == GapReason.NO_FRAMES and any(
+        pause_start - _BESIDE_A_PAUSE_S <= start_s and end_s <= pause_end + _BESIDE_A_PAUSE_S
+        for pause_start, pause_end in pauses
+    )
 
 
 def _disturbed(fault: Fault, opened_s: Sequence[float]) -> tuple[float, float]:

@@ -32,6 +32,9 @@ _EMPTY_FRAMES = 30
 _NOISE_SIGMA = 1.5
 _DAMAGED_EVERY = 10
 _SLOW_FPS = 5.0
+# So many of its pauses wait to be fetched, 50 bytes each: the pipe holds 64 kB, and a full one
+# would block the camera.
+_MOST_PAUSES = 1000
 
 
 def there_and_back(video: str, size: tuple[int, int] | None) -> list[bytes]:
@@ -122,11 +125,14 @@ class Sent:
         frames: Pictures that were sent.
         skipped: Pictures that could not be sent in time.
         opened: Gets the time of the camera's clock at which each connection began.
+        pauses: Gets each time (start, end) for which the system did not let the camera send:
+            it slept for a frame or more beyond the time that it had asked for.
     """
 
     frames: Synchronized[int]
     skipped: Synchronized[int]
     opened: multiprocessing.SimpleQueue[float]
+    pauses: multiprocessing.SimpleQueue[tuple[float, float]]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -137,6 +143,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     sent: Sent
     started_at: float
     """When the camera's clock stood at 0, on `time.monotonic()`."""
+    pauses = 0
+    """How many have been told, of all connections."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -163,6 +171,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 number = max(number + 1, due)
                 wait_s = self.started_at + number / self.fps - time.monotonic()
                 time.sleep(max(0.0, wait_s))
+                woke_s = time.monotonic() - self.started_at
+                # A pause of the sleep only: a session that does not read blocks the sending.
+                if wait_s > 0 and woke_s > (number + 1) / self.fps and self.pauses < _MOST_PAUSES:
+                    self.sent.pauses.put((number / self.fps, woke_s))
+                    type(self).pauses += 1
 
     def _is_unplugged(self, time_s: float) -> bool:
         fault = self.pictures.fault_at(time_s)
@@ -243,8 +256,10 @@ class LiveCamera:
         faults: Sequence[Fault] = (),
     ) -> None:
         context = multiprocessing.get_context("spawn")
-        self._sent = Sent(context.Value("q", 0), context.Value("q", 0), context.SimpleQueue())
+        counts = context.Value("q", 0), context.Value("q", 0)
+        self._sent = Sent(*counts, context.SimpleQueue(), context.SimpleQueue())
         self._opened_s: list[float] = []
+        self._pauses: list[tuple[float, float]] = []
         here, there = context.Pipe()
         arguments = (video, size, fps, tuple(faults), self._sent, there)
         self._process = context.Process(target=serve, args=arguments, name="camera", daemon=True)
@@ -283,6 +298,13 @@ class LiveCamera:
         while not self._sent.opened.empty():
             self._opened_s.append(self._sent.opened.get())
         return self._opened_s
+
+    @property
+    def pauses(self) -> list[tuple[float, float]]:
+        """When the system kept the camera from sending (start, end), on the camera's clock, s."""
+        while not self._sent.pauses.empty():
+            self._pauses.append(self._sent.pauses.get())
+        return self._pauses
 
     def close(self) -> None:
         self._process.terminate()

@@ -20,12 +20,15 @@ Linux only). The log is then compared with what was done.
     memory           MB after the first minute (of a shorter run, after its first third) and at the
                      end, growth in percent, peak, and its course in ten steps
     cpus             processors that the run kept busy
+    pauses           of the system: how often, and for how long at most (s), it let this process or
+                     the camera sleep beyond the time that they had asked for
     exit_status, seconds_to_end    after the Ctrl-C
     broken_lines     lines of the log that are no JSON
     faults           with `--faults`: what `tools/faults.py` says of `check`
 
 The exit status is 1 if the session failed, if a line of its log is broken, or if with `--faults` an
-undisturbed micro-expression was lost, a gap has no fault that explains it, or a fault left none.
+undisturbed micro-expression was lost, a gap has neither a fault nor a pause of the system that
+explains it, or a fault left none.
 """
 
 from __future__ import annotations
@@ -64,6 +67,10 @@ _END_S = 30.0
 # Memory growth counts from here: by then, all buffers are allocated.
 _FIRST_S = 60.0
 _LAST_LINES = 8
+# A process that sleeps for so long and wakes so much later was kept waiting by the system. A frame
+# of a 30 fps camera comes every 33 ms, and a gap in a log is longer than a few frames.
+_NAP_S = 0.01
+_PAUSE_S = 0.03
 # A full disk takes this much more of the log: less than a record, so that one breaks off.
 _LEFT_BYTES = 40
 
@@ -168,6 +175,36 @@ class _Session:
         return time.monotonic() - started_at
 
 
+class _Pauses:
+    """Measures when the system lets this process sleep too long, as long as it is open.
+
+    A thread sleeps for `_NAP_S` again and again. Start it with the priority of the session.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[float, float]] = []
+        """(start, end) on `time.monotonic()`."""
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._nap, daemon=True)
+
+    def __enter__(self) -> _Pauses:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_closed = True
+        self._thread.join()
+
+    def _nap(self) -> None:
+        before = time.monotonic()
+        while not self._is_closed:
+            time.sleep(_NAP_S)
+            now = time.monotonic()
+            if now - before > _NAP_S + _PAUSE_S:
+                self.spans.append((before, now))
+            before = now
+
+
 def memory(sizes: list[float]) -> dict[str, Any]:
     """The figures of a series of one reading a second, in MB and percent."""
     if not sizes:
@@ -214,12 +251,14 @@ def soak(
                 for f in faults
                 if f.kind == "disk full"
             ]
-            with _Session(camera.url, log, stats, options) as session:
+            with _Pauses() as system, _Session(camera.url, log, stats, options) as session:
                 sizes = session.watch(seconds, full)
                 seconds_to_end = session.end()
                 wall_s = time.monotonic() - session.began_at
             spent = resource.getrusage(resource.RUSAGE_CHILDREN)
             sent, skipped, opened_s = camera.frames, camera.skipped, camera.opened_s
+            seen = [(start - to_monotonic, end - to_monotonic) for start, end in system.spans]
+            pauses = sorted([*camera.pauses, *seen])
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         figures = _figures(stats)
     records = [record for line in lines if (record := _record(line)) is not None]
@@ -244,12 +283,16 @@ def soak(
         "shown_ms": {key: shown.get(key) for key in quantiles},
         "memory": memory(sizes),
         "cpus": round((spent.ru_utime + spent.ru_stime) / wall_s, 2),
+        "pauses": {
+            "count": len(pauses),
+            "longest_s": round(max((end - start for start, end in pauses), default=0.0), 3),
+        },
         "exit_status": session.exit_status,
         "seconds_to_end": round(seconds_to_end, 2),
         "said": [] if session.exit_status == 0 else list(session.last_lines),
     }
     if faults:
-        result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s)
+        result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s, pauses)
     return result
 
 
@@ -297,6 +340,7 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "memory first / end / most, MB", _joined(result["memory"], ("first", "end", "most"))
     yield "memory growth, %", shown(result["memory"]["growth_percent"])
     yield "processors in use", shown(result["cpus"])
+    yield "pauses of the system, longest, s", "{count}, {longest_s:g}".format(**result["pauses"])
     yield "exit status", shown(result["exit_status"])
     yield "seconds from Ctrl-C to the end", shown(result["seconds_to_end"])
     yield "broken lines in the log", shown(result["broken_lines"])
@@ -312,7 +356,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "false reports", shown(faults["false"])
         for reason, count in faults["gaps"].items():
             yield f"gap: {reason}", shown(count)
-        yield "gaps that no fault explains", _spans(faults["unexplained_gaps"])
+        yield "gaps in pauses of the system", _spans(faults["gaps_in_pauses"])
+        yield "gaps that nothing explains", _spans(faults["unexplained_gaps"])
         yield "faults that left no gap", _spans(faults["silent_faults"])
 
 

@@ -28,10 +28,9 @@ def gap(reason, start_s, end_s):
     return {"type": "gap", "reason": reason, "start_s": start_s, "end_s": end_s}
 
 
-def checked(records, faults=(), truth=(), opened_s=(2.0,)):
-    return check(
-        records, faults, [Interval(a, (a + b) / 2, b) for a, b in truth], opened_s, STARTED
-    )
+def checked(records, faults=(), truth=(), opened_s=(2.0,), pauses=()):
+    events = [Interval(a, (a + b) / 2, b) for a, b in truth]
+    return check(records, faults, events, opened_s, STARTED, pauses)
 
 
 def test_every_kind_of_fault_is_played_and_never_two_at_once():
@@ -109,6 +108,22 @@ def test_gaps_need_a_fault_that_explains_them(record, unexplained):
     fault = Fault("unplugged", 20.0, 27.5)
     found = checked(log(record), [fault])
     assert found["unexplained_gaps"] == unexplained
+
+
+@pytest.mark.parametrize(
+    ("record", "is_paused"),
+    [
+        (gap("no frames", 38.0, 38.13), True),
+        (gap("face lost", 38.0, 38.13), False),
+        (gap("no frames", 38.0, 39.0), False),
+        (gap("no frames", 60.0, 60.13), False),
+    ],
+    ids=["explained", "other reason", "longer", "other time"],
+)
+def test_frames_are_missing_in_a_pause_of_the_system_and_no_longer(record, is_paused):
+    found = checked(log(record), pauses=[(40.02, 40.11)])
+    assert bool(found["gaps_in_pauses"]) == is_paused
+    assert bool(found["unexplained_gaps"]) != is_paused
 
 
 def test_a_fault_that_leaves_no_gap_is_named():
