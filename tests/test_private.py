@@ -18,12 +18,17 @@ pytestmark = pytest.mark.skipif(STRACE is None, reason="strace is not installed"
 
 SOCKETS = "socket,connect,bind,sendto,sendmsg,sendmmsg"
 WRITES = "open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
+PROGRAMS = "execve,execveat"
 # Families whose packets stay in this kernel: UNIX sockets and netlink.
 LOCAL = ("AF_UNIX", "AF_LOCAL", "AF_NETLINK")
 
 
-def watched(tmp_path: Path, *arguments: str, timeout_s: float = 120) -> tuple[list[str], list[str]]:
-    """Runs the program under watch; its calls that use a network, and the files that it writes.
+def watched(
+    tmp_path: Path, *arguments: str, timeout_s: float = 120
+) -> tuple[list[str], list[str], set[str]]:
+    """Runs the program under watch.
+
+    Returns its calls that use a network, the files that it writes and the programs that it starts.
 
     HOME, TMPDIR and the working folder are empty folders of their own.
     """
@@ -41,7 +46,7 @@ def watched(tmp_path: Path, *arguments: str, timeout_s: float = 120) -> tuple[li
     done = subprocess.run(
         [
             *(STRACE, "-f", "--seccomp-bpf", "-qq", "-s", "300", "-o", str(trace)),
-            *("-e", f"trace={SOCKETS},{WRITES}"),
+            *("-e", f"trace={SOCKETS},{WRITES},{PROGRAMS}"),
             *(sys.executable, str(ROOT / "run.py"), "--headless", *arguments),
         ],
         cwd=here,
@@ -52,7 +57,7 @@ def watched(tmp_path: Path, *arguments: str, timeout_s: float = 120) -> tuple[li
     )
     assert done.returncode == 0, done.stderr
     calls = trace.read_text(errors="replace").splitlines()
-    return list(network_calls(calls)), list(written_files(calls))
+    return list(network_calls(calls)), list(written_files(calls)), programs(calls)
 
 
 def network_calls(calls: list[str]) -> Iterator[str]:
@@ -83,6 +88,12 @@ def written_files(calls: list[str]) -> Iterator[str]:
                 yield path
 
 
+def programs(calls: list[str]) -> set[str]:
+    """The programs that were started, or looked for to be started."""
+    texts = (call.split(maxsplit=1)[-1] for call in calls)
+    return {text.split('"')[1] for text in texts if text.startswith("execve")}
+
+
 def left_behind(tmp_path: Path) -> list[Path]:
     """What lies in HOME, TMPDIR and the working folder after a run."""
     return [p for name in ("home", "tmp", "here") for p in (tmp_path / name).rglob("*")]
@@ -96,14 +107,16 @@ def short_clip(clip, tmp_path_factory) -> Path:
 
 def test_a_file_is_analysed_without_a_packet_and_writes_what_was_asked_for(short_clip, tmp_path):
     log = tmp_path / "events.jsonl"
-    network, written = watched(tmp_path, str(short_clip), "--log", str(log))
+    network, written, started = watched(tmp_path, str(short_clip), "--log", str(log))
     assert network == []
+    # tail keeps what native libraries print, for a crash.
+    assert started == {sys.executable, shutil.which("tail")}
     assert {path for path in written if not path.startswith(str(tmp_path / "tmp"))} == {str(log)}
     assert left_behind(tmp_path) == []
 
 
 def test_the_demo_is_made_and_analysed_without_a_packet(tmp_path):
-    network, written = watched(tmp_path, "--demo", timeout_s=300)
+    network, written, _ = watched(tmp_path, "--demo", timeout_s=300)
     assert network == []
     assert all(path.startswith(str(tmp_path / "tmp")) for path in written)
     assert left_behind(tmp_path) == []
@@ -111,7 +124,7 @@ def test_the_demo_is_made_and_analysed_without_a_packet(tmp_path):
 
 def test_a_stream_is_all_that_is_asked_for(camera_server, tmp_path):
     server = camera_server(count=60)
-    network, _ = watched(tmp_path, server.url, "--no-reconnect")
+    network, _, _ = watched(tmp_path, server.url, "--no-reconnect")
     port = server.url.rstrip("/").rpartition(":")[2]
     addresses = [call for call in network if "sa_family=" in call]
     assert addresses

@@ -1,4 +1,4 @@
-"""MediaPipe is loaded without matplotlib, and matplotlib still works for everybody else."""
+"""MediaPipe is loaded without matplotlib and sounddevice, which still work for everybody else."""
 
 import subprocess
 import sys
@@ -40,3 +40,15 @@ def test_matplotlib_that_was_there_before_stays(tmp_path):
     pytest.importorskip("matplotlib")
     code = "import matplotlib; " + LOADED + "print(sys.modules['matplotlib'] is matplotlib)"
     assert run(code, tmp_path) == "True"
+
+
+def test_sounddevice_is_not_loaded(tmp_path):
+    assert run(LOADED + "print('sounddevice' in sys.modules)", tmp_path) == "False"
+
+
+def test_the_microphone_of_mediapipe_still_finds_sounddevice(tmp_path):
+    # A module of that name in place of the real one, which needs the PortAudio library.
+    (tmp_path / "sounddevice.py").write_text("InputStream = 'the real one'")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{LOADED}"
+    code += "from mediapipe.tasks.python.audio.core import audio_record\n"
+    assert run(code + "print(audio_record.sd.InputStream)", tmp_path) == "the real one"
