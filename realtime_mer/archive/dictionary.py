@@ -236,8 +236,39 @@ def _events(labels: Sequence[str]) -> tuple[Column, ...]:
             "Date and time of the onset by the computer's clock. Empty for files.",
         ),
         Column("clip", "text", "", "Clip of the event, a path in this folder. Empty if not kept."),
+        *REVIEWED,
         *MADE_BY,
     )
+
+
+REVIEWED = (
+    Column(
+        "review",
+        "text",
+        "",
+        "What reviewers say together: true or false as most say who decided, disputed if as many "
+        "say the one as the other, unsure if nobody could decide. Empty if nobody gave a verdict.",
+    ),
+    Column("reviewers", "text", "", "Who gave a verdict. Empty if nobody did."),
+    Column("votes_true", "integer", "", "How many reviewers say true. Empty if nobody looked."),
+    Column("votes_false", "integer", "", "How many reviewers say false. Empty if nobody looked."),
+    Column(
+        "agreed_label",
+        "text",
+        "",
+        "Of an event that is true by review: the label that most of those give who say true, "
+        "disputed if they are split. Empty of others.",
+    ),
+    Column(
+        "agreed_onset_s",
+        "number",
+        "s",
+        "Of an event that is true by review: the median of the onsets of those who say true. "
+        "Empty of others.",
+    ),
+    Column("agreed_offset_s", "number", "s", "The same of the offset."),
+)
+"""What reviewers decided about an event."""
 
 
 def label_column(label: str) -> str:
@@ -280,7 +311,14 @@ _VIDEOS = (
     Column("notes", "text", "", "What was noticed while it was read, such as damaged pictures."),
     Column("sha256", "text", "", "SHA-256 of the file."),
     Column("size_bytes", "integer", "byte", "Size of the file."),
-    Column("duration_s", "number", "s", "Length of the video."),
+    Column("duration_s", "number", "s", "Length of the video, as far as it could be read."),
+    Column(
+        "declared_s",
+        "number",
+        "s",
+        "Length by its header. Much more than duration_s: the file is cut short, or its header "
+        "overstates it; notes says so. Empty if it declares none.",
+    ),
     Column("width", "integer", "px", "Width of its frames."),
     Column("height", "integer", "px", "Height of its frames."),
     Column("fps", "number", "1/s", "Frame rate that it declares. Empty if it declares none."),

@@ -1,6 +1,7 @@
 """The results folder: where an archive keeps what it found, and how other programs read it.
 
 manifest.json            what was done, with what settings, and what became of each input
+manifest.journal         what has changed since, while an archive is at work
 videos/KEY/log.jsonl     the log of one input, as `--log` writes it
 videos/KEY/events/       a clip of each micro-expression, and where its moments lie in it
 videos/KEY/faces/        a thumbnail of each face
@@ -16,11 +17,12 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from realtime_mer.archive import journal
 from realtime_mer.errors import InputError
 from realtime_mer.output.line_file import locked
 from realtime_mer.output.writable import why
@@ -37,6 +39,11 @@ SESSION = "session"
 
 ENDED_EARLY = "it ended early: the program was killed, or the power failed"
 """A note of a session that has no end."""
+
+# Less than this may be missing at a file's end: headers count a little differently. As the notes of
+# a source have it.
+_MISSING_FRAMES = 2
+_MISSING_PART = 0.02
 
 # The key of a session ends with its start. So an archive of thousands of videos is searched quickly
 # for sessions, and no key of the archive, which ends with hexadecimal digits, is one of theirs.
@@ -186,6 +193,35 @@ class VideoResult:
         return _existing(self.folder / "faces" / name) if Path(name).name == name else None
 
 
+def declared_s(session: Mapping[str, Any]) -> float | None:
+    """The length of a video by its header, in seconds; None if it declares none.
+
+    Args:
+        session: Its `session` record.
+    """
+    count, fps = session.get("frame_count"), session.get("fps")
+    return count / fps if count and fps else None
+
+
+def read_part(session: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The seconds that could be read of a video, and those that its header declares.
+
+    Args:
+        session: Its `session` record.
+        summary: Its `summary` record.
+
+    Returns:
+        None where all could be read, where the user stopped it, or where that is not known.
+    """
+    length_s = declared_s(session)
+    if length_s is None or session.get("live") or summary.get("reason") != "end of source":
+        return None
+    declared, read = session["frame_count"], summary["frames_read"]
+    if declared - read <= max(_MISSING_FRAMES, _MISSING_PART * declared):
+        return None
+    return read / session["fps"], length_s
+
+
 class ResultsFolder:
     """A folder of results. Nothing is made before something is written.
 
@@ -204,6 +240,11 @@ class ResultsFolder:
     @property
     def manifest_path(self) -> Path:
         return self.path / "manifest.json"
+
+    @property
+    def journal_path(self) -> Path:
+        """What has changed since the manifest was written."""
+        return self.path / "manifest.journal"
 
     @property
     def videos(self) -> Path:
@@ -252,7 +293,33 @@ class ResultsFolder:
 
     @property
     def archived(self) -> dict[str, Any]:
-        """What manifest.json says: the inputs of the archive alone.
+        """What manifest.json and its journal say: the inputs of the archive alone.
+
+        Raises:
+            InputError: As `manifest`.
+        """
+        name = redacted(str(self.path))
+        manifest = self._whole()
+        try:
+            current = journal.replay(manifest, self.journal_path)
+            if current is None:
+                # An archive wrote both anew between these two lines, or was killed before the
+                # second one; then the manifest has it all.
+                manifest = self._whole()
+                current = journal.replay(manifest, self.journal_path) or manifest
+        except OSError as error:
+            raise InputError(
+                f"the journal of {name} cannot be read ({why(error)}): see to its permissions"
+            ) from None
+        if not _is_sound(current):
+            raise InputError(
+                f"the journal of {name} is damaged: delete its manifest.journal; what it tells is "
+                "done again"
+            )
+        return current
+
+    def _whole(self) -> dict[str, Any]:
+        """What manifest.json says.
 
         Raises:
             InputError: As `manifest`.

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from realtime_mer.archive.clips import EventClips
-from realtime_mer.archive.manifest import made_with, modified
+from realtime_mer.archive.manifest import made_with, modified, program
 from realtime_mer.archive.results_folder import (
     FORMAT,
     SESSION,
@@ -36,7 +36,7 @@ from realtime_mer.archive.results_folder import (
     VideoResult,
     session_key,
 )
-from realtime_mer.archive.run import FolderInUseError, Settings, locked_folder, program
+from realtime_mer.archive.run import FolderInUseError, Settings, locked_folder
 from realtime_mer.errors import InputError
 from realtime_mer.interrupts import checkpoint
 from realtime_mer.output.line_file import locked

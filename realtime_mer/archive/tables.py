@@ -14,7 +14,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from realtime_mer.archive.dictionary import (
     FRAME,
+    REVIEWED,
     TABLES,
     Cell,
     Column,
@@ -31,11 +32,18 @@ from realtime_mer.archive.dictionary import (
     part_column,
     region_column,
 )
-from realtime_mer.archive.results_folder import ResultsFolder, VideoResult, sha256_of_text
+from realtime_mer.archive.results_folder import (
+    ResultsFolder,
+    VideoResult,
+    declared_s,
+    sha256_of_text,
+)
+from realtime_mer.archive.reviews.found import labels_of
+from realtime_mer.archive.reviews.verdicts import Reviews, Verdict
 from realtime_mer.errors import InputError
 from realtime_mer.output.log import MARK, csv_line
 from realtime_mer.output.writable import replace_file, shown, why
-from realtime_mer.records import plain
+from realtime_mer.records import plain, seconds
 from realtime_mer.results import PARTS, ActionUnit, RegionMotion, action_units_text, regions_text
 
 # Rows that wait to be written as Parquet: some 20 MB of the widest table. Chosen by judgement.
@@ -61,7 +69,8 @@ Row = Mapping[str, Any]
 def write_tables(
     folder: ResultsFolder,
     *,
-    decimal_comma: bool = False,
+    decimal_comma: bool | None = None,
+    only: Collection[str] = TABLES,
     note: Callable[[str], None] | None = None,
 ) -> None:
     """Writes the tables of a results folder, and what their columns mean.
@@ -71,7 +80,9 @@ def write_tables(
 
     Args:
         folder: The results.
-        decimal_comma: Whether CSV has decimal commas, and semicolons between the cells.
+        decimal_comma: Whether CSV has decimal commas, and semicolons between the cells; None for
+            what those have that are there.
+        only: The tables to write; the others stay what they are.
         note: Called with messages for the user; None for the logger "realtime_mer".
 
     Raises:
@@ -80,8 +91,11 @@ def write_tables(
     manifest = folder.manifest
     note = note or logging.getLogger("realtime_mer").warning
     videos = sorted(map(folder.video, manifest["videos"]), key=lambda video: video.key)
-    labels = _labels(videos)
+    labels = labels_of(filter(_is_done, videos))
     made_by = _made_by(manifest)
+    reviews = Reviews.read(folder)
+    if decimal_comma is None:
+        decimal_comma = _has_decimal_comma(folder)
     tables = {name: columns(name, labels) for name in TABLES}
     if not any(map(_has_frames, videos)):
         del tables["frames"]
@@ -103,11 +117,14 @@ def write_tables(
                     _Table(folder, name, its_columns, manifest, decimal_comma, has_parquet)
                 )
                 for name, its_columns in tables.items()
+                if name in only
             }
             for video in videos:
-                _add(files, folder, video, _made_by(video.made_by(manifest)), note)
-            for row in sorted(map(_duplicate_row, manifest.get("duplicates", ())), key=str):
-                files["videos"].add(files["videos"].cells({**made_by, **row}))
+                its_reviews = reviews.of(video.key)
+                _add(files, folder, video, _made_by(video.made_by(manifest)), its_reviews, note)
+            if "videos" in files:
+                for row in sorted(map(_duplicate_row, manifest.get("duplicates", ())), key=str):
+                    files["videos"].add(files["videos"].cells({**made_by, **row}))
         dictionary = json.dumps(entries(tables), indent=1, ensure_ascii=False)
         replace_file(folder.dictionary, dictionary.encode("utf-8", "backslashreplace") + b"\n")
     except OSError as error:
@@ -122,6 +139,7 @@ def _add(
     folder: ResultsFolder,
     video: VideoResult,
     made_by: dict[str, Any],
+    reviews: Sequence[Verdict],
     note: Callable[[str], None],
 ) -> None:
     """Adds an input's rows to all tables; of one whose results are damaged, only that it is."""
@@ -133,11 +151,12 @@ def _add(
         rows: dict[str, list[Row]] = {
             "videos": [_video_row(video, records)],
             "faces": list(_face_rows(folder, video, records)),
-            "events": list(_event_rows(folder, video, records)),
+            "events": list(_event_rows(folder, video, records, reviews)),
         }
         cells = [
             (files[name], files[name].cells({**origin, **row}))
             for name in rows
+            if name in files
             for row in rows[name]
         ]
         has_frames = "frames" in files and _has_frames(video)
@@ -150,7 +169,8 @@ def _add(
         )
         note(f"{shown(video.source)} is left out of the tables: {reason}")
         row = {"video": video.key, "source": video.source, "state": "damaged", "reason": reason}
-        files["videos"].add(files["videos"].cells(made_by | row))
+        if "videos" in files:
+            files["videos"].add(files["videos"].cells(made_by | row))
         return
     for table, its_cells in cells:
         table.add(its_cells)
@@ -171,15 +191,13 @@ def _first(records: Iterable[Row], kind: str) -> Row:
     return next((record for record in records if record.get("type") == kind), {})
 
 
-def _labels(videos: Iterable[VideoResult]) -> list[str]:
-    """The labels of all sessions, in the order of the first one that names them."""
-    labels: dict[str, None] = {}
-    for video in filter(_is_done, videos):
-        with contextlib.suppress(OSError, ValueError), video.log.open(encoding="utf-8") as log:
-            session = json.loads(log.readline(_BLOCK_BYTES))
-            if isinstance(session, dict) and isinstance(session.get("labels"), list):
-                labels |= dict.fromkeys(map(str, session["labels"]))
-    return list(labels)
+def _has_decimal_comma(folder: ResultsFolder) -> bool:
+    """Whether the table of events that is there has decimal commas."""
+    try:
+        with folder.table("events").open("rb") as file:
+            return b";" in file.readline(_BLOCK_BYTES).partition(b"number")[0]
+    except OSError:
+        return False
 
 
 def _made_by(manifest: Row) -> dict[str, Any]:
@@ -224,6 +242,7 @@ def _video_row(video: VideoResult, records: Sequence[Row]) -> Row:
         "sha256": entry.get("sha256"),
         "size_bytes": entry.get("size"),
         "duration_s": _first_known(entry.get("duration_s"), summary.get("duration_s")),
+        "declared_s": None if (length_s := declared_s(session)) is None else seconds(length_s),
         "width": session.get("width"),
         "height": session.get("height"),
         "fps": session.get("fps") or None,
@@ -256,8 +275,8 @@ def _first_known(*values: Any) -> Any:  # noqa: ANN401
     return next((value for value in values if value is not None), None)
 
 
-def _minutes(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds / 60, 4)
+def _minutes(length_s: float | None) -> float | None:
+    return None if length_s is None else round(length_s / 60, 4)
 
 
 def _face_rows(folder: ResultsFolder, video: VideoResult, records: Sequence[Row]) -> Iterator[Row]:
@@ -285,7 +304,10 @@ def _inside(folder: ResultsFolder, path: Path | None) -> str | None:
     return None if path is None else path.relative_to(folder.path).as_posix()
 
 
-def _event_rows(folder: ResultsFolder, video: VideoResult, records: Sequence[Row]) -> Iterator[Row]:
+def _event_rows(
+    folder: ResultsFolder, video: VideoResult, records: Sequence[Row], reviews: Sequence[Verdict]
+) -> Iterator[Row]:
+    said = {verdict.host.number: verdict for verdict in reviews if not verdict.added}
     events = [record for record in records if record.get("type") == "micro_expression"]
     for number, event in enumerate(events, 1):
         regions = event.get("regions", ())
@@ -309,7 +331,21 @@ def _event_rows(folder: ResultsFolder, video: VideoResult, records: Sequence[Row
         for region in regions:
             row[region_column(region["name"], "px")] = region["displacement_px"]
             row[region_column(region["name"], "deg")] = region["direction_deg"]
+        if (verdict := said.get(number)) is not None:
+            row |= review_row(verdict)
         yield row
+
+
+def review_row(verdict: Verdict) -> Row:
+    """What reviewers say about an event, as the columns `REVIEWED` have it; {} if nobody did."""
+    said = verdict.said
+    if not said.verdict:
+        return {}
+    times = (
+        None if time_s is None else seconds(time_s) for time_s in (said.onset_s, said.offset_s)
+    )
+    cells = (said.verdict, ", ".join(verdict.reviewers), *said.votes, said.label or None, *times)
+    return dict(zip((column.name for column in REVIEWED), cells, strict=True))
 
 
 class _Table:

@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from realtime_mer.archive.exports import FORMATS, export
 from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
 from realtime_mer.command.options import Parser
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown, why
+
+if TYPE_CHECKING:
+    from realtime_mer.archive.reviews.verdicts import Reviews
 
 
 def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -39,6 +43,12 @@ def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         metavar="DIR",
         help="where the videos are now, if they were moved since",
     )
+    p.add_argument(
+        "--reviewed",
+        action="store_true",
+        help="as micro-expressions, those that the reviewers agreed on, with their times and "
+        "labels, and those they added, in place of all that were reported",
+    )
     p.arguments = arguments
     return p.parse_args(arguments)
 
@@ -49,9 +59,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: There are no such results, or nothing can be written.
     """
+    # It loads the spotter's libraries.
+    from realtime_mer.archive.reviews.verdicts import Reviews
+
     folder = ResultsFolder(options.results)
     out = options.out or folder.path / "exports" / options.to
     videos = list(folder.done())
+    reviews = Reviews.read(folder)
+    if options.reviewed:
+        _check_reviews(folder, videos, reviews)
     written, failed = 0, 0
     for video in videos:
         media = _media(folder, video, options.media)
@@ -64,7 +80,15 @@ def run(options: argparse.Namespace) -> int:
             )
         try:
             out.mkdir(parents=True, exist_ok=True)
-            written += len(export(options.to, video, media or Path(video.source), out))
+            files = export(
+                options.to,
+                video,
+                media or Path(video.source),
+                out,
+                reviews.of(video.key),
+                options.reviewed,
+            )
+            written += len(files)
         except InputError as error:
             _say(str(error))
             failed += 1
@@ -76,6 +100,27 @@ def run(options: argparse.Namespace) -> int:
     if failed:
         raise InputError(f"{failed} of {len(videos)} videos could not be exported: see above")
     return 0
+
+
+def _check_reviews(folder: ResultsFolder, videos: Sequence[VideoResult], reviews: Reviews) -> None:
+    """Tells how many events are left out because no verdict holds for them.
+
+    Raises:
+        InputError: Nobody has reviewed anything.
+    """
+    if not reviews.names:
+        raise InputError(
+            f"nobody has reviewed {shown(folder.path)}: do so (realtime-mer review), or leave "
+            "--reviewed out"
+        )
+    said = [v.said.verdict for its in reviews.of_video.values() for v in its if not v.added]
+    decided = sum(word in ("true", "false") for word in said)
+    reported = sum(video.entry.get("events") or 0 for video in videos)
+    if left := max(len(said), reported) - decided:
+        _say(
+            f"{left} of {max(len(said), reported)} reported events are left out: they have no "
+            "verdict, or reviewers are split"
+        )
 
 
 def _media(folder: ResultsFolder, video: VideoResult, moved: Path | None) -> Path | None:

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from realtime_mer.archive.magnify import magnified
+from realtime_mer.archive.reviews.found import Found
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
-from realtime_mer.review.found import Found
 from realtime_mer.source.reader import DEFAULT_FPS
 from realtime_mer.source.video_file import VideoFileReader
 

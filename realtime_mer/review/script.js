@@ -22,6 +22,17 @@ const KEYS = [
   ["M", "magnify the motion"],
   ["H, ?", "this help"],
 ];
+// What is told where there are no keys.
+const BUTTONS = [
+  ["True, False, Unsure", "your verdict"],
+  ["the labels", "true, and of this label"],
+  ["− and +", "onset or offset one frame earlier, later"],
+  ["Add missed", "a missed event that begins at the shown time"],
+  ["Undo", "takes the last change back"],
+  ["−1 and +1", "one frame back, on"],
+  ["Speed", "1/1, 1/2, 1/4"],
+  ["Magnify", "the skin moves five times as far"],
+];
 
 const at = (id) => document.getElementById(id);
 const pen = at("clip").getContext("2d");
@@ -702,14 +713,19 @@ at("order").addEventListener("change", () => {
   goTo(Math.max(0, first), "Sorted. ");
 });
 
-async function begin() {
-  for (const [keys, meaning] of KEYS) {
+function explain(id, rows) {
+  for (const [name, meaning] of rows) {
     const line = make("tr");
-    const head = make("th", keys);
+    const head = make("th", name);
     head.scope = "row";
     line.append(head, make("td", meaning));
-    at("keys").append(line);
+    at(id).append(line);
   }
+}
+
+async function begin() {
+  explain("keys", KEYS);
+  explain("buttons", BUTTONS);
   setPlaying(playing);
   let state;
   try {

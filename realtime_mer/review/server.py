@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -15,6 +16,16 @@ from typing import Any
 from aiohttp import web
 
 from realtime_mer.archive.results_folder import ResultsFolder
+from realtime_mer.archive.reviews.agreement import agreements
+from realtime_mer.archive.reviews.decisions import (
+    Added,
+    Decisions,
+    DecisionsFile,
+    Judgement,
+    read_all,
+)
+from realtime_mer.archive.reviews.found import Found, material
+from realtime_mer.archive.reviews.verdicts import verdicts
 from realtime_mer.errors import InputError
 from realtime_mer.interrupts import checkpoint
 from realtime_mer.output.web.address import LOOPBACK, Address, Guard
@@ -28,15 +39,6 @@ from realtime_mer.output.web.connections import (
 )
 from realtime_mer.output.writable import replace_file, shown, why
 from realtime_mer.records import is_number, plain, seconds
-from realtime_mer.review.agreement import agreements, consensus
-from realtime_mer.review.decisions import (
-    Added,
-    Decisions,
-    DecisionsFile,
-    Judgement,
-    read_all,
-)
-from realtime_mer.review.found import Found, material
 from realtime_mer.review.pictures import Pictures
 from realtime_mer.review.table import NAME as TABLE
 from realtime_mer.review.table import write_table
@@ -134,10 +136,10 @@ class Review:
         self.close()
 
     def close(self) -> None:
-        """Writes the table and frees the port. May be called twice.
+        """Writes the tables and frees the port. May be called twice.
 
         Raises:
-            InputError: The table cannot be written.
+            InputError: A table cannot be written.
         """
         self._listening.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
@@ -145,7 +147,8 @@ class Review:
         if not self._is_closed:
             self._is_closed = True
             # Always, for others may have decided something meanwhile.
-            self._write_table()
+            if self._write_table():
+                self._write_events()
 
     def run(self) -> None:
         """Serves the page until `stop` or Ctrl-C.
@@ -342,24 +345,18 @@ class Review:
     def _summary(self) -> dict[str, Any]:
         reviewers = self._reviewers()
         events = self._material.events
-        said = {
-            event.id: consensus(
-                [word for who in reviewers if (word := who.of(event.id)) is not None], event.label
-            )
-            for event in events
-        }
+        found = verdicts(self._material, reviewers)
+        said = {verdict.host.id: verdict.said for verdict in found if not verdict.added}
         looks = [took for who in reviewers for took in who.looks]
         look_s = seconds_per_event(looks)
         rows = worths(self._material, said, look_s)
-        verdicts = [word.verdict for word in said.values()]
+        words = [word.verdict for word in said.values()]
         return {
             "events": len(events),
             "verdicts": {
-                name: verdicts.count(name) for name in ("true", "false", "disputed", "unsure")
+                name: words.count(name) for name in ("true", "false", "disputed", "unsure")
             },
-            "added": sum(
-                added.judgement.verdict == "true" for who in reviewers for added in who.added
-            ),
+            "added": sum(v.said.verdict == "true" for v in found if v.added),
             "look_s": look_s,
             "rows": [row.to_dict() for row in rows],
             "tells_stricter": all(event.least_sensitivity is not None for event in events),
@@ -381,10 +378,25 @@ class Review:
             # It is tried again until it succeeds, and at the end, which tells of it.
             self._soon_write_table()
 
-    def _write_table(self) -> None:
+    def _write_table(self) -> bool:
+        """Writes the table; returns whether anything was reviewed."""
         reviewers = self._reviewers()
-        if any(who.lines for who in reviewers):
+        is_reviewed = any(who.lines for who in reviewers)
+        if is_reviewed:
             write_table(self.table, self._material, reviewers)
+        return is_reviewed
+
+    def _write_events(self) -> None:
+        """Puts the verdicts into the archive's table of events, if there is one."""
+        if not self._folder.table("events").exists():
+            return
+        # pyarrow takes a while to load.
+        from realtime_mer.archive.run import FolderInUseError, locked_folder
+        from realtime_mer.archive.tables import write_tables
+
+        # An archive or a session that is at work writes the tables when it ends.
+        with contextlib.suppress(FolderInUseError), locked_folder(self._folder):
+            write_tables(self._folder, only=["events"])
 
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:

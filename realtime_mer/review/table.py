@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from realtime_mer.archive.reviews.agreement import Consensus
+from realtime_mer.archive.reviews.decisions import Decisions, Judgement
+from realtime_mer.archive.reviews.found import Material
+from realtime_mer.archive.reviews.verdicts import Verdict, verdicts
 from realtime_mer.errors import InputError
 from realtime_mer.output.log import MARK, csv_line
 from realtime_mer.output.writable import replace_file, shown, why
 from realtime_mer.records import plain, seconds
-from realtime_mer.review.agreement import Consensus, consensus
-from realtime_mer.review.decisions import Added, Decisions, Judgement
-from realtime_mer.review.found import Found, Material
 
 NAME = "reviewed_events.csv"
 
@@ -46,35 +47,27 @@ def write_table(path: Path, material: Material, reviewers: Sequence[Decisions]) 
 
 
 def _rows(material: Material, reviewers: Sequence[Decisions]) -> list[list[Any]]:
-    found: list[tuple[Found | Added, str]] = [(event, "") for event in material.events]
-    found += [(event, who.reviewer) for who in reviewers for event in who.added]
-    return [_row(event, added_by, reviewers) for event, added_by in found]
+    names = [who.reviewer for who in reviewers]
+    return [_row(verdict, names) for verdict in verdicts(material, reviewers)]
 
 
-def _row(event: Found | Added, added_by: str, reviewers: Sequence[Decisions]) -> list[Any]:
-    # Numbers of added events are of their reviewer: nobody else's word is about this one.
-    words = [who.of(event.id) if added_by in ("", who.reviewer) else None for who in reviewers]
-    said = consensus([word for word in words if word is not None], _label(event))
-    host = event.host
+def _row(verdict: Verdict, names: Sequence[str]) -> list[Any]:
+    host = verdict.host
     row: list[Any] = [
         plain(host.video.key),
         plain(host.name),
-        event.number if isinstance(event, Found) else f"added-{event.number}",
-        added_by,
+        f"added-{verdict.added}" if verdict.added else host.number,
+        ", ".join(verdict.added_by),
         host.face,
     ]
-    if isinstance(event, Found):
-        row += [seconds(event.onset_s), seconds(event.apex_s), seconds(event.offset_s)]
-        row += [plain(event.label), event.confidence, event.score]
-    else:
+    if verdict.added:
         row += [None] * 6
-    for word in words:
-        row += _cells(word, _label(event))
-    return row + _consensus_cells(said)
-
-
-def _label(event: Found | Added) -> str:
-    return event.label if isinstance(event, Found) else ""
+    else:
+        row += [seconds(host.onset_s), seconds(host.apex_s), seconds(host.offset_s)]
+        row += [plain(host.label), host.confidence, host.score]
+    for name in names:
+        row += _cells(verdict.words.get(name), verdict.label)
+    return row + _consensus_cells(verdict.said)
 
 
 def _cells(word: Judgement | None, label: str) -> list[Any]:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from realtime_mer.archive.report.figures import share
-from realtime_mer.review.agreement import Consensus
-from realtime_mer.review.found import Material
+from realtime_mer.archive.reviews.agreement import Consensus
+from realtime_mer.archive.reviews.found import Material
 
 SENSITIVITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """False reports a minute that the page compares. Chosen by judgement: the range of the spotter's

@@ -4,6 +4,8 @@
     macro-expression face 0     longer expressions
     gap face 0                  why the face was not followed
     readable face 0             which parts of the face could be read
+    reviewed face 0             what reviewers decided together; who said what is a tier below it
+    review of ana face 0        what one of several reviewers decided
 
 ELAN finds the video by its path relative to the file, and beside the file.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +22,9 @@ from xml.etree import ElementTree
 from realtime_mer import __version__
 from realtime_mer.archive.exports.timeline import Span, Timeline, details, line, need
 from realtime_mer.archive.results_folder import VideoResult
+from realtime_mer.archive.reviews.verdicts import Verdict
 from realtime_mer.output.writable import replace_file
+from realtime_mer.redaction import printable
 
 # What ELAN calls a video of a type that it does not know.
 _ANY_VIDEO = "video/*"
@@ -28,13 +33,19 @@ _ANY_VIDEO = "video/*"
 _SPANS, _PHASES, _DETAILS = "spans", "phases", "details"
 
 
-def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
+def write(
+    video: VideoResult,
+    media: Path,
+    out: Path,
+    verdicts: Sequence[Verdict] = (),
+    agreed: bool = False,
+) -> list[Path]:
     """Writes `KEY.eaf`; times are milliseconds of the media's own time.
 
     Args, Raises: As `exports.export`.
     """
     pympi = need("pympi-ling", "pympi")
-    timeline = Timeline(video, media)
+    timeline = Timeline(video, media, verdicts, agreed)
     path = out / f"{video.key}.eaf"
     eaf = pympi.Elan.Eaf(author=f"realtime_mer {__version__}")
     # The same results give the same file.
@@ -47,11 +58,14 @@ def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
     if not video.entry.get("live") and not os.path.isdir(media):
         _link(eaf, media, path)
     for name, face, kind, spans in timeline.tiers():
-        eaf.add_tier(name, ling=_SPANS, part=f"face {face}", ann="realtime_mer")
+        by = spans[0].by if spans else ""
+        eaf.add_tier(name, ling=_SPANS, part=f"face {face}", ann=by or "realtime_mer")
         for span in spans:
             eaf.add_annotation(name, *_ms(span.start_s, span.end_s), value=span.text)
         if kind == "micro_expression":
             _add_below(eaf, name, spans)
+        elif kind == "reviewed":
+            _add_votes(eaf, name, spans)
     _sort_times(eaf)
     root = pympi.Elan.to_adocument(eaf)
     replace_file(path, ElementTree.tostring(root, "UTF-8", xml_declaration=True) + b"\n")
@@ -77,11 +91,29 @@ def _add_below(eaf: Any, tier: str, spans: list[Span]) -> None:  # noqa: ANN401
     eaf.add_tier(more, ling=_DETAILS, parent=tier)
     for span in spans:
         start, end = _ms(span.start_s, span.end_s)
-        apex = min(max(round(1000 * (span.apex_s or 0.0)), start), end)
+        if span.apex_s is None:
+            continue  # reviewers added it, and no more is known
+        apex = min(max(round(1000 * span.apex_s), start), end)
         for phase, of, to in (("onset to apex", start, apex), ("apex to offset", apex, end)):
             if of < to:
                 eaf.add_annotation(phases, of, to, value=phase)
         text = f"event {span.number}: {details(span.record)}"
+        eaf.add_ref_annotation(more, tier, (start + end) // 2, value=text)
+
+
+def _add_votes(eaf: Any, tier: str, spans: list[Span]) -> None:  # noqa: ANN401
+    """Adds who said what, and what the program had reported."""
+    more = f"{tier}: votes"
+    eaf.add_tier(more, ling=_DETAILS, parent=tier)
+    for span in spans:
+        verdict = span.verdict
+        assert verdict is not None
+        said = [f"{name}: {verdict.text_of(name)}" for name in verdict.reviewers]
+        program = "the program missed it"
+        if span.number:
+            program = f"event {span.number}, the program: {verdict.label}"
+        start, end = _ms(span.start_s, span.end_s)
+        text = printable("; ".join([program, *said]))
         eaf.add_ref_annotation(more, tier, (start + end) // 2, value=text)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from realtime_mer.archive.exports.timeline import Span, Timeline
 from realtime_mer.archive.results_folder import VideoResult
+from realtime_mer.archive.reviews.verdicts import Verdict
 from realtime_mer.output.writable import replace_file
 
 # A subtitle stays at least this long, unless the next one follows: nobody reads one in the third of
@@ -15,13 +17,19 @@ _LEAST_S = 1.5
 _MARKUP = str.maketrans("<>{}\\", "‹›()/")
 
 
-def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
+def write(
+    video: VideoResult,
+    media: Path,
+    out: Path,
+    verdicts: Sequence[Verdict] = (),
+    agreed: bool = False,
+) -> list[Path]:
     """Writes `KEY.srt`. Each text has the event's true times, seconds of the media's own time.
 
     Args, Raises: As `exports.export`.
     """
-    timeline = Timeline(video, media)
-    spans = [span for span in timeline.all_spans() if span.number]
+    timeline = Timeline(video, media, verdicts, agreed)
+    spans = [span for span in timeline.all_spans() if span.is_event]
     blocks = []
     for place, span in enumerate(spans):
         next_s = spans[place + 1].start_s if place + 1 < len(spans) else span.start_s + _LEAST_S
@@ -34,8 +42,11 @@ def write(video: VideoResult, media: Path, out: Path) -> list[Path]:
 
 
 def _text(span: Span) -> str:
-    confidence = f"{100 * span.record['confidence']:.0f} %"
-    what = f"face {span.record['face']}: {span.text} {confidence}"
+    what = f"face {span.record['face']}: {span.text}"
+    if span.verdict is not None and span.verdict.said.verdict == "true":
+        what += " (reviewed)"
+    else:
+        what += f" {100 * span.record['confidence']:.0f} %"
     return f"{what}, {span.start_s:.3f} to {span.end_s:.3f} s".translate(_MARKUP)
 
 

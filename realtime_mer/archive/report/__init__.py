@@ -34,6 +34,7 @@ def write_report(
     """
     try:
         from realtime_mer.archive.report.page import archive_page, video_page
+        from realtime_mer.archive.reviews.verdicts import Reviews
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
@@ -60,7 +61,7 @@ def write_report(
         video = folder.video(entries[0])
         path = video.report if out is None else Path(out)
         check_writable(path)
-        page = video_page(video, manifest)
+        page = video_page(video, manifest, Reviews.read(folder).of(video.key))
     try:
         # Halves of characters (names that are not UTF-8) cannot be written otherwise.
         replace_file(path, page.encode("utf-8", "replace"))

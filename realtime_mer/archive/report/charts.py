@@ -55,6 +55,8 @@ _TEXT_PX = 12
 _COLUMNS = {"wide": 400, "narrow": 150}
 # Markers of more events are smaller.
 _MANY_EVENTS = 25
+# Ticks of an axis of shares; the name of 1 would not fit at its end.
+_SHARES = (0.0, 0.25, 0.5, 0.75)
 # Steps between the ticks of a time axis, seconds.
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -138,11 +140,12 @@ def _estimates(
         axes.set_ylim(0.6 - len(rows), 0.6)
         # Room for the mark of a share of 0.
         axes.set_xlim(-0.03 * highest, highest)
-        axes.xaxis.set_major_locator(MaxNLocator(8 if is_wide else 4))
         if kind == "share":
+            axes.xaxis.set_major_locator(FixedLocator(_SHARES))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
             axes.set_xlabel("share of the reported events")
         else:
+            axes.xaxis.set_major_locator(MaxNLocator(8 if is_wide else 4))
             axes.set_xlabel("reported events a readable minute")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=_COLOURS["line"], linewidth=0.6)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from realtime_mer.archive.results_folder import read_part
+from realtime_mer.archive.reviews.verdicts import Verdict
 from realtime_mer.redaction import printable
 from realtime_mer.results import PARTS
 
@@ -73,6 +75,36 @@ def label_counts(events: Sequence[Mapping[str, Any]], labels: Iterable[str]) -> 
     names = [*dict.fromkeys([*labels, *sorted(counts)])]
     total = len(events)
     return [LabelCount(n, counts[n], share(counts[n], total) if total else None) for n in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What reviewers say about the reported events together.
+
+    Attributes:
+        counts: How many of them are "true", "false", "disputed" and "unsure".
+        missed: How many events reviewers added.
+        precision: The share of true ones among those called true or false; None without any.
+    """
+
+    counts: Mapping[str, int]
+    missed: int
+    precision: Estimate | None
+
+
+def reviewed(verdicts: Iterable[Verdict]) -> Reviewed | None:
+    """What reviewers say; None if nobody gave a verdict."""
+    of_reported: Counter[str] = Counter()
+    missed = 0
+    for verdict in verdicts:
+        if verdict.added:
+            missed += verdict.said.verdict == "true"
+        elif verdict.said.verdict:
+            of_reported[verdict.said.verdict] += 1
+    if not of_reported and not missed:
+        return None
+    true, decided = of_reported["true"], of_reported["true"] + of_reported["false"]
+    return Reviewed(of_reported, missed, share(true, decided) if decided else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +175,9 @@ class VideoFigures:
 
     Attributes:
         session: Its last `session` record, or nothing.
-        reason: How the session ended.
+        reason: How the session ended; None if the log has no summary.
+        read_part: Seconds that could be read and seconds that the header declares; None where all
+            could be read.
         watched: What was watched.
         faces: Its faces, by number.
         events: `micro_expression` records, each with its `number`, in the log's order.
@@ -154,6 +188,7 @@ class VideoFigures:
 
     session: Mapping[str, Any]
     reason: str | None
+    read_part: tuple[float, float] | None
     watched: Watched
     faces: list[Face]
     events: list[Mapping[str, Any]]
@@ -172,7 +207,7 @@ def video_figures(records: Iterable[Mapping[str, Any]]) -> VideoFigures:
         KeyError, TypeError, ValueError: A record lacks a field, or holds something else.
     """
     session: Mapping[str, Any] = {}
-    reason = None
+    reason, part = None, None
     watched = Watched()
     # Of the session that the records belong to: whether its summary is still to come, its
     # `visibility` records, and the last moment that it tells of.
@@ -189,12 +224,13 @@ def video_figures(records: Iterable[Mapping[str, Any]]) -> VideoFigures:
         if kind == "session":
             if is_open:
                 watched += _from_spans(since, last_s)
-            session, reason = record, None
+            session, reason, part = record, None, None
             is_open, since, last_s = True, [], 0.0
         elif kind == "summary":
             is_open = False
             reason = printable(str(record["reason"]))
             watched += _summary(record)
+            part = read_part(session, record)
         elif kind in ("visibility", "gap", "micro_expression"):
             number = int(record["face"])
             face = faces.setdefault(number, Face(number))
@@ -217,6 +253,7 @@ def video_figures(records: Iterable[Mapping[str, Any]]) -> VideoFigures:
     return VideoFigures(
         session,
         reason,
+        part,
         watched,
         [faces[number] for number in sorted(faces)],
         events,

@@ -22,6 +22,7 @@ from realtime_mer.archive.report.figures import (
     VideoFigures,
     Watched,
     label_counts,
+    reviewed,
     video_figures,
 )
 from realtime_mer.archive.report.pictures import (
@@ -31,7 +32,8 @@ from realtime_mer.archive.report.pictures import (
     event_pictures,
     face_picture,
 )
-from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
+from realtime_mer.archive.results_folder import ENDED_EARLY, ResultsFolder, VideoResult
+from realtime_mer.archive.reviews.verdicts import Reviews, Verdict
 from realtime_mer.errors import InputError
 from realtime_mer.output.clock import clock
 from realtime_mer.redaction import URL, printable, redacted, redacted_in
@@ -41,9 +43,11 @@ from realtime_mer.results import PARTS, READABLE_PX
 # the page. Chosen by judgement: two of the demo's events took 35 kB each (measured once), so those
 # of about 200 fit.
 _PICTURES_BYTES = 8_000_000
-# So many rows of events, and of videos in the chart of rates, are shown; the tables have all.
+# So many rows of events, of videos in the chart of rates, and of notes are shown; the tables have
+# all.
 _MOST_EVENTS = 2000
 _MOST_RATES = 30
+_MOST_NOTES = 100
 # The timeline shows so many faces, those with the most events and the longest watched.
 _MOST_FACES = 6
 # Loops run at once if there are so few; more are shown on demand.
@@ -53,18 +57,32 @@ _HERE = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    """A video of the archive, as its table shows it. None is what is not known."""
+    """A video of the archive, as its table shows it. None is what is not known.
+
+    Attributes:
+        remark: In a few words, why its figures are to be read with care; "" if they are not.
+        notes: What there is to know about it, a sentence each.
+    """
 
     name: str
     state: str
+    remark: str
+    notes: list[str]
     reason: str
     attempts: int
     link: str | None
     figures: VideoFigures | None
 
 
-def video_page(video: VideoResult, manifest: Mapping[str, Any]) -> str:
+def video_page(
+    video: VideoResult, manifest: Mapping[str, Any], verdicts: Sequence[Verdict] = ()
+) -> str:
     """The report of one video.
+
+    Args:
+        video: Its results.
+        manifest: What the manifest says.
+        verdicts: What reviewers say about its events.
 
     Raises:
         InputError: Its log cannot be read.
@@ -81,6 +99,8 @@ def video_page(video: VideoResult, manifest: Mapping[str, Any]) -> str:
         sha256=str(video.entry.get("sha256") or "–"),
         started=str(video.entry.get("started_at") or "")[:16].replace("T", " "),
         figures=figures,
+        notes=_notes(video, figures),
+        reviewed=reviewed(verdicts),
         timeline=timeline(faces, figures.labels, length_s, _timeline_says(faces, length_s))
         if faces and length_s > 0
         else None,
@@ -119,10 +139,14 @@ def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any]) -> str:
         rows=rows,
         done=len(done),
         failed=[row for row in rows if row.state == "failed"],
+        noted=[row for row in rows if row.notes],
+        reviewed=reviewed(v for its in Reviews.read(folder).of_video.values() for v in its),
+        remarked=sum(bool(row.remark) for row in rows),
         waiting=sum(row.state not in ("done", "failed") for row in rows),
         duplicates=len(manifest.get("duplicates") or ()),
         events=events,
         rates=rates(known[:_MOST_RATES], _rates_say(known[:_MOST_RATES])) if known else None,
+        most_notes=_MOST_NOTES,
         shown_rates=min(len(known), _MOST_RATES),
         known_rates=len(known),
         **_found(watched, events, labels, (None,) * len(PARTS)),
@@ -167,11 +191,47 @@ def _rows(folder: ResultsFolder, manifest: Mapping[str, Any]) -> Iterator[_Row]:
         yield _Row(
             _name(video.source),
             state,
+            _remark(video, figures) if figures is not None else "",
+            _notes(video, figures) if figures is not None else [],
             redacted_in(reason),
             int(entry.get("attempts") or 0),
             link if figures is not None else None,
             figures,
         )
+
+
+def _ended_early(video: VideoResult, figures: VideoFigures) -> bool:
+    """Whether it was not looked at to its end. A camera's session ends when the user says so."""
+    by_user = video.entry.get("live") and figures.reason == "stopped by user"
+    return figures.reason != "end of source" and not by_user
+
+
+def _remark(video: VideoResult, figures: VideoFigures) -> str:
+    if _ended_early(video, figures):
+        return "ended early"
+    return "read in part" if figures.read_part is not None else ""
+
+
+def _notes(video: VideoResult, figures: VideoFigures) -> list[str]:
+    """What there is to know about how a video was read, a sentence each."""
+    given = [printable(redacted_in(str(note))) for note in video.entry.get("notes") or ()]
+    notes = []
+    if figures.read_part is not None:
+        read_s, declared_s = figures.read_part
+        notes.append(
+            f"only {_minutes(read_s)} of {_minutes(declared_s)} could be read: the file is cut "
+            "short, or its header overstates its length"
+        )
+        given = [note for note in given if "declared frames" not in note]
+    if figures.reason is None:
+        notes.append(
+            "it ended early and its log has no summary: the figures are put together from what is "
+            "there"
+        )
+        given = [note for note in given if note != ENDED_EARLY]
+    elif _ended_early(video, figures) and not given:
+        notes.append(f"the analysis did not reach the end: {figures.reason}")
+    return [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in [*notes, *given]]
 
 
 def _name(source: str) -> str:

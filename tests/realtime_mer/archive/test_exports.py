@@ -15,8 +15,10 @@ from pympi.Elan import Eaf
 
 from realtime_mer.archive.exports import FORMATS, export
 from realtime_mer.archive.exports.timeline import first_frame_s
+from realtime_mer.archive.reviews.verdicts import Reviews
 from realtime_mer.cli import main
 from realtime_mer.errors import InputError
+from tests.realtime_mer.review.words import write_review, write_reviews
 
 HOSTILE = '</i><b>{\\an8}"&\n\n00:00:01,000 --> 00:00:02,000\x1b[2J\t=1'
 
@@ -25,12 +27,23 @@ def first(folder):
     return next(folder.done())
 
 
-def exported(folder, to, media=None):
+def exported(folder, to, media=None, agreed=False):
     """The files of the first video."""
     video = first(folder)
     out = folder.path / "out"
     out.mkdir(exist_ok=True)
-    return export(to, video, media or Path(video.source), out)
+    verdicts = Reviews.read(folder).of(video.key)
+    return export(to, video, media or Path(video.source), out, verdicts, agreed)
+
+
+def tiers_of_elan(path):
+    eaf = Eaf(str(path))
+    return {name: sorted(eaf.get_annotation_data_for_tier(name)) for name in eaf.get_tier_names()}
+
+
+def tiers_of_praat(path):
+    grid = praat.openTextgrid(str(path), includeEmptyIntervals=False)
+    return {name: [tuple(e) for e in grid.getTier(name).entries] for name in grid.tierNames}
 
 
 def change_records(video, change):
@@ -374,3 +387,111 @@ def test_without_pympi_the_remedy_is_named(folder, monkeypatch, to):
     monkeypatch.setitem(sys.modules, "pympi", None)
     with pytest.raises(InputError, match=r"pip install realtime-mer\[archive\]"):
         exported(folder, to)
+
+
+REVIEWED = [
+    (1300, 1600, "true, relabelled, moved: positive"),
+    (2020, 2320, "added: negative"),
+    (5100, 5400, "disputed: positive"),
+]
+
+
+def test_elan_has_what_was_reported_what_all_say_and_what_each_says(folder):
+    write_reviews(folder)
+    (path,) = exported(folder, "elan")
+    tiers = tiers_of_elan(path)
+    surprise, positive = (1200, 1500, "surprise"), (5100, 5400, "positive")
+    assert tiers["micro-expression face 0"] == [surprise, positive]
+    assert tiers["reviewed face 0"] == REVIEWED
+    assert tiers["reviewed face 1"] == [(3000, 3300, "false: negative")]
+    assert tiers["review of ana face 0"] == [
+        REVIEWED[0],
+        (2000, 2300, "added: negative"),
+        (5100, 5400, "true: positive"),
+    ]
+    assert tiers["review of ben face 0"][1:] == [
+        (2040, 2340, "added: negative"),
+        (5100, 5400, "false: positive"),
+    ]
+    eaf = Eaf(str(path))
+    votes = sorted(eaf.get_ref_annotation_data_for_tier("reviewed face 0: votes"))
+    assert votes[1][2] == ("the program missed it; ana: added: negative; ben: added: negative")
+    assert votes[2][2] == (
+        "event 3, the program: positive; ana: true: positive; ben: false: positive"
+    )
+    assert eaf.get_parameters_for_tier("review of ana face 0")["ANNOTATOR"] == "ana"
+
+
+def test_elan_needs_no_tier_for_each_where_one_alone_reviewed(folder):
+    write_review(folder, "ana", (0, {}))
+    (path,) = exported(folder, "elan")
+    assert not [name for name in tiers_of_elan(path) if name.startswith("review of")]
+    assert tiers_of_elan(path)["reviewed face 0"] == [(1200, 1500, "true: surprise")]
+
+
+def test_exports_of_the_reviewed_have_what_was_agreed(folder):
+    write_reviews(folder)
+    agreed = [(1300, 1600, "positive"), (2020, 2320, "negative")]
+    (path,) = exported(folder, "elan", agreed=True)
+    tiers = tiers_of_elan(path)
+    assert tiers["micro-expression face 0"] == agreed
+    assert "micro-expression face 1" not in {n for n, found in tiers.items() if found}
+    # The apex of the program stays where it is within the event.
+    assert tiers["micro-expression face 0: phases"] == [
+        (1300, 1350, "onset to apex"),
+        (1350, 1600, "apex to offset"),
+    ]
+    assert tiers["reviewed face 0"] == REVIEWED
+    (path,) = exported(folder, "textgrid", agreed=True)
+    tiers = tiers_of_praat(path)
+    assert tiers["micro-expression face 0"] == [(1.3, 1.6, "positive"), (2.02, 2.32, "negative")]
+    assert tiers["micro-expression face 0: apex"] == [(1.35, "positive")]
+    assert tiers["reviewed face 1"] == [(3.0, 3.3, "false: negative")]
+    (path,) = exported(folder, "srt", agreed=True)
+    assert [text for _, _, text in subtitles(path)] == [
+        "face 0: positive (reviewed), 1.300 to 1.600 s",
+        "face 0: negative (reviewed), 2.020 to 2.320 s",
+    ]
+    table, _ = exported(folder, "bids", agreed=True)
+    events = pandas.read_csv(table, sep="\t", na_values="n/a")
+    found = events[events.trial_type == "micro_expression"]
+    assert found[["onset", "duration", "label"]].values.tolist() == [
+        [1.3, 0.3, "positive"],
+        [2.02, 0.3, "negative"],
+    ]
+    assert "missed_micro_expression" not in set(events.trial_type)
+
+
+def test_bids_has_what_reviewers_say_of_each_event(folder):
+    write_reviews(folder)
+    table, sidecar = exported(folder, "bids")
+    events = pandas.read_csv(table, sep="\t", na_values="n/a", dtype={"review": str})
+    found = events[events.trial_type == "micro_expression"]
+    assert list(found.review) == ["true", "false", "disputed"]
+    assert list(found.reviewers) == ["ana, ben"] * 3
+    assert list(found.onset) == [1.2, 3.0, 5.1]
+    assert list(found.agreed_label) == ["positive", *[pytest.approx(float("nan"), nan_ok=True)] * 2]
+    (missed,) = events[events.trial_type == "missed_micro_expression"].to_dict("records")
+    assert [missed[name] for name in ("onset", "duration", "review", "agreed_label")] == [
+        *(2.02, 0.3, "true", "negative"),
+    ]
+    described = json.loads(sidecar.read_text())
+    assert set(described) == set(events.columns)
+    assert set(described["trial_type"]["Levels"]) >= set(events.trial_type)
+
+
+def test_subtitles_are_of_all_reports_unless_the_reviewed_are_asked_for(folder):
+    write_reviews(folder)
+    (path,) = exported(folder, "srt")
+    assert [start for start, _, _ in subtitles(path)] == [1200, 3000, 5100]
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_the_command_exports_what_was_agreed_and_says_what_it_leaves_out(folder, capsys, to):
+    command = ["export", str(folder.path), "--to", to, "--reviewed"]
+    assert main(command) == 2
+    assert "nobody has reviewed" in capsys.readouterr().err
+    write_reviews(folder)
+    assert main(command) == 0
+    # One is disputed, and nobody looked at the last one.
+    assert "2 of 4 reported events are left out" in capsys.readouterr().err

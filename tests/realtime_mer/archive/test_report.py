@@ -18,6 +18,7 @@ from realtime_mer.archive.report import charts, page, write_report
 from realtime_mer.archive.report.figures import Face, rate, share, video_figures
 from realtime_mer.archive.results_folder import ResultsFolder
 from realtime_mer.errors import InputError
+from tests.realtime_mer.review.words import write_reviews
 from tests.results import EVENTS, make_results
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -263,9 +264,64 @@ def test_addresses_are_shown_without_credentials(folder, tmp_path):
 def test_a_session_that_was_killed_is_told_and_counted(folder, tmp_path):
     copy = change(folder, tmp_path, lambda rs: [r for r in rs if r["type"] != "summary"])
     text = text_of(first_report(copy))
-    assert "The analysis was cut off" in text
+    assert "It ended early and its log has no summary" in text
     assert "For 2.5 s a face was followed" in text
     assert "Upper face brows and lids 2.5 s" in text
+    assert "1 only in part" in (text := text_of(write_report(copy).read_text("utf-8")))
+    assert "first talk.mp4 done ended early" in text
+    assert "zweites Gespräch.mp4 done 6.0 s" in text
+
+
+def ended(reason, **changes):
+    """Changes a log's summary."""
+    return lambda records: [
+        {**r, "reason": reason, **changes} if r["type"] == "summary" else r for r in records
+    ]
+
+
+def test_a_file_of_which_little_could_be_read_is_told(folder, tmp_path):
+    note = "a.mp4 ended after 3 of 180 declared frames: the file is cut short"
+    copy = change(
+        folder,
+        tmp_path,
+        ended("end of source", frames_read=3),
+        lambda entry: entry.update(notes=[note, "3 damaged pictures <b>"]),
+    )
+    told = "Only 0.1 s of 6.0 s could be read: the file is cut short"
+    for html in (first_report(copy), write_report(copy).read_text("utf-8")):
+        assert told in text_of(html)
+        assert "3 damaged pictures &lt;b&gt;." in html
+        # Once is enough.
+        assert "declared frames" not in html
+    assert "first talk.mp4 done read in part" in text_of(write_report(copy).read_text("utf-8"))
+
+
+def test_nothing_is_told_of_a_header_that_is_a_little_wrong(folder, tmp_path):
+    copy = change(folder, tmp_path, ended("end of source", frames_read=178))
+    assert "could be read:" not in text_of(first_report(copy))
+    assert "To be read with care" not in text_of(write_report(copy).read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("live", "reason", "early"),
+    [
+        # That is how the session of a camera ends.
+        (True, "stopped by user", False),
+        (True, "source lost", True),
+        (False, "stopped by user", True),
+    ],
+)
+def test_a_session_that_ended_early_is_told(folder, tmp_path, live, reason, early):
+    copy = change(
+        folder,
+        tmp_path,
+        ended(reason, frames_read=30),
+        lambda entry: entry.update(live=live),
+    )
+    told = f"The analysis did not reach the end: {reason}."
+    assert (told in text_of(first_report(copy))) == early
+    text = text_of(write_report(copy).read_text("utf-8"))
+    assert ("first talk.mp4 done ended early" in text) == early
 
 
 @pytest.mark.parametrize(
@@ -405,3 +461,16 @@ def test_a_missing_package_is_named_with_its_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(InputError, match=r"jinja2: pip install realtime-mer\[archive\]"):
         write_report(folder)
+
+
+def test_what_reviewers_say_is_told(folder, tmp_path, reports):
+    assert not any("Reviewed:" in html for html in reports.values())
+    copy = change(folder, tmp_path)
+    write_reviews(copy)
+    # Of two that were decided one is true.
+    told = (
+        "Reviewed: 3 of {} reports have a verdict: 1 true, 1 false, 1 disputed. "
+        "Precision 50 % (9 % to 91 %, Wilson). Reviewers added 1 missed event."
+    )
+    assert told.format(3) in text_of(first_report(copy))
+    assert told.format(4) in text_of(write_report(copy).read_text("utf-8"))

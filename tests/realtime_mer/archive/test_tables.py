@@ -78,6 +78,23 @@ def test_each_input_has_a_row_whatever_became_of_it(folder):
     assert [done.events, done.faces] == [3, 2]
 
 
+def test_a_video_that_was_cut_short_shows_its_length_by_the_header(folder):
+    def cut(record):
+        if record["type"] == "summary":
+            record |= {"frames_read": 3, "duration_s": 0.1}
+
+    change_records(next(folder.done()), cut)
+    change_entries(folder, lambda entry: entry.update(duration_s=None))
+    write_tables(folder)
+    videos = pandas.read_csv(folder.table("videos"))
+    done = videos[videos.state == "done"]
+    assert done[["duration_s", "declared_s", "frames"]].values.tolist() == [
+        [0.1, 6.0, 3],
+        [6.0, 6.0, 180],
+    ]
+    assert videos[videos.state == "failed"].declared_s.isna().all()
+
+
 def test_a_duplicate_has_a_row_that_names_the_other_one(folder):
     manifest = folder.manifest
     first = manifest["videos"][0]

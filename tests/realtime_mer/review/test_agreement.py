@@ -2,14 +2,14 @@
 
 import pytest
 
-from realtime_mer.review.agreement import (
+from realtime_mer.archive.reviews.agreement import (
     Consensus,
     agreements,
     cohens_kappa,
     consensus,
 )
-from realtime_mer.review.decisions import Decisions, Judgement
-from realtime_mer.review.found import material
+from realtime_mer.archive.reviews.decisions import Decisions, Judgement
+from realtime_mer.archive.reviews.found import material
 
 
 def ratings(table):

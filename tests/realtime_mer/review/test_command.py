@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from realtime_mer.archive.reviews.decisions import DecisionsFile
+from realtime_mer.archive.reviews.found import material
 from realtime_mer.cli import main
-from realtime_mer.review.decisions import DecisionsFile
-from realtime_mer.review.found import material
 from tests.realtime_mer.review.reviewing import get
 
 

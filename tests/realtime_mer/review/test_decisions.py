@@ -6,9 +6,9 @@ import os
 
 import pytest
 
+from realtime_mer.archive.reviews.decisions import DecisionsFile, Judgement, read_all
+from realtime_mer.archive.reviews.found import material
 from realtime_mer.errors import InputError
-from realtime_mer.review.decisions import DecisionsFile, Judgement, read_all
-from realtime_mer.review.found import material
 from tests.realtime_mer.review.conftest import rewrite
 
 TRUE = Judgement("true", "positive", 1.2, 1.5, 3.0)

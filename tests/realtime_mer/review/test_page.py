@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from realtime_mer.review.decisions import Decisions
+from realtime_mer.archive.reviews.decisions import Decisions
 from tests.realtime_mer.output.web.test_page import BROWSER, browser
 from tests.realtime_mer.review.reviewing import reviewing
 
@@ -68,6 +68,18 @@ def test_a_review_by_keyboard_alone(results, tmp_path):
             # The help opens, and closes with Escape; keys do nothing meanwhile.
             await press(page, "h", "f")
             assert await page.evaluate("document.getElementById('help').open")
+            shown = "['keys', 'buttons'].filter(id => document.getElementById(id).offsetHeight)"
+            assert await page.evaluate(f"{shown}.join()") == "keys"
+            # Fingers have no keys: a small phone tells of the buttons, and shows the way out.
+            await page("Emulation.setTouchEmulationEnabled", enabled=True)
+            await page("Emulation.setDeviceMetricsOverride", width=360, height=640,
+                       deviceScaleFactor=1, mobile=True)  # fmt: skip
+            await page.wait_for(f"{shown}.join() === 'buttons'")
+            close = "document.querySelector('#help button').getBoundingClientRect().bottom"
+            assert await page.evaluate(close) <= 640
+            await page("Emulation.setTouchEmulationEnabled", enabled=False)
+            await page("Emulation.setDeviceMetricsOverride", width=390, height=844,
+                       deviceScaleFactor=1, mobile=False)  # fmt: skip
             await press(page, "Escape")
             await page.wait_for("!document.getElementById('help').open")
             # With Tab to the table of sensitivities; what has the focus is always marked.

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from realtime_mer.archive.report.figures import share
+from realtime_mer.archive.reviews.found import material
+from realtime_mer.archive.run import locked_folder
+from realtime_mer.archive.tables import write_tables
 from realtime_mer.command.options import parse
 from realtime_mer.errors import InputError
-from realtime_mer.review.found import material
 from realtime_mer.review.pictures import Pictures
 from realtime_mer.review.server import Review
 from tests.realtime_mer.review.reviewing import decide, get, read, reviewing, send
@@ -130,13 +132,13 @@ def test_twenty_events_reviewed_by_a_person_give_the_right_precision(many):
                 decide(review, event, verdict="true", took_s=3.0, **changes)
             else:
                 decide(review, event, verdict="false", took_s=5.0)
-        status, answer = send(review, "add", event=events[0]["id"], onset_s=0.5)
+        status, answer = send(review, "add", event=events[0]["id"], onset_s=5.5)
         assert (status, answer["item"]["added"]) == (200, True)
         added = answer["item"]
         status, answer = decide(
-            review, added, verdict="true", label="positive", onset_s=0.5, offset_s=0.9
+            review, added, verdict="true", label="positive", onset_s=5.5, offset_s=5.9
         )
-        assert answer["item"]["own"]["offset_s"] == 0.9
+        assert answer["item"]["own"]["offset_s"] == 5.9
         summary = read(review, "summary")
         unsure = events[19]["number"]
     true = sum(n % 3 != 0 for n in range(1, 21)) - (unsure % 3 != 0)
@@ -208,6 +210,50 @@ def test_a_second_reviewer_sees_their_own_word_only_and_the_table_has_both(resul
         rows = list(csv.DictReader(file))
     assert [row["ben_verdict"] for row in rows[:2]] == ["true", "true"]
     assert [row["consensus_verdict"] for row in rows[:3]] == ["true", "disputed", ""]
+
+
+def test_a_missed_event_that_two_reviewers_add_counts_once(results):
+    def add(review, onset_s, offset_s):
+        host = read(review, "events")["events"][0]["id"]
+        item = send(review, "add", event=host, onset_s=onset_s)[1]["item"]
+        decide(review, item, verdict="true", onset_s=onset_s, offset_s=offset_s)
+
+    with reviewing(results) as review, reviewing(results, "ben") as other:
+        add(review, 2.0, 2.4)
+        add(other, 2.04, 2.44)
+        assert read(review, "summary")["added"] == 1
+        add(other, 2.6, 2.9)
+        assert read(review, "summary")["added"] == 2
+    with review.table.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["added_by"]]
+    names = ("event", "added_by", "consensus_onset_s", "consensus_votes_true", "ana_onset_s")
+    assert [[row[name] for name in names] for row in rows] == [
+        ["added-1", "ana, ben", "2.02", "2", "2.0"],
+        ["added-2", "ben", "2.6", "1", ""],
+    ]
+
+
+def test_the_table_of_events_tells_of_the_review_when_it_ends(results):
+    with reviewing(results) as review:
+        decide(review, read(review, "events")["events"][0], verdict="true")
+    # There was none to put it into.
+    assert not results.table("events").exists()
+    write_tables(results)
+    with reviewing(results) as review:
+        decide(review, read(review, "events")["events"][1], verdict="false")
+    with results.table("events").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["review"] for row in csv.DictReader(file)] == ["true", "false", "", ""]
+
+
+def test_a_review_waits_for_no_archive_that_writes_the_tables_itself(results, monkeypatch):
+    write_tables(results)
+    before = results.table("events").read_bytes()
+    monkeypatch.setattr("realtime_mer.archive.run._LOCK_WAIT_S", 0.0)
+    with locked_folder(results), reviewing(results) as review:
+        decide(review, read(review, "events")["events"][0], verdict="true")
+        review.stop()
+        review.close()
+    assert results.table("events").read_bytes() == before
 
 
 def test_clips_come_frame_by_frame_and_magnified_on_request(results):

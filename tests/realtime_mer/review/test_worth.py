@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from realtime_mer.archive.reviews.agreement import Consensus
+from realtime_mer.archive.reviews.found import material
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.output.log import schema
 from realtime_mer.results import Interval
-from realtime_mer.review.agreement import Consensus
-from realtime_mer.review.found import material
 from realtime_mer.review.worth import seconds_per_event, worths
 from realtime_mer.spotting.spotter import Proposal, SpotterModel
 from tests.realtime_mer.review.conftest import rewrite

@@ -27,11 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from realtime_mer.archive.reviews.found import Found, Material
 from realtime_mer.errors import InputError
 from realtime_mer.output.line_file import locked
 from realtime_mer.output.writable import shown, why
 from realtime_mer.records import is_number, seconds
-from realtime_mer.review.found import Found, Material
 
 VERDICTS = ("true", "false", "unsure")
 
@@ -356,27 +356,43 @@ def checked_name(name: str) -> str:
     return name
 
 
-def read_all(folder: Path, material: Material, *, without: Path) -> list[Decisions]:
-    """What the other reviewers think now, by name. One who is at work may be in the middle.
+def read_all(folder: Path, material: Material, *, without: Path | None = None) -> list[Decisions]:
+    """What the reviewers think now, by name. One who is at work may be in the middle.
 
     Args:
         folder: The folder of all reviews.
         material: What there is to review.
-        without: The file of a reviewer who is left out.
+        without: The file of a reviewer who is left out; None for all of them.
     """
-    others = []
-    for path in sorted(folder.glob(f"*{ENDING}")):
+    reviewers = []
+    for path in review_files(folder):
         name = path.name.removesuffix(ENDING)
         # By name, a file may be listed in other letters than it was opened with: Ana, ana.
-        if _is_same(path, without) or not _NAME.fullmatch(name):
+        if without is not None and _is_same(path, without):
             continue
         decisions = Decisions(name, material)
         with contextlib.suppress(OSError):
             content = path.read_bytes()
             for line in _lines(content[: content.rfind(b"\n") + 1]):
                 decisions.apply(line)
-        others.append(decisions)
-    return others
+        reviewers.append(decisions)
+    return reviewers
+
+
+def review_files(folder: Path) -> list[Path]:
+    """The files of all reviewers, by name."""
+    files = sorted(folder.glob(f"*{ENDING}"))
+    return [path for path in files if _NAME.fullmatch(path.name.removesuffix(ENDING))]
+
+
+def reviewed_videos(folder: Path) -> frozenset[str]:
+    """The keys of all videos about which somebody has decided something."""
+    keys: set[str] = set()
+    for path in review_files(folder):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            for line in file:
+                keys |= {str(value["video"]) for value in _lines(line) if "video" in value}
+    return frozenset(keys)
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from realtime_mer.review.decisions import Decisions, Judgement
-from realtime_mer.review.found import Found
+from realtime_mer.archive.reviews.decisions import Decisions, Judgement
+from realtime_mer.archive.reviews.found import Found
+
+DISPUTED = "disputed"
+"""The verdict or the label where reviewers are split."""
 
 
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
@@ -76,14 +79,16 @@ def consensus(judgements: Iterable[Judgement], label: str) -> Consensus:
     true, false = len(believers), sum(judgement.verdict == "false" for judgement in given)
     if not true and not false:
         return Consensus("unsure")
-    verdict = "disputed" if true == false else "true" if true > false else "false"
+    verdict = DISPUTED if true == false else "true" if true > false else "false"
     if verdict != "true":
         return Consensus(verdict, votes=(true, false))
-    (best, count), *rest = Counter(j.label or label for j in believers).most_common()
+    # Of a missed event, a reviewer may have given no label.
+    labels = Counter(name for j in believers if (name := j.label or label))
+    (best, count), *rest = labels.most_common() or [("", 0)]
     is_split = bool(rest) and rest[0][1] == count
     return Consensus(
         verdict,
-        "disputed" if is_split else best,
+        DISPUTED if is_split else best,
         statistics.median(judgement.onset_s for judgement in believers),
         statistics.median(judgement.offset_s for judgement in believers),
         (true, false),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,8 @@ from realtime_mer.spotting.spotter import SpotterModel
 # further than this: an archive that was run again may number its events otherwise. Distinct events
 # of a face are further apart. Chosen by judgement.
 _SAME_S = 0.05
+# A longer first line is no log's.
+_LINE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,11 @@ class Material:
 
     def find(self, key: str, face: int, onset_s: float) -> Found | None:
         """The event of a video that began then, whatever its number is now."""
-        near = [
-            e for e in self._by_face.get((key, face), ()) if abs(e.onset_s - onset_s) <= _SAME_S
-        ]
+        near = [e for e in self.by_face.get((key, face), ()) if abs(e.onset_s - onset_s) <= _SAME_S]
         return min(near, key=lambda event: abs(event.onset_s - onset_s), default=None)
 
     @cached_property
-    def _by_face(self) -> dict[tuple[str, int], list[Found]]:
+    def by_face(self) -> dict[tuple[str, int], list[Found]]:
         # The files of other reviewers are read after each decision, and each line is looked up.
         found = defaultdict(list)
         for event in self.events:
@@ -104,12 +106,50 @@ def material(folder: ResultsFolder) -> Material:
     Raises:
         InputError: It is no results folder, or holds no event.
     """
-    events: list[Found] = []
+    videos = list(folder.done())
+    found = _read(folder, videos)
+    if not found.events:
+        what = "no video that is done" if not videos else "no events in its videos"
+        raise InputError(
+            f"{printable(str(folder.path))} holds {what}: there is nothing to review. "
+            + "".join(f"({note}) " for note in found.notes[:3])
+            + "Run the archive first, or with a higher --sensitivity."
+        )
+    return found
+
+
+def material_of(folder: ResultsFolder, keys: Container[str]) -> Material:
+    """Reads what there is to review in some videos; it may be nothing.
+
+    Args:
+        folder: The results.
+        keys: The videos' keys. Others are named by nobody, and need no memory.
+
+    Raises:
+        InputError: It is no results folder.
+    """
+    videos = list(folder.done())
+    return _read(folder, [video for video in videos if video.key in keys], labels_of(videos))
+
+
+def labels_of(videos: Iterable[VideoResult]) -> tuple[str, ...]:
+    """What events of videos that are done can be called, in the order of the first that say it."""
     labels: dict[str, None] = {}
+    for video in videos:
+        with contextlib.suppress(OSError, ValueError), video.log.open(encoding="utf-8") as log:
+            session = json.loads(log.readline(_LINE_BYTES))
+            if isinstance(session, dict) and isinstance(session.get("labels"), list):
+                labels |= dict.fromkeys(map(str, session["labels"]))
+    return tuple(labels)
+
+
+def _read(
+    folder: ResultsFolder, videos: list[VideoResult], labels: tuple[str, ...] | None = None
+) -> Material:
+    events: list[Found] = []
     seconds = 0.0
     notes: list[str] = []
     manifest = folder.manifest
-    videos = list(folder.done())
     for video in videos:
         try:
             records = video.records()
@@ -124,19 +164,9 @@ def material(folder: ResultsFolder) -> Material:
             continue
         events += found
         seconds += length_s
-        for record in records:
-            if record.get("type") == "session":
-                labels |= dict.fromkeys(map(str, record.get("labels", ())))
-    if not events:
-        what = "no video that is done" if not videos else "no events in its videos"
-        raise InputError(
-            f"{printable(str(folder.path))} holds {what}: there is nothing to review. "
-            + "".join(f"({note}) " for note in notes[:3])
-            + "Run the archive first, or with a higher --sensitivity."
-        )
     return Material(
         tuple(events),
-        tuple(labels) or tuple(dict.fromkeys(event.label for event in events)),
+        (labels or labels_of(videos)) or tuple(dict.fromkeys(event.label for event in events)),
         seconds / 3600,
         _least_sensitivity([video.made_by(manifest)["settings"] for video in videos], events),
         tuple(notes),
