@@ -9,7 +9,7 @@ from typing import TextIO
 import numpy as np
 
 from realtime_mer.archive.dictionary import BLENDSHAPES, FRAME
-from realtime_mer.face.quality import CHIN, LEFT, LEVEL_DEG, RIGHT, TOP
+from realtime_mer.face.quality import head_pose_deg
 from realtime_mer.results import Analysis, FaceState, Session, Summary
 
 
@@ -45,23 +45,6 @@ class FramesTable:
     def _write(self, cells: list[str]) -> None:
         assert self._file is not None, "begin() comes first"
         self._file.write(",".join(cells) + "\r\n")
-
-
-def head_pose_deg(points: np.ndarray) -> tuple[float, float, float]:
-    """How a head is turned, in degrees: yaw, positive to the picture's right; pitch, positive
-    upwards; roll, positive clockwise.
-
-    Args:
-        points: (478, 3) in pixels, y down, smaller depth is nearer.
-    """
-    across = points[RIGHT] - points[LEFT]
-    down = points[CHIN] - points[TOP]
-    roll = math.atan2(across[1], across[0])
-    yaw = math.atan2(across[2], math.hypot(across[0], across[1]))
-    # Along the face, whatever its tilt.
-    length = down[1] * math.cos(roll) - down[0] * math.sin(roll)
-    pitch = math.radians(LEVEL_DEG) - math.atan2(down[2], length)
-    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
 def _cells(state: FaceState) -> list[str]:

@@ -49,6 +49,23 @@ def turned_deg(landmarks: np.ndarray) -> float:
     return max(abs(yaw), abs(pitch))
 
 
+def head_pose_deg(points: np.ndarray) -> tuple[float, float, float]:
+    """How a head is turned, in degrees: yaw, positive to the picture's right; pitch, positive
+    upwards; roll, positive clockwise.
+
+    Args:
+        points: (478, 3) in pixels, y down, smaller depth is nearer.
+    """
+    across = points[RIGHT] - points[LEFT]
+    down = points[CHIN] - points[TOP]
+    roll = math.atan2(across[1], across[0])
+    yaw = math.atan2(across[2], math.hypot(across[0], across[1]))
+    # Along the face, whatever its tilt.
+    length = down[1] * math.cos(roll) - down[0] * math.sin(roll)
+    pitch = math.radians(LEVEL_DEG) - math.atan2(down[2], length)
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
 def face_quality(
     corners: np.ndarray, size: tuple[int, int], face: CanonicalFace, trust: float
 ) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import check_writable, replace_file, shown
@@ -17,13 +19,22 @@ class StatsFile:
     An older file is replaced by then; until then it stays as it is.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        more: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         """
+        Args:
+            path: Where to write it.
+            more: Called at the end: statistics that are not in the summary.
+
         Raises:
             InputError: Nothing can be written there.
         """
         self._path = check_writable(path)
         self._where = self._path.absolute()
+        self._more = more
 
     def begin(self, session: Session) -> None:
         pass
@@ -32,7 +43,7 @@ class StatsFile:
         pass
 
     def end(self, summary: Summary) -> None:
-        text = json.dumps(plain(summary.stats), indent=2, allow_nan=False)
+        text = json.dumps(plain({**summary.stats, **self._more()}), indent=2, allow_nan=False)
         try:
             # The process may have changed its folder meanwhile.
             replace_file(self._where, text.encode("ascii") + b"\n")

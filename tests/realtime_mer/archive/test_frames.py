@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from realtime_mer.archive.dictionary import FRAME
-from realtime_mer.archive.frames import FramesTable, head_pose_deg
+from realtime_mer.archive.frames import FramesTable
+from realtime_mer.face.quality import head_pose_deg
 from realtime_mer.results import Analysis, FaceState, Session, Summary
 from realtime_mer.source.frame import Frame
 

@@ -1,0 +1,1 @@
+"""What other programs get while a session runs: Lab Streaming Layer, OSC and MQTT."""

@@ -1,0 +1,140 @@
+"""OSC, with python-osc's own server."""
+
+import dataclasses
+import math
+import threading
+import time
+from unittest.mock import ANY
+
+import pytest
+
+from realtime_mer.output.senders.sender import Senders
+from realtime_mer.results import Mark
+from tests.realtime_mer.output.senders.conftest import (
+    SUMMARY,
+    as_live,
+    moment,
+    session,
+    wait_until,
+)
+from tests.sessions import events_of
+
+dispatchers = pytest.importorskip("pythonosc.dispatcher")
+servers = pytest.importorskip("pythonosc.osc_server")
+osc = pytest.importorskip("realtime_mer.output.senders.osc")
+
+# What fits into a frame of Ethernet beside the headers of IP and UDP: larger ones are split.
+DATAGRAM_BYTES = 1472
+
+
+class Receiver:
+    """A server that keeps each message, and of each bundle its size and whether it is for now."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.told: list[tuple] = []
+        self.bundles: list[tuple[bool, int]] = []
+        dispatcher = dispatchers.Dispatcher()
+        dispatcher.set_default_handler(lambda *message: self.told.append(message))
+        self._server = servers.OSCUDPServer(("127.0.0.1", port), dispatcher)
+        verify = self._server.verify_request
+
+        def look(request, address) -> bool:
+            is_now = request[0][8:16] == b"\0\0\0\0\0\0\0\1"
+            self.bundles.append((is_now, len(request[0])))
+            return verify(request, address)
+
+        self._server.verify_request = look
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
+
+    def of(self, address: str) -> list[tuple]:
+        return [message[1:] for message in self.told if message[0] == address]
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    started = Receiver()
+    yield started
+    started.stop()
+
+
+def test_a_session_as_its_receiver_hears_it(receiver, eventful):
+    live = session(start_s=time.monotonic() - 5)
+    analyses = as_live(eventful, live.origin)
+    senders = Senders([osc.OscLink("127.0.0.1", receiver.port)])
+    senders.begin(live)
+    for analysis in analyses:
+        senders.update(analysis)
+        time.sleep(0.01)
+    senders.update(moment(len(analyses), marks=(Mark(4.7, "window", "a door"),)))
+    senders.end(SUMMARY)
+    sent = senders.counts()["OSC"]["values_sent"]
+    # The mark comes before the frames that wait.
+    wait_until(lambda: receiver.of("/mer/mark") and len(receiver.of("/mer/frame")) == sent)
+
+    found = events_of(analyses)
+    assert len(receiver.of("/mer/event")) == len(found)
+    for heard, event in zip(receiver.of("/mer/event"), found, strict=True):
+        label, confidence, intensity, age_ms, face = heard
+        assert (label, face) == (event.label, 0)
+        assert confidence == pytest.approx(event.confidence, abs=1e-5)
+        assert intensity == pytest.approx(event.intensity_px, abs=1e-4)
+        # When it came here, its onset was so long ago.
+        assert age_ms == pytest.approx(1000 * (5 - event.interval.onset_s), abs=4000)
+    ((text, _),) = receiver.of("/mer/mark")
+    assert text == "a door"
+    scores = [a.faces[0].score for a in analyses if math.isfinite(a.faces[0].score)]
+    heard = [score for (score,) in receiver.of("/mer/face/0/score")]
+    if sent == len(analyses) + 1:
+        assert heard == pytest.approx(scores, abs=1e-5)
+    assert all(len(xy) == 2 for xy in receiver.of("/mer/face/0/motion/lip_corner_left"))
+    assert len(receiver.of("/mer/face/0/limits")[-1]) == 3
+    assert len(receiver.of("/mer/face/0/pose")[-1]) == 3
+    assert all(is_now for is_now, _ in receiver.bundles)
+    assert max(size for _, size in receiver.bundles) <= DATAGRAM_BYTES
+
+
+def test_nobody_need_listen_and_a_receiver_may_come_later():
+    gone = Receiver()
+    gone.stop()
+    notes: list[str] = []
+    senders = Senders([osc.OscLink("127.0.0.1", gone.port)], notes.append)
+    senders.begin(session(live=False))
+    for number in range(5):
+        senders.update(moment(number))
+    wait_until(lambda: senders.counts()["OSC"]["values_sent"] == 5)
+    back = Receiver(gone.port)
+    senders.update(moment(5))
+    wait_until(lambda: back.told)
+    senders.end(SUMMARY)
+    back.stop()
+    assert back.of("/mer/frame") == [(5, pytest.approx(5 / 30), ANY)]
+    assert notes == [f"OSC messages to 127.0.0.1:{gone.port}"]
+    assert senders.counts()["OSC"]["values_dropped"] == 0
+
+
+def test_each_of_several_cameras_has_its_addresses(receiver, eventful):
+    first, second = session(False, "a.avi"), session(False, "b.avi")
+    both = dataclasses.replace(first, source="a.avi, b.avi", sources=(first, second))
+    event = dataclasses.replace(events_of(eventful)[0], source="b.avi")
+    senders = Senders([osc.OscLink("127.0.0.1", receiver.port)])
+    senders.begin(both)
+    senders.update(moment(1, camera=1, source="b.avi", events=(event,)))
+    senders.end(SUMMARY)
+    wait_until(lambda: receiver.of("/mer/camera/1/faces"))
+    ((_, _, _, age_ms, _),) = receiver.of("/mer/camera/1/event")
+    # Of a recording, the time until it was reported.
+    assert age_ms == pytest.approx(1000 * (event.reported_s - event.interval.onset_s), abs=0.1)
+
+
+def test_a_host_that_does_not_exist_is_told_and_the_session_goes_on():
+    notes: list[str] = []
+    senders = Senders([osc.OscLink("no-such-host.invalid", 9000)], notes.append)
+    senders.begin(session())
+    wait_until(lambda: senders.update(moment(marks=(Mark(0.0),))) or len(notes) > 1)
+    senders.end(SUMMARY)
+    assert "the receiver is away" in notes[1]
