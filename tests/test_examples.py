@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from tests.realtime_mer.output.web.viewers import analysis, event, serving, wait_for
 from tests.sessions import FPS, frames_of, no_stage_runs, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +46,7 @@ def output_of(name: str, *arguments: object) -> list[str]:
 
 def test_every_example_is_tested():
     tested = {"plain_loop.py", "own_frames.py", "fastapi_page.py", "notebook.ipynb"}
+    tested |= {"live_client.py"}
     assert {p.name for p in EXAMPLES.iterdir() if p.is_file()} == tested | {"marker_loop.py"}
 
 
@@ -89,6 +91,25 @@ def test_fastapi_page_sends_events_as_they_come(short_clip):
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(20)
+
+
+def test_live_client_prints_events_as_they_come():
+    with serving() as view:
+        client = subprocess.Popen(
+            command("live_client.py", view.url),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            wait_for(lambda: view._server._api._streams)
+            view.update(analysis(1, [event(1.8)]))
+            assert client.stdout.readline() == "1.80 s: surprise\n"
+        except BaseException:
+            client.kill()
+            raise
+    # The session is over, and so is the client.
+    assert client.wait(60) == 0
 
 
 def test_notebook_cells_may_be_run_ten_times(short_clip, monkeypatch):

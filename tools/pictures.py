@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import base64
 import contextlib
-import dataclasses
 import io
 import os
 import re
@@ -29,10 +28,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ from realtime_mer.output.overlay import (
     LABEL_COLOURS,
     YELLOW,
     Overlay,
+    VideoOverlay,
     put_text,
 )
 from realtime_mer.output.overlay.heat import QUIET_PX
@@ -99,11 +100,17 @@ _COLUMNS, _ROWS = 84, 30
 _CURSOR_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Zhl]|\r")
 
 # Width and height of the page, pixels.
-_PAGE_SIZE = (1200, 600)
+_PAGE_SIZE = (1200, 750)
+_WAITING_SIZE = (320, 240)
 _PAGE_TIMEOUT_S = 60.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-# The page has drawn a picture and its status.
-_PAGE_IS_COMPLETE = "drawn > 0 && document.getElementById('time').textContent !== '–'"
+_PAGE_IS_OPEN = "document.getElementById('connection')?.className === 'open'"
+# The page has drawn the video, its status and the faces of the newest event.
+_PAGE_IS_COMPLETE = (
+    "document.getElementById('picture').dataset.shown === 'yes'"
+    " && document.getElementById('time').textContent !== '–'"
+    " && document.querySelectorAll('#events li:first-child canvas').length === 2"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,31 +326,39 @@ class PagePicture:
         browser = find_browser()
         assert browser is not None
         self._browser = browser
-        self._view = WebView("0", Overlay())
-        self._png: bytes | None = None
+        self._view = WebView("0", VideoOverlay())
+        self._pool = ThreadPoolExecutor(1)
+        self._is_open, self._is_wanted = threading.Event(), threading.Event()
+        self._taken: Future[bytes] | None = None
 
     def begin(self, session: Session) -> None:
         self._view.begin(session)
+        # It watches from the beginning: a page knows the score of its own time only.
+        self._taken = self._pool.submit(
+            screenshot, self._browser, self._view.url, self._is_open, self._is_wanted
+        )
+        self._taken.add_done_callback(lambda _: self._is_open.set())
+        self._is_open.wait()
 
     def update(self, analysis: Analysis) -> None:
         self._view.update(analysis)
-        if not self._choice.is_reported_in(analysis):
+        if not self._choice.is_reported_in(analysis) or self._taken is None:
             return
-        # The page must not list the events twice while this moment is held.
-        held = dataclasses.replace(analysis, events=(), gaps=(), macros=())
-        with ThreadPoolExecutor(1) as pool:
-            taken = pool.submit(screenshot, self._browser, self._view.url)
-            while not taken.done():
-                self._view.update(held)
-                time.sleep(1 / 30)
-        self._png = taken.result()
+        self._is_wanted.set()
+        # This moment is held.
+        held = analysis.without_findings()
+        while not self._taken.done():
+            self._view.update(held)
+            time.sleep(1 / 30)
 
     def end(self, summary: Summary) -> None:
+        self._is_wanted.set()
         self._view.end(summary)
+        self._pool.shutdown()
 
     def save(self, folder: Path) -> Path:
-        assert self._png is not None
-        return _write(folder / "page.png", self._png)
+        assert self._taken is not None
+        return _write(folder / "page.png", self._taken.result())
 
 
 def find_browser() -> str | None:
@@ -351,8 +366,16 @@ def find_browser() -> str | None:
     return next((path for name in _BROWSERS if (path := shutil.which(name))), None)
 
 
-def screenshot(browser: str, url: str) -> bytes:
-    """A PNG of the page at `url`, once it has drawn the video and its status.
+def screenshot(
+    browser: str, url: str, is_open: threading.Event, is_wanted: threading.Event
+) -> bytes:
+    """A PNG of the page at `url`.
+
+    Args:
+        browser: Path of the browser.
+        url: The page's address.
+        is_open: Set when the page watches.
+        is_wanted: Waited for; then the picture is taken as soon as the page is complete.
 
     Raises:
         InputError: The browser does not start, or the page is not complete in time.
@@ -374,9 +397,7 @@ def screenshot(browser: str, url: str) -> bytes:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            return asyncio.run(
-                asyncio.wait_for(_captured(browser, Path(profile), process), _PAGE_TIMEOUT_S)
-            )
+            return asyncio.run(_captured(browser, Path(profile), process, is_open, is_wanted))
         except (TimeoutError, aiohttp.ClientError) as error:
             raise InputError(
                 f"{browser} took no picture of the page within {_PAGE_TIMEOUT_S:.0f} s: {error!r}"
@@ -388,38 +409,54 @@ def screenshot(browser: str, url: str) -> bytes:
             process.kill()
 
 
-async def _captured(browser: str, profile: Path, process: subprocess.Popen[bytes]) -> bytes:
+async def _captured(
+    browser: str,
+    profile: Path,
+    process: subprocess.Popen[bytes],
+    is_open: threading.Event,
+    is_wanted: threading.Event,
+) -> bytes:
     """Asks the browser for the picture, by Chrome's DevTools protocol."""
     port_file = profile / "DevToolsActivePort"
-    while not (port_file.exists() and port_file.read_text().count("\n")):
-        if process.poll() is not None:
-            raise InputError(f"{browser} ended at once with status {process.returncode}")
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(_PAGE_TIMEOUT_S):
+        while not (port_file.exists() and port_file.read_text().count("\n")):
+            if process.poll() is not None:
+                raise InputError(f"{browser} ended at once with status {process.returncode}")
+            await asyncio.sleep(0.1)
     port = int(port_file.read_text().split("\n")[0])
     async with aiohttp.ClientSession() as client:
         pages: list[dict[str, Any]] = []
-        while not pages:
-            async with client.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                pages = [page for page in await answer.json() if page["type"] == "page"]
+        async with asyncio.timeout(_PAGE_TIMEOUT_S):
+            while not pages:
+                async with client.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    pages = [page for page in await answer.json() if page["type"] == "page"]
         async with client.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
 
             async def ask(method: str, **parameters: object) -> dict[str, Any]:
                 await socket.send_json({"id": 1, "method": method, "params": parameters})
                 return dict((await socket.receive_json()).get("result", {}))
 
-            width, height = _PAGE_SIZE
-            await ask(
-                "Emulation.setDeviceMetricsOverride",
-                width=width,
-                height=height,
-                deviceScaleFactor=1,
-                mobile=False,
-            )
-            while True:
-                found = await ask("Runtime.evaluate", expression=_PAGE_IS_COMPLETE)
-                if found.get("result", {}).get("value") is True:
-                    break
-                await asyncio.sleep(0.1)
+            async def wait_for(condition: str) -> None:
+                async with asyncio.timeout(_PAGE_TIMEOUT_S):
+                    while True:
+                        found = await ask("Runtime.evaluate", expression=condition)
+                        if found.get("result", {}).get("value") is True:
+                            return
+                        await asyncio.sleep(0.1)
+
+            async def resize(width: int, height: int) -> None:
+                size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+                await ask("Emulation.setDeviceMetricsOverride", **size)
+
+            # Until then it is small: without a GPU, a large page takes a processor.
+            await resize(*_WAITING_SIZE)
+            dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+            await ask("Emulation.setEmulatedMedia", features=dark)
+            await wait_for(_PAGE_IS_OPEN)
+            is_open.set()
+            await asyncio.to_thread(is_wanted.wait)
+            await resize(*_PAGE_SIZE)
+            await wait_for(_PAGE_IS_COMPLETE)
             return base64.b64decode((await ask("Page.captureScreenshot", format="png"))["data"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.overlay import Element, HelpCard, Overlay, RecordingMark, Toast
@@ -24,6 +26,8 @@ TITLE = "realtime_mer   h: help   q: quit"
 _SHOW_PERIOD_S = 1 / 60
 # (width, height) in pixels at which a window opens at most: it fits most screens.
 _MAX_SIZE = (1600, 900)
+# A window that is wider or narrower than its picture by more has margins.
+_MARGIN_PX = 8
 # Chosen by judgement: long enough to read a toast.
 _TOAST_S = 1.5
 _NOT_AVAILABLE = "not available"
@@ -123,11 +127,15 @@ class Controls:
             returns None.
         is_recording: Whether a recording is running, since it may end by itself. None if only
             `toggle_recording` ends it.
+        mark: Marks this moment; returns the message to show.
+        take_baseline: Takes the baseline anew; returns the message to show.
     """
 
     change_sensitivity: Callable[[int], str] | None = None
     toggle_recording: Callable[[], str | None] | None = None
     is_recording: Callable[[], bool] | None = None
+    mark: Callable[[], str] | None = None
+    take_baseline: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,8 @@ class Window:
         self._wants_quit = False
         self._help = False
         self._shown_at = 0.0
+        # Of the last picture.
+        self._shape: tuple[int, ...] = (0, 0)
         # During a pause, shown in place of the overlay.
         self._still: Overlay | None = None
         self._toast: Toast | None = None
@@ -270,10 +280,24 @@ class Window:
                 scale = min(1.0, _MAX_SIZE[0] / width, _MAX_SIZE[1] / height)
                 cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
                 self._opened = True
+            elif picture.shape != self._shape:
+                self._reshape(picture)
+            self._shape = picture.shape
             cv2.imshow(TITLE, picture)
         except cv2.error as error:
             self._usable = self._opened = False
             self._note(f"no window: {str(error).strip().splitlines()[-1]}")
+
+    def _reshape(self, picture: np.ndarray) -> None:
+        """Makes the window as wide as a picture of another shape is at the window's height.
+
+        Not if the window had margins before, as a maximized one has: its size is the user's.
+        """
+        height, width = picture.shape[:2]
+        _, _, shown_width, shown_height = cv2.getWindowImageRect(TITLE)
+        was_width = self._shape[1] * shown_height / self._shape[0]
+        if shown_height > 0 and abs(shown_width - was_width) <= _MARGIN_PX:
+            cv2.resizeWindow(TITLE, round(width * shown_height / height), shown_height)
 
     def _notices(self) -> tuple[tuple[object, ...], list[Element]]:
         """Returns a key that changes when the notices do, and the notices."""
@@ -327,7 +351,7 @@ class Window:
     def _toggle_details(self) -> str:
         view = self._overlay.view
         view.details = not view.details
-        return "all details" if view.details else "without details"
+        return "all details" if view.details else "the video alone"
 
     def _toggle_mirror(self) -> str:
         view = self._overlay.view
@@ -340,12 +364,13 @@ class Window:
 
     def _change_sensitivity(self, steps: int) -> str:
         change = self._controls.change_sensitivity
-        if change is None:
-            return f"sensitivity: {_NOT_AVAILABLE}"
-        try:
-            return change(steps)
-        except InputError as error:
-            return str(error)
+        return _obeyed("sensitivity", change and functools.partial(change, steps))
+
+    def _mark(self) -> str:
+        return _obeyed("marks", self._controls.mark)
+
+    def _take_baseline(self) -> str:
+        return _obeyed("baseline", self._controls.take_baseline)
 
     def _toggle_recording(self) -> str:
         toggle = self._controls.toggle_recording
@@ -372,16 +397,28 @@ class Window:
         return f"saved {path.name}"
 
 
+def _obeyed(what: str, control: Callable[[], str] | None) -> str:
+    """The message of a control, also if there is none or it refuses."""
+    if control is None:
+        return f"{what}: {_NOT_AVAILABLE}"
+    try:
+        return control()
+    except InputError as error:
+        return str(error)
+
+
 def _codes(*keys: str) -> tuple[int, ...]:
     return tuple(ord(key) for key in keys)
 
 
 COMMANDS = (
     Command("h  ?", "show or hide this card", _codes("h", "H", "?"), Window._toggle_help),
-    Command("d", "details on or off", _codes("d", "D"), Window._toggle_details),
+    Command("d", "the video alone, or all", _codes("d", "D"), Window._toggle_details),
     Command("m", "mirror the video", _codes("m", "M"), Window._toggle_mirror),
     Command("+", "more sensitive", _codes("+", "="), lambda w: w._change_sensitivity(1)),
     Command("-", "less sensitive", _codes("-", "_"), lambda w: w._change_sensitivity(-1)),
+    Command("b", "take the baseline anew", _codes("b", "B"), Window._take_baseline),
+    Command("k", "mark this moment", _codes("k", "K"), Window._mark),
     Command("r", "start or stop recording", _codes("r", "R"), Window._toggle_recording),
     Command("s", "save a picture", _codes("s", "S"), Window._save),
     Command("space", "pause or resume", _codes(" "), Window._toggle_pause),

@@ -26,9 +26,15 @@ from realtime_mer.output.overlay.paint import (
     shortened,
     text_width,
 )
-from realtime_mer.output.overlay.picture import Overlay, full_elements, lean_elements
+from realtime_mer.output.overlay.picture import (
+    Overlay,
+    VideoOverlay,
+    full_elements,
+    lean_elements,
+)
 from realtime_mer.output.overlay.scene import Element, Scene, View
 from realtime_mer.output.overlay.status import Alerts, Footer, Status, Tracking
+from realtime_mer.output.overlay.tiles import TiledOverlay
 
 __all__ = [
     "BACKGROUND",
@@ -57,8 +63,10 @@ __all__ = [
     "Scene",
     "ScoreCurve",
     "Status",
+    "TiledOverlay",
     "Toast",
     "Tracking",
+    "VideoOverlay",
     "View",
     "full_elements",
     "lean_elements",

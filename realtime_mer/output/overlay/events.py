@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import cv2
@@ -43,19 +42,11 @@ class EventCards:
     The newest one also shows the face at onset and apex, with arrows for the motion between them.
     """
 
-    def __init__(self, only_last: bool = False) -> None:
-        """
-        Args:
-            only_last: Show only the last event, on a large card.
-        """
+    def __init__(self) -> None:
         self._tile = Tile()
-        self._only_last = only_last
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
         box = scene.layout.events
-        if self._only_last:
-            top = scene.layout.status.y + round(26 * scene.layout.unit)
-            box = type(box)(box.x, top, box.width, box.y + box.height - top)
         fresh = tuple(scene.is_fresh(e) for e in scene.events)
         alerts = len(scene.analysis.alerts)
         several = len(scene.analysis.faces) > 1
@@ -64,16 +55,14 @@ class EventCards:
 
     def _paint(self, image: np.ndarray, scene: Scene, alerts: int) -> None:
         unit = scene.layout.unit
-        title = "last event" if self._only_last else "events"
-        put_text(image, title, 0, 12 * unit, 12 * unit, DIM, 600)
+        put_text(image, "events", 0, 12 * unit, 12 * unit, DIM, 600)
         count = str(scene.event_count)
         put_text(image, count, image.shape[1], 12.5 * unit, 14 * unit, BRIGHT, 600, right=True)
         if not scene.events:
             put_text(image, "none so far", 0, 34 * unit, 12 * unit, DIM)
         top, gap = 18 * unit, 6 * unit
         room = image.shape[0] - alerts_height(scene.layout, alerts)
-        shown = reversed(scene.events)
-        for k, event in enumerate(itertools.islice(shown, 1 if self._only_last else None)):
+        for k, event in enumerate(reversed(scene.events)):
             paint = self._painter(event, k == 0, room - top, scene)
             height = paint.height(scene) * unit
             if top + height > room:
@@ -86,11 +75,10 @@ class EventCards:
 
     def _painter(
         self, event: MicroExpression, newest: bool, room: float, scene: Scene
-    ) -> _CompactCard | _PicturedCard | _LargeCard:
-        if newest and event.picture is not None:
-            card = _LargeCard() if self._only_last else _PicturedCard()
-            if card.height(scene) * scene.layout.unit <= room:
-                return card
+    ) -> _CompactCard | _PicturedCard:
+        pictured = _PicturedCard()
+        if newest and event.picture and pictured.height(scene) * scene.layout.unit <= room:
+            return pictured
         return _CompactCard()
 
 
@@ -135,23 +123,6 @@ class _PicturedCard:
             if step >= 18:
                 _bar(card, part, start, end, (y + 16) * unit, scene.colour(name), unit)
         put_text(card, _size(event, "  "), end, 106 * unit, 12 * unit, BRIGHT, right=True)
-
-
-class _LargeCard:
-    """Two larger pictures, and the probabilities below."""
-
-    @staticmethod
-    def height(scene: Scene) -> float:
-        return 158 + max(3, len(scene.session.labels)) * 15
-
-    def __call__(self, card: np.ndarray, scene: Scene, event: MicroExpression) -> None:
-        unit = scene.layout.unit
-        x, end = 11 * unit, card.shape[1] - 8 * unit
-        _head(card, scene, event, x, end)
-        _pictures(card, scene, event, x, 108)
-        put_text(card, f"{1000 * event.interval.length_s:.0f} ms", x, 169 * unit, 12 * unit, BRIGHT)
-        put_text(card, f"{event.intensity_px:.1f} px", x, 184 * unit, 12 * unit, BRIGHT)
-        _bars(card, scene, event, 84 * unit, 165 * unit)
 
 
 def _size(event: MicroExpression, between: str) -> str:
@@ -235,12 +206,19 @@ def _crop(
     card[y : y + size, x : x + size] = image
 
 
-def _arrows(image: np.ndarray, flow: np.ndarray, colour: Colour, mirrored: bool) -> None:
-    size = image.shape[0]
+def arrows(flow: np.ndarray) -> list[np.ndarray]:
+    """The motion of an event as arrows that can be seen.
+
+    Args:
+        flow: (28, 28, 2) as `EventPicture.flow`.
+
+    Returns:
+        Start and end (2, 2) of each arrow, pixels of the canonical face, much enlarged.
+    """
     means = cv2.resize(flow, (_ARROWS, _ARROWS), interpolation=cv2.INTER_AREA)
     centre_x, centre_y, half_x, half_y = _FACE
     cell = FACE_SIZE / _ARROWS
-    lines = []
+    found = []
     for row, column in np.ndindex(_ARROWS, _ARROWS):
         place = np.array([(column + 0.5) * cell, (row + 0.5) * cell])
         inside = (place - (centre_x, centre_y)) / (half_x, half_y)
@@ -249,13 +227,19 @@ def _arrows(image: np.ndarray, flow: np.ndarray, colour: Colour, mirrored: bool)
         if not length >= _ARROW_FROM_PX or inside @ inside > 1:
             continue
         move *= min(_ARROW_GAIN, 1.4 * cell / length)
-        ends = np.stack([place - move / 2, place + move / 2])
-        if mirrored:
+        found.append(np.stack([place - move / 2, place + move / 2]))
+    return found
+
+
+def _arrows(image: np.ndarray, flow: np.ndarray, colour: Colour, mirrored: bool) -> None:
+    size = image.shape[0]
+    lines = arrows(flow)
+    if mirrored:
+        for ends in lines:
             ends[:, 0] = FACE_SIZE - ends[:, 0]
-        lines.append(ends * (size / FACE_SIZE))
     # Darken the face, so that the arrows stand out on any skin.
     cv2.convertScaleAbs(image, image, 0.6)
     thick = max(1, int(size / 70))
-    for start, end in map(fixed, lines):
-        start, end = tuple(map(int, start)), tuple(map(int, end))
+    for ends in lines:
+        start, end = (tuple(map(int, point)) for point in fixed(ends * (size / FACE_SIZE)))
         cv2.arrowedLine(image, start, end, colour, thick, cv2.LINE_AA, SHIFT, 0.4)

@@ -7,6 +7,7 @@ import numpy as np
 
 from realtime_mer.output.overlay.paint import (
     BACKGROUND,
+    BRIGHT,
     CARD,
     DIM,
     GREEN,
@@ -15,6 +16,7 @@ from realtime_mer.output.overlay.paint import (
     Colour,
     Tile,
     put_text,
+    shortened,
     text_width,
 )
 from realtime_mer.output.overlay.scene import HARD, HISTORY_S, NO_FACE, Readable, Scene
@@ -35,6 +37,8 @@ def letter(label: str, labels: tuple[str, ...]) -> str:
 class History:
     """A strip of 60 s: events as letters in colour, hatched where no face was in view.
 
+    Bright lines stand for marks. What is new is told in place of the title.
+
     Three lines at the lower edge, for brows, middle and mouth, are green while that part could be
     read. If that is not known, a grey line instead shows where a blink, speech or a turning head
     made motion hard to read.
@@ -44,31 +48,19 @@ class History:
         self._tile = Tile()
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
-        key = (int(scene.now_s / TEXT_PERIOD_S), scene.event_count, bool(scene.glasses))
+        key = int(scene.now_s / TEXT_PERIOD_S), scene.event_count, bool(scene.glasses), scene.news
         self._tile.draw(canvas, scene.layout.history, key, lambda image: self._paint(image, scene))
 
     @staticmethod
     def _paint(image: np.ndarray, scene: Scene) -> None:
         unit = scene.layout.unit
-        put_text(image, "last minute", 0, 11 * unit, 12 * unit, DIM, 600)
         is_known = any(span.readable is not None for span in scene.spans)
-        x = image.shape[1] - put_text(
-            image,
-            _READABLE if is_known else HARD,
-            image.shape[1],
-            11 * unit,
-            11 * unit,
-            DIM,
-            right=True,
-        )
-        x -= round(14 * unit)
-        if is_known:
-            _lines(image[: round(11.5 * unit), x : x + round(10 * unit)], (True, True, True), unit)
+        if (news := scene.news) is not None:
+            text = shortened(news, image.shape[1], round(12 * unit), 600)
+            put_text(image, text, 0, 11 * unit, 12 * unit, BRIGHT, 600)
         else:
-            image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
-        x -= round(8 * unit)
-        x -= put_text(image, NO_FACE, x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
-        _hatch(image[round(3 * unit) : round(11 * unit), x : x + round(10 * unit)], x, unit)
+            put_text(image, "last minute", 0, 11 * unit, 12 * unit, DIM, 600)
+            _legend(image, is_known, unit)
         strip = image[round(16 * unit) :]
         strip[:] = CARD
         height, width = strip.shape[:2]
@@ -88,6 +80,10 @@ class History:
                 _lines(strip[:, left:right], span.readable, unit)
             elif span.reason == HARD:
                 strip[-max(2, round(2.5 * unit)) :, left:right] = DIM
+        for marked in scene.marks:
+            at = x_of(marked.time_s)
+            if 0 <= at < width:
+                strip[:, at : at + 2 * line] = BRIGHT
         middle = (height - (_LINES if is_known else 2.5) * unit) / 2
         for event in scene.events:
             at = x_of(event.interval.apex_s)
@@ -98,6 +94,27 @@ class History:
             half = _BADGE * unit / 2
             x = min(max(half, at), width - half)
             _badge(strip, letter(event.label, scene.session.labels), x, middle, colour, unit)
+
+
+def _legend(image: np.ndarray, is_known: bool, unit: float) -> None:
+    """What the patterns mean, at the right end of the title."""
+    x = image.shape[1] - put_text(
+        image,
+        _READABLE if is_known else HARD,
+        image.shape[1],
+        11 * unit,
+        11 * unit,
+        DIM,
+        right=True,
+    )
+    x -= round(14 * unit)
+    if is_known:
+        _lines(image[: round(11.5 * unit), x : x + round(10 * unit)], (True, True, True), unit)
+    else:
+        image[round(8 * unit) : round(10.5 * unit), x : x + round(10 * unit)] = DIM
+    x -= round(8 * unit)
+    x -= put_text(image, NO_FACE, x, 11 * unit, 11 * unit, DIM, right=True) + round(14 * unit)
+    _hatch(image[round(3 * unit) : round(11 * unit), x : x + round(10 * unit)], x, unit)
 
 
 def _hatch(view: np.ndarray, left: int, unit: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,9 @@ import numpy as np
 _BASE = 480
 _PANEL = 264
 _MARGIN = 12
+# A portrait picture is shown smaller: in a window 900 pixels high, 11 units are then 14 pixels. Its
+# panel has this many units in height, and not half as many again.
+_HIGHEST = 720
 # Width of the heat map's legend, at the right end of the tracking row.
 LEGEND = 112
 
@@ -59,7 +62,8 @@ class Layout:
         scale = min(max(1.0, wanted), max(1.0, 3 * _BASE / max(width, height)))
         # Most video codecs need even sizes.
         video = Box(0, 0, _even(width * scale), _even(height * scale))
-        unit = max(1.0, min(0.75 * video.width, video.height) / _BASE)
+        unit = min(0.75 * video.width, video.height) / _BASE
+        unit = max(1.0, unit, video.height / _HIGHEST)
         rows = max(video.height, _even(_BASE * unit))
         panel = _even(_PANEL * unit)
 
@@ -86,6 +90,32 @@ class Layout:
             history=box(200, 238),
             events=box(244, end - 26),
             footer=box(end - 24, end - 4),
+        )
+
+    @property
+    def without_panel(self) -> Layout:
+        """The layout in which the video is the whole picture.
+
+        What has to be told covers the video's right side, where the panel's boxes are then. If
+        they are wider than the video, the panel stays.
+        """
+        by = self.panel.width
+        if by > self.video.width:
+            return self
+
+        def moved(box: Box) -> Box:
+            return replace(box, x=box.x - by)
+
+        return replace(
+            self,
+            size=(self.video.width, self.size[1]),
+            panel=moved(self.panel),
+            status=moved(self.status),
+            tracking=moved(self.tracking),
+            curve=moved(self.curve),
+            history=moved(self.history),
+            events=moved(self.events),
+            footer=moved(self.footer),
         )
 
 

@@ -1,4 +1,7 @@
-"""Messages that only the window shows, in the panel; recorded videos do not have them."""
+"""Messages that only the window shows; recorded videos do not have them.
+
+They are in the panel or, without one, at the right side of the video.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from realtime_mer.output.overlay.paint import (
     text_width,
 )
 from realtime_mer.output.overlay.scene import Scene
+from realtime_mer.output.overlay.status import name_box
 
 _OUTLINES: tuple[tuple[Colour, str], ...] = (
     (GREEN, "followed"),
@@ -59,17 +63,15 @@ class RecordingMark:
         self.elapsed_s = elapsed_s
 
     def draw(self, canvas: np.ndarray, scene: Scene) -> None:
-        unit, status = scene.layout.unit, scene.layout.status
-        left = round(40 * unit)
-        box = Box(status.x + left, status.y, round(134 * unit), round(18 * unit))
+        unit, box = scene.layout.unit, name_box(scene)
         image = box.of(canvas)
         image[:] = BACKGROUND
         one = 1 << SHIFT
-        centre = round(13 * unit * one), round(9 * unit * one)
+        centre = round(6 * unit * one), round(9 * unit * one)
         cv2.circle(image, centre, round(5.5 * unit * one), RED, -1, cv2.LINE_AA, SHIFT)
         minutes, seconds = divmod(int(self.elapsed_s), 60)
         text = f"REC {minutes}:{seconds:02d}"
-        put_text(image, text, 24 * unit, 14 * unit, 14 * unit, BRIGHT, 700)
+        put_text(image, text, 17 * unit, 14 * unit, 14 * unit, BRIGHT, 700)
 
 
 class HelpCard:

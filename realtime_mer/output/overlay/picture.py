@@ -39,7 +39,7 @@ def full_elements() -> list[Element]:
 
 def lean_elements() -> list[Element]:
     """The elements of the view without details, in the order of drawing."""
-    return [FaceMarks(), EventCards(only_last=True), Alerts()]
+    return [FaceMarks(), Alerts()]
 
 
 class Overlay:
@@ -50,7 +50,7 @@ class Overlay:
 
     Attributes:
         view: With or without details, mirrored or not. May be changed at any time and holds for
-            all who share the overlay. The size of the picture stays the same.
+            all who share the overlay. Without details, there is no panel: the picture is narrower.
 
     Example:
         overlay = Overlay()
@@ -72,6 +72,11 @@ class Overlay:
         self._canvas: np.ndarray | None = None
         self._drawn: tuple[Analysis, View] | None = None
 
+    @staticmethod
+    def size_of(width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of the picture of frames of a size."""
+        return Layout.of(width, height).size
+
     def begin(self, session: Session) -> None:
         self._session = session
 
@@ -90,24 +95,32 @@ class Overlay:
         The next analysis overwrites it.
         """
         assert self._scene is not None, "update() comes first"
-        scene, canvas, drawn = self._scene, self._canvas, self._drawn
-        if canvas is not None and drawn == (scene.analysis, self.view):
+        canvas, drawn, details = self._canvas, self._drawn, self.view.details
+        if canvas is not None and drawn == (self._scene.analysis, self.view):
             return canvas
-        if canvas is None or drawn is None or drawn[1].details != self.view.details:
+        scene = self._shown_scene()
+        if canvas is None or drawn is None or drawn[1].details != details:
             width, height = scene.layout.size
             canvas = self._canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
         _put_video(scene.layout.video.of(canvas), scene)
-        for element in self._full if self.view.details else self._lean:
+        for element in self._full if details else self._lean:
             element.draw(canvas, scene)
         self._drawn = (scene.analysis, dataclasses.replace(self.view))
         return canvas
 
+    def _shown_scene(self) -> Scene:
+        """The scene as it is drawn: without details, the video has the panel's room."""
+        assert self._scene is not None, "update() comes first"
+        if self.view.details:
+            return self._scene
+        return dataclasses.replace(self._scene, layout=self._scene.layout.without_panel)
+
     def picture_with(self, elements: Sequence[Element]) -> np.ndarray:
         """Returns a copy of the picture with more elements drawn on it."""
         picture = self.picture().copy()
-        assert self._scene is not None
+        scene = self._shown_scene()
         for element in elements:
-            element.draw(picture, self._scene)
+            element.draw(picture, scene)
         return picture
 
     def still(self) -> Overlay:
@@ -121,6 +134,27 @@ class Overlay:
         still._full, still._lean = copy.deepcopy((self._full, self._lean))
         still._session, still._scene = self._session, self._scene.copy()
         return still
+
+
+class VideoOverlay(Overlay):
+    """Draws the video with heat map and marks on the faces, and no panel beside it.
+
+    Example:
+        view = WebView("8000", VideoOverlay())
+    """
+
+    def __init__(self) -> None:
+        super().__init__([HeatMap(), FaceMarks()])
+
+    @staticmethod
+    def size_of(width: int, height: int) -> tuple[int, int]:
+        box = Layout.of(width, height).video
+        return box.width, box.height
+
+    def picture(self) -> np.ndarray:
+        picture = super().picture()
+        assert self._scene is not None
+        return self._scene.layout.video.of(picture)
 
 
 def _put_video(view: np.ndarray, scene: Scene) -> None:

@@ -9,12 +9,15 @@ from typing import Protocol
 
 import numpy as np
 
+from realtime_mer.output.clock import clock
 from realtime_mer.output.overlay.layout import Layout
 from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, TEXT_PERIOD_S, Colour
 from realtime_mer.results import (
     READABLE_PX,
     Analysis,
+    Baseline,
     FaceState,
+    Mark,
     MicroExpression,
     Session,
 )
@@ -31,6 +34,7 @@ _UNDER_WAY_S = 0.2
 # A longer time between two frames counts as time without a face.
 _STALL_S = 0.5
 _EVENTS_KEPT = 64
+_MARKS_KEPT = 64
 # Limits for a source whose clock stands still.
 _SCORES_KEPT = 2048
 _SPANS_KEPT = 512
@@ -46,7 +50,7 @@ class View:
     """The viewer's choices. May be changed at any time.
 
     Attributes:
-        details: True for everything, False for marks on the face, alerts and the last event.
+        details: True for everything; False for the video alone, with marks on the face and alerts.
         mirrored: Whether the video is shown as in a mirror.
     """
 
@@ -83,6 +87,8 @@ class Scene:
         scores: (time, score) over the last `CURVE_S`, for each face seen in it.
         events: The last events, oldest first.
         event_count: Number of all events so far.
+        marks: The last moments that were marked, oldest first.
+        baseline: The last one that ended.
         spans: What is known to have been seen of the main face within the last `HISTORY_S`, or
             not, oldest first.
         glasses: Which parts of each face in the picture can be read, at the pace of reading, and
@@ -96,6 +102,8 @@ class Scene:
     scores: dict[int, deque[tuple[float, float]]] = field(default_factory=dict)
     events: deque[MicroExpression] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
     event_count: int = 0
+    marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=_MARKS_KEPT))
+    baseline: Baseline | None = None
     spans: deque[Span] = field(default_factory=lambda: deque(maxlen=_SPANS_KEPT))
     glasses: dict[int, tuple[Readable, float]] = field(default_factory=dict)
 
@@ -115,6 +123,16 @@ class Scene:
 
     def is_fresh(self, event: MicroExpression) -> bool:
         return self.now_s - event.reported_s < FRESH_S
+
+    @property
+    def news(self) -> str | None:
+        """What has just been marked, or the good baseline that has just ended; None if nothing."""
+        mark, baseline = self.marks[-1] if self.marks else None, self.baseline
+        if mark is not None and self.now_s - mark.time_s < FRESH_S:
+            return f"marked {clock(mark.time_s, 1)}" + (f": {mark.text}" if mark.text else "")
+        if baseline and baseline.is_good and self.now_s - baseline.end_s < FRESH_S:
+            return f"good baseline of face {baseline.face}"
+        return None
 
     def fresh_event(self, face: int) -> MicroExpression | None:
         """The newest event of a face if it is fresh, else None."""
@@ -159,6 +177,8 @@ class Scene:
                 del self.scores[identity]
         self.events.extend(analysis.events)
         self.event_count += len(analysis.events)
+        self.marks.extend(analysis.marks)
+        self.baseline = (self.baseline, *analysis.baselines)[-1]
         self._fill_glasses()
         self._add_span(before_s)
 
@@ -198,6 +218,7 @@ class Scene:
             self,
             scores={face: trace.copy() for face, trace in self.scores.items()},
             events=self.events.copy(),
+            marks=self.marks.copy(),
             spans=self.spans.copy(),
         )
 

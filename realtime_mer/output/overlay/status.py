@@ -62,31 +62,56 @@ class Status:
         time, fps, source_fps, latency, dropped, sensitivity = self._text
         live = scene.session.live
         away = scene.analysis.is_away
-        badge = "AWAY" if away else "LIVE" if live else "FILE"
-        badge_width = text_width(badge, round(11 * unit), 700) + round(10 * unit)
-        image[: round(18 * unit), :badge_width] = GREEN if live and not away else GRID
-        put_text(image, badge, 5 * unit, 13.2 * unit, 11 * unit, BRIGHT, 700)
+        name_left, name_right = _name_ends(scene, time)
+        badge_end = round(name_left - 8 * unit)
+        image[: round(18 * unit), :badge_end] = GREEN if live and not away else GRID
+        put_text(image, _badge(scene), 5 * unit, 13.2 * unit, 11 * unit, BRIGHT, 700)
         end = image.shape[1]
-        time_width = put_text(image, time, end, 14 * unit, 14 * unit, BRIGHT, 600, right=True)
-        room = end - badge_width - time_width - round(16 * unit)
+        put_text(image, time, end, 14 * unit, 14 * unit, BRIGHT, 600, right=True)
         name = scene.session.source if live else scene.session.source.rsplit("/", 1)[-1]
-        name = shortened(name or scene.session.source, room, round(12 * unit), 400)
-        put_text(image, name, badge_width + 8 * unit, 13.4 * unit, 12 * unit, DIM)
+        name = shortened(
+            name or scene.session.source, name_right - name_left, round(12 * unit), 400
+        )
+        put_text(image, name, name_left, 13.4 * unit, 12 * unit, DIM)
         for x, figure, small, what in (
             (0, fps, source_fps, "fps / source" if source_fps else "fps"),
             (72, latency, "", "ms latency"),
             (138, dropped, "", "dropped"),
-            (188, sensitivity, "", "false/min"),
         ):
             warn = what == "dropped" and figure != "0"
             colour = YELLOW if warn else BRIGHT
             used = put_text(image, figure, x * unit, 38 * unit, 18 * unit, colour, 600)
             put_text(image, small, x * unit + used + 3 * unit, 38 * unit, 12 * unit, DIM)
             put_text(image, what, x * unit, 50 * unit, 11 * unit, DIM)
+        # To the right, so that many dropped frames have room.
+        put_text(image, sensitivity, end, 38 * unit, 18 * unit, BRIGHT, 600, right=True)
+        put_text(image, "false/min", end, 50 * unit, 11 * unit, DIM, right=True)
+
+
+def name_box(scene: Scene) -> Box:
+    """The place of the source's name, between the badge and the time."""
+    left, right = _name_ends(scene, clock(scene.now_s)[:-2])
+    status = scene.layout.status
+    return Box(status.x + left, status.y, right - left, round(18 * scene.layout.unit))
+
+
+def _badge(scene: Scene) -> str:
+    return "AWAY" if scene.analysis.is_away else "LIVE" if scene.session.live else "FILE"
+
+
+def _name_ends(scene: Scene, time: str) -> tuple[int, int]:
+    """Where the source's name may begin and end in the status' box, pixels."""
+    unit = scene.layout.unit
+    badge_width = text_width(_badge(scene), round(11 * unit), 700) + round(10 * unit)
+    time_width = text_width(time, round(14 * unit), 600)
+    end = scene.layout.status.width - time_width - round(8 * unit)
+    return badge_width + round(8 * unit), end
 
 
 def _count(number: int) -> str:
-    return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
+    if number < 10_000:
+        return str(number)
+    return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:.1f}M"
 
 
 _WORDS = ("bad", "poor", "fair", "good", "good")

@@ -1,5 +1,6 @@
-"""The browser view: overlay and events as a page, for machines without a display."""
+"""A session in browsers and for programs: a page for machines without a display, and an API."""
 
+from realtime_mer.output.web.commands import PageControls
 from realtime_mer.output.web.view import WebView
 
-__all__ = ["WebView"]
+__all__ = ["PageControls", "WebView"]

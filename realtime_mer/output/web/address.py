@@ -103,10 +103,16 @@ class Guard:
 
     Attributes:
         token: First part of every path; None if there is none.
+        right: What people with the page may do, a few words.
     """
 
     def __init__(
-        self, address: Address, bound: tuple[str, int], *, always_token: bool = False
+        self,
+        address: Address,
+        bound: tuple[str, int],
+        *,
+        always_token: bool = False,
+        may_control: bool = False,
     ) -> None:
         """
         Args:
@@ -114,7 +120,9 @@ class Guard:
             bound: IP address and port of the listening socket.
             always_token: Whether to ask for the token on loopback as well: others may use this
                 computer.
+            may_control: Whether who sees the page may change the session.
         """
+        self.right = "watch and control" if may_control else "watch"
         self._host, self._port = address.host, bound[1]
         ip = ipaddress.ip_address(bound[0].partition("%")[0])
         self._any = ip.is_unspecified
@@ -145,8 +153,10 @@ class Guard:
     def audience(self) -> str:
         """A sentence that says who can see the page."""
         if self.token is None:
-            return "Only people who use this computer, or a tunnel to it, can open this page."
-        return "Anyone who has this page's address can watch. The connection is not encrypted."
+            who = "Only people who use this computer, or a tunnel to it, can open this page."
+        else:
+            who = "Anyone who has this page's address can watch. The connection is not encrypted."
+        return who if self.right == "watch" else f"{who} They can control the session, too."
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> str | None:
         """Says why a request is refused; None if it is not.

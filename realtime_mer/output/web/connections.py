@@ -134,6 +134,7 @@ class Connection(web.RequestHandler):
         asked_at: When it asked last, or was opened, on the loop's clock.
         is_kept: It is a viewer's.
         is_known: It has asked for something that it may see.
+        when_lost: Called once it is closed, if there is someone to call.
     """
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -152,11 +153,17 @@ class Connection(web.RequestHandler):
         self.asked_at = loop.time()
         self.is_kept = False
         self.is_known = False
+        self.when_lost: Callable[[], None] | None = None
         self._masks: _MaskCheck | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
         super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def has_asked(self) -> None:
         """Notes that a request has come: its answer has to be taken in time."""
@@ -167,7 +174,10 @@ class Connection(web.RequestHandler):
         self._masks = _MaskCheck()
 
     def data_received(self, data: bytes) -> None:
-        if self._masks is None or self._masks.passes(data):
+        if self._masks is None and self.is_kept:
+            # It is being answered without end: nothing more can be asked here.
+            self.abort()
+        elif self._masks is None or self._masks.passes(data):
             super().data_received(data)
         elif self.transport is not None:
             self.transport.write(_PROTOCOL_ERROR)
@@ -176,6 +186,19 @@ class Connection(web.RequestHandler):
     def keep(self) -> None:
         """Leaves it open, as a viewer's; who answers it watches it from now on."""
         self.is_kept = True
+
+    def hold_little(self) -> None:
+        """From now on, `drained` waits until the system has taken all that was written."""
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=0)
+
+    async def drained(self) -> None:
+        """Waits until the system has taken what was written.
+
+        Raises:
+            ConnectionError: The connection is closed.
+        """
+        await self._drain_helper()
 
     @property
     def is_open(self) -> bool:

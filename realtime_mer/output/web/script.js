@@ -1,193 +1,313 @@
-// Shows what the server sends over one WebSocket: pictures as binary messages, the rest as JSON.
-// Text from the server is never treated as markup.
-"use strict";
+// The page: what the server sends, shown. Text from the server is never treated as markup.
 
-const RETRY_MS = 1000;
-const LONGEST_RETRY_MS = 8000;
-// The server sends a status twice a second: after this silence, the connection is lost.
-const SILENCE_MS = 5000;
-// A new event is highlighted for this long.
+import { colour, decoded, drawCurve, drawFace, drawStrip } from "./drawing.js";
+import { CONNECTING, FULL, LOST, Live, OPEN, SILENT } from "./live.js";
+import { clock, colourOf, counted, factsOf, fixed, length, motionOf, percent } from "./words.js";
+
+// Seconds that the curve shows.
+const CURVE_S = 10;
+// The timeline grows from one to five minutes.
+const SHORTEST_TIMELINE_S = 60;
+const LONGEST_TIMELINE_S = 300;
+// A longer time between two messages is not a time that was watched.
+const HOLE_S = 1.5;
+// A new event is highlighted, and a short message shown, for this long.
 const FRESH_MS = 4000;
+const TOAST_MS = 3000;
+// Limits of what the page keeps.
 const MAX_ROWS = 200;
-// An older picture is worth an alert.
-const STALE_S = 2;
+const MAX_SPANS = 2000;
 const MAX_GLASSES = 4;
+// An older picture is not the present.
+const STALE_S = 2;
 // The parts of a face in the server's words, and in those of the page.
 const PARTS = { "upper face": "brows", "middle face": "middle", "lower face": "mouth" };
-// WebSocket close code of a server that has no place left.
-const TRY_AGAIN_LATER = 1013;
+
+const STATES = {
+  [CONNECTING]: "connecting",
+  [OPEN]: "connected",
+  [SILENT]: "the program is silent",
+  [LOST]: "connection lost, trying again",
+  [FULL]: "all places are taken, trying again",
+};
 
 const at = (id) => document.getElementById(id);
 const picture = at("picture");
 const pen = picture.getContext("2d");
 
+// What is known of the session.
 let run = null;
 let labels = [];
+let kind = "";
+let mayControl = false;
+// Names of the sources, if there are several.
+let sources = [];
+// Number of the last record, and of the events.
 let seen = 0;
 let count = 0;
-let kind = "";
 let ended = false;
-let retryMs = RETRY_MS;
-let lastHeard = 0;
-let received = 0;
-let drawn = 0;
-// Confirmations held back while the page is hidden: without them, the server sends no pictures.
-let heldBack = [];
+let state = CONNECTING;
+// The newest status says that there is nothing new to see.
+let isStill = false;
+// Seconds of the source's clock.
+let now = 0;
+let beganAt = null;
+// Of each face, by source: its scores, as [time, score / threshold].
+let traces = new Map();
+// The newest faces of each source.
+let faces = new Map();
+let spans = [];
+let gaps = [];
+let events = [];
+let marks = [];
+let toastTimer = 0;
 
 function write(id, text) {
   if (at(id).textContent !== text) at(id).textContent = text;
 }
 
-// Hides the whole tile if the value is not known.
-function writeIfKnown(id, value, text) {
-  at(id).closest("div").hidden = !value;
-  if (value) write(id, text(value));
-}
-
-function clock(seconds) {
-  if (seconds === null) return "?";
-  const ms = Math.round(seconds * 1000);
-  const hours = Math.floor(ms / 3600000);
-  const minutes = Math.floor(ms / 60000) % 60;
-  const tail = `${pad(Math.floor(ms / 1000) % 60, 2)}.${pad(ms % 1000, 3)}`;
-  return hours ? `${hours}:${pad(minutes, 2)}:${tail}` : `${minutes}:${tail}`;
-}
-
-function pad(number, digits) {
-  return String(number).padStart(digits, "0");
-}
-
-function fixed(value, digits) {
-  return value === null || value === undefined ? "–" : value.toFixed(digits);
-}
-
-function say(text, state) {
-  write("connection", text);
-  at("connection").className = state;
-}
-
 function make(tag, className, text) {
   const element = document.createElement(tag);
-  element.className = className;
+  if (className) element.className = className;
   if (text !== undefined) element.textContent = text;
   return element;
 }
 
+// Which of several sources and faces a record is about.
+function whose(record) {
+  // Of a file or camera, its name is enough.
+  const source = sources.length ? (record.source ?? "").replace(/^\/.*\//, "") : "";
+  return [source, record.face ? `face ${record.face}` : ""].filter(Boolean).join(", ");
+}
+
+// The timeline and the curve's main line are about the first source.
+function isAboutFirst(record) {
+  return !sources.length || record.source === sources[0];
+}
+
+// The rows: events, marks, and what happened between them.
+
 function addRow(row) {
   const list = at("events");
+  const isAtTop = list.scrollTop < 4;
   list.prepend(row);
+  // Who reads further down keeps the place.
+  if (!isAtTop) list.scrollTop += row.offsetHeight;
   while (list.children.length > MAX_ROWS) list.lastElementChild.remove();
   at("none").hidden = true;
 }
 
-function addEvent(event, isNew) {
-  const index = labels.indexOf(event.label);
-  const row = make("li", `event label-${index < 0 ? "none" : index % 5}`);
-  const first = make("div", "row");
-  first.append(make("span", "label", event.label));
-  const percent = Math.round(100 * (event.confidence ?? 0));
-  const sure = make("span", "sure");
-  const bar = make("span", "bar");
-  bar.setAttribute("aria-hidden", "true");
-  const filled = make("span", "");
-  filled.style.width = `${Math.min(100, Math.max(0, percent))}%`;
-  bar.append(filled);
-  sure.append(bar, make("span", "", `${percent}%`));
-  first.append(sure);
-  const second = make("div", "row facts");
-  const length = Math.round(1000 * (event.offset_s - event.onset_s));
-  const face = event.face ? ` · face ${event.face}` : "";
-  second.append(make("span", "", clock(event.onset_s) + face));
-  second.append(make("span", "", `${length} ms · ${fixed(event.intensity_px, 1)} px`));
-  row.append(first, second);
+function bars(probabilities) {
+  const list = make("dl", "probabilities");
+  for (const label of labels.length ? labels : Object.keys(probabilities)) {
+    const part = probabilities[label] ?? 0;
+    const row = make("div", colourOf(label, labels));
+    const bar = make("span", "bar");
+    const filled = make("span");
+    filled.style.width = `${Math.min(100, Math.max(0, 100 * part))}%`;
+    bar.append(filled);
+    const figure = make("dd");
+    bar.setAttribute("aria-hidden", "true");
+    figure.append(bar, make("span", "figure", percent(part)));
+    row.append(make("dt", "", label), figure);
+    list.append(row);
+  }
+  return list;
+}
+
+function addEvent(n, event, isPast) {
+  const row = make("li", `event ${colourOf(event.label, labels)}`);
+  row.dataset.n = n;
+  row.tabIndex = -1;
+  const head = make("div", "head");
+  const place = [whose(event), clock(event.onset_s)].filter(Boolean);
+  head.append(
+    make("span", "label", event.label),
+    make("span", "sure", percent(event.confidence)),
+    make("span", "when", place.join(" · ")));
+  const body = make("div", "body");
+  body.append(bars(event.probabilities ?? {}));
+  row.append(head, body, make("p", "facts", factsOf(event)));
+  const motion = motionOf(event);
+  if (motion) row.append(make("p", "facts", motion));
   addRow(row);
   count += 1;
   write("count", String(count));
-  if (isNew) {
-    row.classList.add("fresh");
-    setTimeout(() => row.classList.remove("fresh"), FRESH_MS);
-    write("spoken", `${event.label}, ${percent} percent, at ${clock(event.onset_s)}`);
-  }
+  events.push({ n, event });
+  if (events.length > MAX_ROWS) events.shift();
+  addMoment(n, event.apex_s, event.label.slice(0, 1).toUpperCase(),
+    `${event.label} at ${clock(event.onset_s, 1)}`, colourOf(event.label, labels));
+  if (isPast) return;
+  row.classList.add("fresh");
+  setTimeout(() => row.classList.remove("fresh"), FRESH_MS);
+  const sure = Math.round(100 * (event.confidence ?? 0));
+  write("spoken", `${event.label}, ${sure} percent, at ${clock(event.onset_s)}`);
 }
 
-function addRecord(message, isNew) {
+async function addThumbnail(message) {
+  const row = at("events").querySelector(`li[data-n="${Number(message.n)}"]`);
+  if (!row || row.querySelector("figure")) return;
+  const faces = await Promise.all([decoded(message.onset), decoded(message.apex)]);
+  const ink = getComputedStyle(row).getPropertyValue("--arrow").trim();
+  const figures = faces.map((face, k) => {
+    const figure = make("figure");
+    const canvas = make("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", k ? "The face at the apex, with the motion" : "The face at the onset");
+    drawFace(canvas, face, k ? message.arrows : [], ink);
+    face.close();
+    figure.append(canvas, make("figcaption", "", k ? "apex" : "onset"));
+    return figure;
+  });
+  row.querySelector(".body").prepend(...figures);
+}
+
+function addMark(n, mark, isPast) {
+  const row = make("li", "mark");
+  row.dataset.n = n;
+  row.tabIndex = -1;
+  const head = make("div", "head");
+  head.append(make("span", "label", mark.text || "mark"), make("span", "when", clock(mark.time_s)));
+  row.append(head);
+  addRow(row);
+  marks.push({ n, mark });
+  if (marks.length > MAX_ROWS) marks.shift();
+  const title = `mark at ${clock(mark.time_s, 1)}`;
+  addMoment(n, mark.time_s, "▾", mark.text ? `${title}: ${mark.text}` : title, "is-mark");
+  if (!isPast) write("spoken", title);
+}
+
+// What happens over and over becomes one row, so that it hides no event.
+function addInterruption(start, end, what) {
+  let row = at("events").firstElementChild;
+  if (!row?.classList.contains("gap")) {
+    row = make("li", "gap");
+    row.tally = { counts: new Map(), start, end, total: 0 };
+    addRow(row);
+  }
+  const tally = row.tally;
+  tally.counts.set(what, (tally.counts.get(what) ?? 0) + 1);
+  tally.total += end - start;
+  tally.start = Math.min(tally.start, start);
+  tally.end = Math.max(tally.end, end);
+  const words = [...tally.counts].map(([name, times]) => (times > 1 ? `${name} ×${times}` : name));
+  const many = [...tally.counts.values()].reduce((a, b) => a + b) > 1;
+  const until = many ? ` to ${clock(tally.end, 1)}` : "";
+  const lasting = tally.total > 0 ? `, ${length(tally.total)}${many ? " in all" : ""}` : "";
+  row.textContent = `${clock(tally.start, many ? 1 : 3)}${until} · ${words.join(", ")}${lasting}`;
+  at("gaps").hidden = false;
+}
+
+function addRecord(message, isPast) {
   if (message.n <= seen) return;
   seen = message.n;
   const record = message.record;
-  if (record.type === "micro_expression") {
-    addEvent(record, isNew);
-  } else if (record.type === "gap") {
-    const face = record.face ? ` · face ${record.face}` : "";
-    const length = fixed(record.end_s - record.start_s, 1);
-    addRow(make("li", "gap", `${clock(record.start_s)}${face} · ${record.reason}, for ${length} s`));
+  if (record.type === "micro_expression") addEvent(message.n, record, isPast);
+  else if (record.type === "mark") addMark(message.n, record, isPast);
+  else if (record.type === "gap") {
+    const face = whose(record);
+    addInterruption(record.start_s, record.end_s, face ? `${face}: ${record.reason}` : record.reason);
+    if (!isAboutFirst(record)) return;
+    // It takes the place of what the values said.
+    const [start, end] = [record.start_s - HOLE_S, record.end_s + HOLE_S];
+    gaps = gaps.filter((gap) => !gap.isOurs || gap.start < start || gap.end > end);
+    gaps.push({ start: record.start_s, end: record.end_s });
   } else if (record.type === "status") {
-    addRow(make("li", "gap", `${clock(record.time_s)} · source ${record.status}`));
+    addInterruption(record.time_s, record.time_s, `${whose(record) || "source"} ${record.status}`);
+  } else if (record.type === "baseline") {
+    const text = record.quality === "good" ? "good baseline" : `poor baseline (${record.reason})`;
+    const place = [whose(record), `${clock(record.start_s, 1)} to ${clock(record.end_s, 1)}`].filter(Boolean);
+    addRow(make("li", "note", `${place.join(" · ")} · ${text}`));
+  } else if (record.type === "visibility") {
+    // What was before we came; from then on, the values tell.
+    if (!isAboutFirst(record) || (beganAt !== null && record.end_s > beganAt)) return;
+    const readable = Object.keys(PARTS).map((part) => record.readable.includes(part));
+    spans.push({ start: record.start_s, end: record.end_s, readable });
   }
 }
 
+// The session and its state.
+
+function forget() {
+  seen = count = now = 0;
+  beganAt = null;
+  traces = new Map();
+  faces = new Map();
+  spans = [];
+  gaps = [];
+  events = [];
+  marks = [];
+  at("moments").replaceChildren();
+  at("reading").hidden = true;
+  // Rows of another session are no targets of the timeline.
+  for (const row of at("events").children) delete row.dataset.n;
+  write("count", "0");
+}
+
 function greet(message) {
-  const isOther = run !== null && run !== message.run;
+  const session = message.session;
   if (run !== message.run) {
+    const isOther = run !== null;
+    forget();
     run = message.run;
-    seen = 0;
-    count = 0;
-    write("count", "0");
+    if (isOther) addRow(make("li", "note session", `above: a new session, ${session.source}`));
   }
   ended = false;
-  const session = message.session;
   labels = session.labels;
-  if (isOther) addRow(make("li", "session", `above: a new session, ${session.source}`));
-  at("kind").hidden = false;
-  at("kind").classList.toggle("live", session.live);
+  sources = (session.sources ?? []).map((source) => source.source);
   kind = session.live ? "LIVE" : "FILE";
-  write("kind", kind);
+  at("kind").hidden = false;
   write("source", session.source);
   at("source").title = session.source;
   write("model", `${session.model} on ${session.provider}`);
   write("audience", message.audience);
+  mayControl = message.may_control === true;
+  at("steps").hidden = at("marking").hidden = !mayControl;
+  for (const row of document.querySelectorAll(".controlling")) row.hidden = !mayControl;
   alert("");
-  say("connected", "");
+  showKind(false);
+  showState();
+}
+
+function showKind(isAway) {
+  at("kind").classList.toggle("live", kind === "LIVE" && !isAway);
+  write("kind", isAway ? "AWAY" : kind);
+}
+
+// Says how the connection is, and greys the picture if it is not the present.
+function showState() {
+  const text = ended ? "session over" : STATES[state];
+  write("connection", text);
+  at("connection").className = ended ? "ended" : state;
+  const isStale = ended || state !== OPEN || isStill;
+  document.body.classList.toggle("stale", isStale);
+  at("veil").hidden = !isStale;
+  write("veil", state === OPEN && !ended ? "no new picture" : text);
 }
 
 function showStatus(status) {
-  at("kind").classList.toggle("live", kind === "LIVE" && !status.is_away);
-  write("kind", status.is_away ? "AWAY" : kind);
-  write("time", clock(status.time_s).slice(0, -2));
+  if (status.time_s === undefined) return; // it waits for its first frame
+  showKind(status.is_away);
+  write("time", clock(status.time_s, 1));
   write("fps", fixed(status.fps, 0));
-  writeIfKnown("source-fps", status.source_fps, (fps) => fps.toFixed(0));
+  write("of-source", status.source_fps ? " / source" : "");
+  write("source-fps", status.source_fps ? `/ ${status.source_fps.toFixed(0)}` : "");
   write("latency", fixed(status.latency_ms, 0));
-  write("dropped", String(status.dropped));
+  write("dropped", status.dropped.toLocaleString("en"));
   at("dropped").classList.toggle("warn", status.dropped > 0);
-  writeIfKnown("sensitivity", status.sensitivity, (rate) => String(+rate.toPrecision(2)));
-  const faces = status.faces;
-  write("quality-name", faces.length > 1 ? `quality, ${faces.length} faces` : "face quality");
-  const qualities = faces.map((face) => `${Math.round(100 * (face.quality ?? 0))}%`);
-  write("quality", faces.length ? qualities.slice(0, 3).join(" ") : "no face");
-  at("quality").classList.toggle("warn", !faces.length || faces.some((face) => face.quality < 0.5));
-  showReadable(faces);
+  at("sensing").hidden = !status.sensitivity;
+  if (status.sensitivity) write("sensitivity", String(+status.sensitivity.toPrecision(2)));
+  const quality = Math.min(...status.faces.map((face) => face.quality ?? 0));
+  write("quality-name", status.faces.length > 1 ? "worst face" : "face quality");
+  write("quality", status.faces.length ? percent(quality) : "no face");
+  at("quality").classList.toggle("warn", !status.faces.length || quality < 0.5);
+  const main = mainFace(status.faces);
+  write("nuisances", main ? main.nuisances.join(", ") : "no face");
   const alerts = [...status.alerts];
+  isStill = status.is_away || status.age_s > STALE_S;
   if (status.age_s > STALE_S) alerts.push(`no new picture for ${Math.floor(status.age_s)} s`);
   alert(alerts.join(" · "));
-}
-
-// A small face for each face: a part of it is filled while it can be read.
-function showReadable(faces) {
-  const known = faces.filter((face) => face.readable).slice(0, MAX_GLASSES);
-  const place = at("readable");
-  place.closest("div").hidden = !known.length;
-  while (place.children.length > known.length) place.lastElementChild.remove();
-  while (place.children.length < known.length) place.append(at("glass").content.firstElementChild.cloneNode(true));
-  known.forEach((face, k) => {
-    const glass = place.children[k];
-    const words = Object.keys(PARTS).map((part, i) => {
-      const isFull = face.readable.includes(part);
-      glass.children[i].setAttribute("class", isFull ? "full" : "");
-      return `${PARTS[part]} ${isFull ? "yes" : "no"} (${fixed(face.limits[i], 1)} px)`;
-    });
-    const name = faces.length > 1 ? `face ${face.face}: ` : "";
-    glass.setAttribute("aria-label", name + words.join(", "));
-  });
-  place.title = known.map((face, k) => place.children[k].getAttribute("aria-label")).join("\n");
+  showState();
 }
 
 function alert(text) {
@@ -197,68 +317,303 @@ function alert(text) {
 
 function showEnd(summary) {
   ended = true;
-  const events = summary.events === 1 ? "1 event" : `${summary.events} events`;
-  alert(`The session is over: ${summary.reason}, ${events}.`);
-  say("session over", "ended");
+  alert(`The session is over: ${summary.reason}, ${counted(summary.events, "event")}.`);
+  showState();
 }
 
-async function showPicture(data, shown) {
-  const number = (received += 1);
-  try {
-    const bitmap = await createImageBitmap(new Blob([data], { type: "image/jpeg" }));
-    if (picture.width !== bitmap.width || picture.height !== bitmap.height) {
-      picture.width = bitmap.width;
-      picture.height = bitmap.height;
+function toast(text) {
+  write("toast", text);
+  write("spoken", text);
+  at("toast").hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (at("toast").hidden = true), TOAST_MS);
+}
+
+// The values of the moment: glass, curve and timeline.
+
+function mainFace(known) {
+  return known.reduce((best, face) => (best && best.face <= face.face ? best : face), null);
+}
+
+// A small face for each face: a part of it is filled while it can be read.
+function showReadable() {
+  const known = [...faces].flatMap(([camera, ofCamera]) => ofCamera.map((face) => ({ camera, ...face })))
+    .filter((face) => face.readable).slice(0, MAX_GLASSES);
+  const place = at("readable");
+  // Once limits were known, their place stays: nothing else moves.
+  if (known.length) at("reading").hidden = false;
+  at("reading").classList.toggle("several", known.length > 1);
+  while (place.children.length > known.length) place.lastElementChild.remove();
+  while (place.children.length < known.length) {
+    place.append(at("glass").content.firstElementChild.cloneNode(true));
+  }
+  known.forEach((face, k) => {
+    const glass = place.children[k];
+    const words = Object.keys(PARTS).map((part, i) => {
+      const isFull = face.readable.includes(part);
+      glass.children[i].setAttribute("class", isFull ? "full" : "");
+      return `${PARTS[part]} ${isFull ? "yes" : "no"} (${fixed(face.limits[i], 1)} px)`;
+    });
+    const name = whose({ source: sources[face.camera], face: known.length > 1 ? face.face : 0 });
+    glass.setAttribute("aria-label", (name ? `${name}: ` : "") + words.join(", "));
+  });
+  place.title = known.map((face, k) => place.children[k].getAttribute("aria-label")).join("\n");
+}
+
+function addValues(message) {
+  const camera = message.camera ?? 0;
+  faces.set(camera, message.faces);
+  for (const face of message.faces) {
+    const name = `${camera}/${face.face}`;
+    const trace = traces.get(name) ?? [];
+    trace.push([message.time_s, face.score === null ? null : face.score / (face.threshold || 1)]);
+    traces.set(name, trace);
+  }
+  if (camera === 0) addFirst(message.time_s, mainFace(message.faces));
+  for (const [name, trace] of traces) {
+    while (trace.length && trace[0][0] < now - CURVE_S) trace.shift();
+    if (!trace.length) traces.delete(name);
+  }
+  showReadable();
+  if (camera === 0) draw();
+}
+
+// The values of the first source: its clock is the page's.
+function addFirst(time, main) {
+  const before = beganAt === null ? null : now;
+  beganAt ??= time;
+  now = time;
+  const score = main?.score ?? null;
+  write("score", fixed(score, 2));
+  at("score").classList.toggle("over", score !== null && score >= (main.threshold || 1));
+  addSpan(before, time, main);
+}
+
+// The spans that the timeline can show.
+function lately(known, time) {
+  const isShown = (span) => span.end > time - LONGEST_TIMELINE_S;
+  const isFine = known.length <= MAX_SPANS && (!known.length || isShown(known[0]));
+  return isFine ? known : known.filter(isShown).slice(-MAX_SPANS);
+}
+
+function addSpan(before, time, main) {
+  if (before !== null && time > before && time - before < HOLE_S) {
+    if (!main) {
+      const last = gaps.at(-1);
+      if (last && last.isOurs && last.end >= before) last.end = time;
+      else gaps.push({ start: before, end: time, isOurs: true });
+    } else if (main.readable) {
+      const readable = Object.keys(PARTS).map((part) => main.readable.includes(part));
+      const last = spans.at(-1);
+      const isSame = last?.end === before && last.readable.every((can, k) => can === readable[k]);
+      if (isSame) last.end = time;
+      else spans.push({ start: before, end: time, readable });
     }
-    if (number > drawn) pen.drawImage(bitmap, 0, 0);
-    drawn = Math.max(drawn, number);
-    bitmap.close();
-  } finally {
-    if (document.hidden) heldBack.push(shown);
-    else shown();
+  }
+  spans = lately(spans, time);
+  gaps = lately(gaps, time);
+}
+
+function draw() {
+  const main = mainFace(faces.get(0) ?? []);
+  const name = main && `0/${main.face}`;
+  const order = [...traces].sort(([a], [b]) => (a === name) - (b === name)).map(([, trace]) => trace);
+  const windows = events
+    .filter(({ event }) => event.offset_s > now - CURVE_S && isAboutFirst(event))
+    .map(({ event }) => ({
+      start: event.onset_s,
+      apex: event.apex_s,
+      end: event.offset_s,
+      colour: colour(colourOf(event.label, labels)),
+    }));
+  for (const { mark } of marks) {
+    if (mark.time_s <= now - CURVE_S) continue;
+    windows.push({ start: mark.time_s, end: mark.time_s, colour: colour("text") });
+  }
+  drawCurve(at("curve"), {
+    now, spanS: CURVE_S, windows, traces: order, hasMain: main !== null || order.length === 1,
+  });
+  drawTimeline();
+}
+
+function drawTimeline() {
+  const minutes = Math.ceil(Math.max(now, 1) / 60) * 60;
+  const spanS = Math.min(LONGEST_TIMELINE_S, Math.max(SHORTEST_TIMELINE_S, minutes));
+  write("timeline-name", spanS === 60 ? "Last minute" : `Last ${spanS / 60} minutes`);
+  const start = Math.max(0, now - spanS);
+  const end = start + spanS;
+  const step = spanS === 60 ? 10 : 60;
+  const ticks = [];
+  for (let tick = Math.ceil(start / step) * step; tick <= end; tick += step) ticks.push(tick);
+  drawStrip(at("strip"), { start, end, spans, gaps, ticks });
+  const place = (time) => `${(100 * (time - start)) / spanS}%`;
+  const names = at("ticks");
+  while (names.children.length > ticks.length) names.lastElementChild.remove();
+  while (names.children.length < ticks.length) names.append(make("span"));
+  ticks.forEach((tick, k) => {
+    names.children[k].textContent = clock(tick, 0);
+    names.children[k].style.left = place(tick);
+    names.children[k].hidden = tick > start + 0.96 * spanS;
+  });
+  for (const item of [...at("moments").children]) {
+    if (item.time < start) removeMoment(item);
+    else item.style.left = place(item.time);
   }
 }
 
-function connect() {
-  const address = new URL("live", location.href);
-  address.protocol = address.protocol.replace("http", "ws");
-  const socket = new WebSocket(address);
-  socket.binaryType = "arraybuffer";
-  // Records from before we connected are shown, but not read out.
-  let isPast = true;
-  lastHeard = performance.now();
-  const watch = setInterval(() => {
-    if (performance.now() - lastHeard > SILENCE_MS) socket.close();
-  }, 1000);
-  socket.onmessage = ({ data }) => {
-    lastHeard = performance.now();
-    retryMs = RETRY_MS;
-    if (typeof data !== "string") {
-      showPicture(data, () => socket.readyState === WebSocket.OPEN && socket.send("shown"));
-      return;
-    }
-    const message = JSON.parse(data);
-    if (message.type === "hello") greet(message);
-    else if (message.type === "record") addRecord(message, !isPast);
-    else if (message.type === "status") {
-      isPast = false;
-      showStatus(message);
-    } else if (message.type === "end") showEnd(message.summary);
-  };
-  socket.onclose = ({ code }) => {
-    clearInterval(watch);
-    heldBack = [];
-    if (code === TRY_AGAIN_LATER) say("all places are taken, trying again", "waiting");
-    else if (!ended) say("connection lost, trying again", "waiting");
-    setTimeout(connect, retryMs);
-    retryMs = Math.min(2 * retryMs, LONGEST_RETRY_MS);
-  };
+// An event or mark on the timeline is a button that leads to its row. One of them is reached with
+// Tab, the others from there with the arrow keys.
+function addMoment(n, time, sign, title, className) {
+  const item = make("li");
+  item.time = time;
+  const button = make("button", `moment ${className}`, sign);
+  button.type = "button";
+  button.setAttribute("aria-label", title);
+  button.title = title;
+  button.tabIndex = -1;
+  button.onclick = () => goToRow(n);
+  item.append(button);
+  const later = [...at("moments").children].find((other) => other.time > time);
+  at("moments").insertBefore(item, later ?? null);
+  chooseMoment(at("moments").contains(document.activeElement) ? document.activeElement : button);
 }
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  for (const shown of heldBack) shown();
-  heldBack = [];
-});
+function removeMoment(item) {
+  const hadFocus = item.contains(document.activeElement);
+  const next = item.nextElementSibling?.firstElementChild;
+  const wasChosen = item.firstElementChild.tabIndex === 0;
+  item.remove();
+  if (next && wasChosen) chooseMoment(next);
+  if (hadFocus) (next ?? at("events")).focus();
+}
 
-connect();
+function chooseMoment(button) {
+  for (const other of at("moments").querySelectorAll("button")) other.tabIndex = other === button ? 0 : -1;
+}
+
+function goToRow(n) {
+  const row = at("events").querySelector(`li[data-n="${n}"]`);
+  if (!row) return;
+  setWide(false);
+  row.focus({ preventScroll: true });
+  const isReduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  row.scrollIntoView({ block: "nearest", behavior: isReduced ? "auto" : "smooth" });
+}
+
+function showPicture(bitmap) {
+  if (picture.width !== bitmap.width || picture.height !== bitmap.height) {
+    picture.width = bitmap.width;
+    picture.height = bitmap.height;
+  }
+  pen.drawImage(bitmap, 0, 0);
+  picture.dataset.shown = "yes";
+}
+
+// What the reader does.
+
+function setWide(isWide) {
+  document.body.classList.toggle("wide", isWide);
+  at("narrow").hidden = !isWide;
+  if (!isWide) draw();
+}
+
+function setGaps(areShown) {
+  at("gaps").setAttribute("aria-pressed", String(areShown));
+  at("events").classList.toggle("without-gaps", !areShown);
+}
+
+function command(message) {
+  if (mayControl && !live.send(message)) toast("not sent: there is no connection");
+}
+
+function mark() {
+  command({ command: "mark", text: at("mark-text").value.trim() });
+  at("mark-text").value = "";
+}
+
+function step(steps) {
+  command({ command: "sensitivity", steps });
+}
+
+function openHelp() {
+  if (!at("help").open) at("help").showModal();
+}
+
+const KEYS = {
+  d: () => setWide(!document.body.classList.contains("wide")),
+  e: () => {
+    setWide(false);
+    (at("events").querySelector("li[tabindex]") ?? at("events")).focus();
+  },
+  t: () => {
+    setWide(false);
+    at("moments").querySelector("button[tabindex='0']")?.focus();
+  },
+  g: () => setGaps(at("gaps").getAttribute("aria-pressed") !== "true"),
+  k: mark,
+  "+": () => step(1),
+  "=": () => step(1),
+  "-": () => step(-1),
+  _: () => step(-1),
+  "?": openHelp,
+  h: openHelp,
+};
+
+// Moves the focus among neighbours; returns whether there was one.
+function moveFocus(elements, from, by) {
+  const next = elements[elements.indexOf(from) + by];
+  next?.focus();
+  return Boolean(next);
+}
+
+function obey(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || at("help").open) return;
+  const focus = document.activeElement;
+  if (focus.matches("input")) {
+    if (event.key === "Enter" && focus === at("mark-text")) mark();
+    if (event.key === "Escape") focus.blur();
+    return;
+  }
+  const sideways = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const upright = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  const moments = at("moments");
+  if (sideways && moments.contains(focus)) {
+    moveFocus([...moments.querySelectorAll("button")], focus, sideways);
+    chooseMoment(document.activeElement);
+    event.preventDefault();
+  } else if (upright && focus.matches("#events li")) {
+    if (moveFocus([...at("events").querySelectorAll("li[tabindex]")], focus, upright)) event.preventDefault();
+  } else if (event.key === "Escape") setWide(false);
+  else if (at("keys").checked && KEYS[event.key.toLowerCase()]) {
+    event.preventDefault();
+    KEYS[event.key.toLowerCase()]();
+  }
+}
+
+document.addEventListener("keydown", obey);
+at("narrow").onclick = () => setWide(false);
+at("gaps").onclick = KEYS.g;
+at("less").onclick = () => step(-1);
+at("more").onclick = () => step(1);
+at("mark").onclick = mark;
+at("help-open").onclick = openHelp;
+at("help-close").onclick = () => at("help").close();
+new ResizeObserver(draw).observe(at("curve"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+const live = new Live({
+  message(message, isPast) {
+    if (message.type === "hello") greet(message);
+    else if (message.type === "record") addRecord(message, isPast);
+    else if (message.type === "values") addValues(message);
+    else if (message.type === "thumbnail") addThumbnail(message);
+    else if (message.type === "status") showStatus(message);
+    else if (message.type === "controlled") toast(message.text);
+    else if (message.type === "end") showEnd(message.summary);
+  },
+  state(newState) {
+    state = newState;
+    showState();
+  },
+  picture: showPicture,
+});

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import functools
 import secrets
 import socket
 import threading
@@ -16,9 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from realtime_mer.output.web.address import Guard
+from realtime_mer.output.web.api import PAGES, Api
+from realtime_mer.output.web.commands import Command, Refused
 from realtime_mer.output.web.connections import (
     HEADERS,
     Connection,
@@ -28,24 +30,28 @@ from realtime_mer.output.web.connections import (
     refusal,
     silent,
 )
-from realtime_mer.records import plain
-from realtime_mer.results import Analysis, Session, readable_parts
+from realtime_mer.output.web.feed import Feed, Frame
+from realtime_mer.output.web.log_part import LogPart
+from realtime_mer.output.web.messages import (
+    Result,
+    controlled_message,
+    end_message,
+    frame_message,
+    hello_message,
+    status_message,
+    text_of,
+    thumbnail_message,
+    values_message,
+)
+from realtime_mer.output.web.metrics import Metrics, prepare
+from realtime_mer.output.web.places import MAX_VIEWERS, MAX_VIEWERS_OF_ADDRESS, has_place
+from realtime_mer.output.web.viewer import Viewer, in_time, new_socket
+from realtime_mer.results import Analysis, MicroExpression, Session
+from realtime_mer.source.frame import Frame as SourceFrame
 
-# Limits and times without another source were chosen by judgement.
-MAX_VIEWERS = 32
-# One computer leaves places to others.
-MAX_VIEWERS_OF_ADDRESS = 24
-# Records kept for viewers who come later.
-RECORDS_KEPT = 200
-# A viewer that accepts nothing or does not answer for this long is gone.
-STUCK_S = 5.0
-# Browsers answer a ping at once. When all places are taken, one that has not answered anything for
-# this long gives its place away.
-PROOF_S = 1.0
+# Times without another source were chosen by judgement.
 STATUS_PERIOD_S = 0.5
-# Pictures sent to a viewer that it has not confirmed. With two, one travels while the other is
-# drawn; more would wait in the network and be old when they are seen.
-_MAX_UNCONFIRMED = 2
+_VALUES_PERIOD_S = 0.1
 _JPEG_QUALITY = 80
 # (width, height) in pixels, that of the largest window.
 _MAX_SIZE = (1600, 900)
@@ -53,16 +59,18 @@ _MAX_SIZE = (1600, 900)
 _FAREWELL_S = 0.5
 _CLOSE_S = 0.1
 _JOIN_S = 1.0
-# The only message of a viewer: it has shown a picture.
-_SHOWN = "shown"
-_MAX_MESSAGE_BYTES = 256
+# Frames and commands that cross from one thread to the other and have not been taken.
+_FRAMES_CROSSING = 8
+_COMMANDS_WAITING = 32
 
-_FILES = {
-    "": ("index.html", "text/html"),
-    "style.css": ("style.css", "text/css"),
-    "script.js": ("script.js", "text/javascript"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+_KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
 }
+# Paths of pages that people open; all other files have their names.
+_PAGES = {"": "index.html", "overlay": "overlay.html"}
 _FULL = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>realtime_mer: all places taken</title>
 <meta name="viewport" content="width=device-width"><link rel="stylesheet" href="style.css"></head>
@@ -73,171 +81,49 @@ the limit. This page tries again every
 """
 
 
-def _json(message: Mapping[str, Any]) -> str:
-    return json.dumps(plain(message), allow_nan=False)
-
-
-def status_message(analysis: Analysis, events: int, age_s: float) -> dict[str, Any]:
-    """The message about the present that each viewer gets twice a second.
-
-    Args:
-        analysis: The newest one.
-        events: Number of events so far.
-        age_s: Seconds since the analysis.
-    """
-    return {
-        "type": "status",
-        "time_s": analysis.frame.time_s,
-        "frame": analysis.frame.index,
-        "fps": analysis.fps,
-        "latency_ms": None if analysis.is_away else 1000 * analysis.latency_s,
-        "dropped": analysis.dropped,
-        "source_fps": analysis.source_fps,
-        "sensitivity": analysis.sensitivity,
-        "alerts": analysis.alerts,
-        "is_away": analysis.is_away,
-        "faces": [
-            {
-                "face": face.face,
-                "quality": float(face.quality),
-                "score": float(face.score),
-                "nuisances": face.nuisances,
-                "limits": face.limits,
-                "readable": None if face.limits is None else readable_parts(face.limits),
-            }
-            for face in analysis.faces
-        ],
-        "events": events,
-        "age_s": age_s,
-    }
-
-
-class _Viewer:
-    """A browser that watches. At most one picture waits for it; a newer one replaces it."""
-
-    def __init__(
-        self, server: Server, answer: web.WebSocketResponse, connection: Connection
-    ) -> None:
-        self._server, self._answer, self._connection = server, answer, connection
-        self.joined_at = time.monotonic()
-        # It has answered: somebody is there.
-        self.is_proven = False
-        self._wake = asyncio.Event()
-        self._seen = 0
-        self._status: str | None = None
-        self._picture: bytes | None = None
-        self._unconfirmed = 0
-        self._farewell: str | None = None
-
-    @property
-    def address(self) -> str:
-        return self._connection.address
-
-    @property
-    def is_gone(self) -> bool:
-        return not self._connection.is_open
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._farewell is not None
-
-    @property
-    def has_room(self) -> bool:
-        return self._picture is None and self._unconfirmed < _MAX_UNCONFIRMED
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def show(self, picture: bytes) -> None:
-        self._picture = picture
-        self._wake.set()
-
-    def show_status(self, text: str) -> None:
-        self._status = text
-        self._wake.set()
-
-    def has_shown(self) -> None:
-        self._unconfirmed = max(0, self._unconfirmed - 1)
-        self._wake.set()
-
-    def bid_farewell(self, text: str) -> None:
-        self._farewell = text
-        self._wake.set()
-
-    async def serve(self) -> None:
-        """Sends everything until the end; cuts off a viewer that accepts nothing in STUCK_S."""
-        try:
-            async with asyncio.timeout(STUCK_S):
-                await self._answer.ping()
-            await self._send(self._server.hello)
-            while self._farewell is None:
-                self._wake.clear()
-                await self._send_news()
-                await self._wake.wait()
-            await self._send_news()
-            await self._send(self._farewell)
-            async with asyncio.timeout(STUCK_S):
-                await self._answer.close(code=WSCloseCode.GOING_AWAY)
-        except (OSError, TimeoutError):
-            self.cut_off()
-
-    def cut_off(self) -> None:
-        """Closes the connection without waiting for data that has not been accepted."""
-        self._connection.abort()
-
-    async def _send_news(self) -> None:
-        for number, text in self._server.records_after(self._seen):
-            await self._send(text)
-            self._seen = number
-        status, self._status = self._status, None
-        if status is not None:
-            await self._send(status)
-        if self._picture is not None and self._unconfirmed < _MAX_UNCONFIRMED:
-            picture, self._picture = self._picture, None
-            self._unconfirmed += 1
-            self._server.update_room()
-            await self._send(picture)
-
-    async def _send(self, message: str | bytes) -> None:
-        async with asyncio.timeout(STUCK_S):
-            if isinstance(message, str):
-                await self._answer.send_str(message)
-            else:
-                await self._answer.send_bytes(message)
-
-
 class Server:
-    """Serves the page and sends every viewer pictures, records and the status.
+    """Serves the page and the API, and sends every viewer pictures, values, records and the status.
 
-    The analysing thread calls `start`, `stop`, `show`, `add_record`, `set_newest` and
-    `wants_picture`, which return at once; everything else happens in the server's own thread.
+    The analysing thread calls the methods of the first part, which return at once; everything else
+    happens in the server's own thread.
 
     Pictures share the WebSocket with the records, and a viewer confirms each one that it has shown.
     So it never gets more than it can show, sees nothing old, and gets none while its page is
     hidden. A multipart stream of JPEGs has no confirmation.
     """
 
-    def __init__(self, listening: socket.socket, guard: Guard) -> None:
+    def __init__(
+        self, listening: socket.socket, guard: Guard, *, may_control: bool = False
+    ) -> None:
         """
         Args:
             listening: The listening socket; `stop` closes it.
             guard: Decides who may see the page.
+            may_control: Whether viewers may give commands.
         """
         self._listening, self._guard = listening, guard
+        self._may_control = may_control
         self._run = secrets.token_hex(8)
-        folder = Path(__file__).resolve().parent
-        self._files = {
-            name: ((folder / file).read_bytes(), kind) for name, (file, kind) in _FILES.items()
-        }
-        self.hello = ""
-        self._records: deque[tuple[int, str]] = deque(maxlen=RECORDS_KEPT)
-        self._record_count = 0
-        self._event_count = 0
-        self._newest: tuple[Analysis, float] | None = None
-        self._has_room = False
+        self._files = _read_files()
+        self._hello = ""
+        self._feed = Feed()
+        self._api = Api(self._feed, self._run, self._streams_have_changed)
+        self._figures: Metrics | None = None
+        # The newest of each source, and when it came.
+        self._newest: dict[int, tuple[Analysis, float]] = {}
+        # Cameras whose values are on the way to the server's thread; when the next ones are due.
+        self._values_crossing: set[int] = set()
+        self._values_due_s: dict[int, float] = {}
+        self._values_shown: dict[int, SourceFrame] = {}
+        self._has_room = self._has_viewers = False
         # Set by `show`, cleared in the server's thread: one picture at a time changes threads.
         self._crossing = False
-        self._viewers: dict[_Viewer, asyncio.Task[None]] = {}
+        self._wants_frames = self._is_taking_frames = False
+        self._frame_count = 0
+        self._frames: deque[tuple[int, Analysis]] = deque(maxlen=_FRAMES_CROSSING)
+        self._commands: deque[Command] = deque(maxlen=_COMMANDS_WAITING)
+        self._viewers: dict[Viewer, asyncio.Task[None]] = {}
+        self._connections: Connections | None = None
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -247,16 +133,22 @@ class Server:
 
     # In the analysing thread
 
-    def start(self, session: Session) -> None:
-        """Starts to accept connections."""
-        self.hello = _json(
-            {
-                "type": "hello",
-                "run": self._run,
-                "session": session.to_dict(),
-                "audience": self._guard.audience,
-            }
+    def start(self, session: Session, log: Path | None = None) -> None:
+        """Starts to accept connections.
+
+        Args:
+            session: What is known before the first frame.
+            log: The file that the session's records are written into, by now the first one.
+        """
+        record = session.to_dict()
+        self._feed.session = text_of(record)
+        self._hello = text_of(
+            hello_message(self._run, record, self._guard.audience, may_control=self._may_control)
         )
+        if log is not None:
+            self._api.log = LogPart(log, self._feed.session.encode("ascii") + b"\n")
+        prepare()
+        self._api.figures = self._figures = Metrics(session)
         self._thread = threading.Thread(target=self._work, name="web", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -277,25 +169,50 @@ class Server:
         self._crossing = True
         self._soon(self._show, picture)
 
-    def add_record(self, record: Mapping[str, Any], is_event: bool = False) -> None:
-        """Sends a record of the log to the viewers, and to those who come later.
-
-        Args:
-            record: The record.
-            is_event: Whether it counts as an event.
-        """
-        self._soon(self._add_record, record, is_event)
+    def add(self, result: Result) -> None:
+        """Sends a record of the log to the viewers, and to those who come later."""
+        self._soon(self._add, result)
 
     def set_newest(self, analysis: Analysis) -> None:
-        """Hands over the newest analysis, for the next status."""
-        self._newest = (analysis, time.monotonic())
+        """Hands over the newest analysis, for status, values, figures and the lines of frames."""
+        camera = analysis.camera
+        is_new = camera not in self._newest or (analysis.frame is not self._newest[camera][0].frame)
+        now = time.monotonic()
+        self._newest[camera] = (analysis, now)
+        if self._figures is not None:
+            self._figures.add(analysis)
+        if is_new:
+            self._send_values(analysis, now)
+            self._frame_count += 1 + len(analysis.unshown)
+            if self._wants_frames:
+                self._frames.append((self._frame_count, analysis))
+                if not self._is_taking_frames:
+                    self._is_taking_frames = True
+                    self._soon(self._take_frames)
+
+    def _send_values(self, analysis: Analysis, now: float) -> None:
+        camera = analysis.camera
+        due = self._values_due_s.get(camera, 0.0)
+        if self._has_viewers and now >= due and camera not in self._values_crossing:
+            # Allow half a period, as of pictures: a camera's jitter must not cost every second one.
+            self._values_due_s[camera] = max(due, now - _VALUES_PERIOD_S / 2) + _VALUES_PERIOD_S
+            self._values_crossing.add(camera)
+            self._soon(self._show_values, analysis)
+
+    def take_command(self) -> Command | None:
+        """A viewer's next command; None if none waits."""
+        return self._commands.popleft() if self._commands else None
+
+    def tell(self, text: str) -> None:
+        """Tells all viewers what a command has changed."""
+        self._soon(self._tell, text)
 
     def stop(self, summary: Mapping[str, Any]) -> None:
         """Sends the summary and closes everything within a second. May be called twice."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._farewell = _json({"type": "end", "summary": summary})
-            self._soon(self._stopping.set)
+            self._farewell = text_of(end_message(summary))
+            self._soon(self._end, text_of(summary))
             thread.join(_JOIN_S)
         elif not self._ready.is_set():
             self._loop.close()
@@ -308,13 +225,6 @@ class Server:
 
     # In the server's thread
 
-    def records_after(self, number: int) -> list[tuple[int, str]]:
-        return [(n, text) for n, text in self._records if n > number]
-
-    def update_room(self) -> None:
-        """Notes whether any viewer has room for a picture."""
-        self._has_room = any(viewer.has_room for viewer in self._viewers)
-
     def _work(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -322,16 +232,17 @@ class Server:
         except BaseException as error:
             self.error = error
         finally:
-            self._has_room = False
+            self._has_room = self._has_viewers = self._wants_frames = False
             self._ready.set()
 
     async def _main(self) -> None:
         # asyncio would log what strangers break.
         self._loop.set_exception_handler(lambda _, context: silent.error(context["message"]))
-        connections = Connections(self._listening, self._answer)
+        self._connections = connections = Connections(self._listening, self._answer)
         tasks = [
             asyncio.create_task(connections.serve()),
             asyncio.create_task(self._send_status()),
+            asyncio.create_task(self._send_last_values()),
         ]
         try:
             self._ready.set()
@@ -341,44 +252,94 @@ class Server:
                 task.cancel()
             await asyncio.wait(tasks)
             self._listening.close()
-            serving = list(self._viewers.values())
-            status = _json(self._status())
-            for viewer in self._viewers:
-                viewer.show_status(status)
-                viewer.bid_farewell(self._farewell)
-            if serving:
-                await asyncio.wait(serving, timeout=_FAREWELL_S)
+            sending: list[asyncio.Task[Any]] = [*self._viewers.values(), *self._api.end()]
+            status = text_of(self._status())
+            for watching in self._viewers:
+                watching.show_status(status)
+                watching.bid_farewell(self._farewell)
+            if sending:
+                await asyncio.wait(sending, timeout=_FAREWELL_S)
             await connections.close(_CLOSE_S)
+
+    def _end(self, summary: str) -> None:
+        self._feed.summary = summary
+        self._stopping.set()
+
+    def _update_room(self) -> None:
+        """Notes whether any viewer has room for a picture."""
+        self._has_room = any(watching.has_room for watching in self._viewers)
+        self._has_viewers = bool(self._viewers)
 
     def _show(self, picture: np.ndarray) -> None:
         jpeg = _jpeg(picture)
-        for viewer in self._viewers:
-            viewer.show(jpeg)
-        self.update_room()
+        for watching in self._viewers:
+            watching.show(jpeg)
+        self._update_room()
         self._crossing = False
 
-    def _add_record(self, record: Mapping[str, Any], is_event: bool) -> None:
-        self._record_count += 1
-        self._event_count += is_event
-        message = {"type": "record", "n": self._record_count, "record": record}
-        self._records.append((self._record_count, _json(message)))
-        for viewer in self._viewers:
-            viewer.wake()
+    def _add(self, result: Result) -> None:
+        n = self._feed.add(result.to_dict())
+        for watching in self._viewers:
+            watching.wake()
+        self._api.wake()
+        if isinstance(result, MicroExpression) and result.picture is not None:
+            self._feed.add_thumbnail(n, text_of(thumbnail_message(n, result.picture)))
+            for watching in self._viewers:
+                watching.show_thumbnail(n)
+
+    def _streams_have_changed(self) -> None:
+        self._wants_frames = self._api.wants_frames
+
+    def _take_frames(self) -> None:
+        # First: what comes from now on is announced again.
+        self._is_taking_frames = False
+        with contextlib.suppress(IndexError):
+            while True:
+                n, analysis = self._frames.popleft()
+                self._feed.add_frame(Frame(n, text_of(frame_message(analysis))))
+        self._api.wake()
+
+    def _tell(self, text: str) -> None:
+        message = text_of(controlled_message(text))
+        for watching in self._viewers:
+            watching.tell(message)
 
     async def _send_status(self) -> None:
         while True:
             if self._viewers:
                 # Even if nothing is new: a page takes silence for a lost connection.
-                text = _json(self._status())
-                for viewer in self._viewers:
-                    viewer.show_status(text)
+                text = text_of(self._status())
+                for watching in self._viewers:
+                    watching.show_status(text)
             await asyncio.sleep(STATUS_PERIOD_S)
 
+    async def _send_last_values(self) -> None:
+        """Sends what came too soon after other values, if nothing newer comes after it."""
+        while True:
+            await asyncio.sleep(_VALUES_PERIOD_S)
+            for camera, (analysis, taken_at) in list(self._newest.items()):
+                is_last = time.monotonic() - taken_at > _VALUES_PERIOD_S
+                if is_last and self._values_shown.get(camera) is not analysis.frame:
+                    self._show_values(analysis)
+
+    def _show_values(self, analysis: Analysis) -> None:
+        self._values_crossing.discard(analysis.camera)
+        self._values_shown[analysis.camera] = analysis.frame
+        if self._viewers:
+            text = text_of(values_message(analysis))
+            for watching in self._viewers:
+                watching.show_values(analysis.camera, text)
+
     def _status(self) -> dict[str, Any]:
-        if self._newest is None:
+        newest = [self._newest[camera] for camera in sorted(self._newest)]
+        if not newest:
             return {"type": "waiting"}
-        analysis, taken_at = self._newest
-        return status_message(analysis, self._event_count, time.monotonic() - taken_at)
+        now = time.monotonic()
+        return status_message(
+            [analysis for analysis, _ in newest],
+            self._feed.events,
+            max(now - taken_at for _, taken_at in newest),
+        )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         name = page_asked_for(request, self._guard)
@@ -388,72 +349,71 @@ class Server:
         assert isinstance(connection, Connection)
         if name == "live":
             return malformed_upgrade(request) or await self._live(request, connection)
+        if name in PAGES:
+            return await self._api.answer(name, request, len(self._viewers))
         if name not in self._files:
             return refusal(404, "There is no such page.")
-        if not name and not self._has_place(connection.address):
+        if name in _PAGES and not has_place(self._viewers, connection.address):
             again = {"Retry-After": "10", "Refresh": "10"}
             headers = {**HEADERS, **again}
             return web.Response(status=503, text=_FULL, content_type="text/html", headers=headers)
         body, kind = self._files[name]
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=HEADERS)
 
-    def _has_place(self, address: str) -> bool:
-        """Whether a viewer of an address may join, if need be in place of one that is gone."""
-        here = [viewer for viewer in self._viewers if not viewer.is_gone]
-        of_address = [viewer for viewer in here if viewer.address == address]
-        if len(of_address) >= MAX_VIEWERS_OF_ADDRESS:
-            here = of_address
-        elif len(here) < MAX_VIEWERS:
-            return True
-        # The first that joined comes first.
-        first = next((viewer for viewer in here if not viewer.is_proven), None)
-        if first is None or time.monotonic() - first.joined_at < PROOF_S:
-            return False
-        first.cut_off()
-        return True
-
     async def _live(
         self, request: web.BaseRequest, connection: Connection
     ) -> web.WebSocketResponse:
-        # Pings are answered below, where one sees the answers to ours.
-        answer = web.WebSocketResponse(
-            heartbeat=STUCK_S,
-            autoping=False,
-            compress=False,
-            max_msg_size=_MAX_MESSAGE_BYTES,
-            writer_limit=0,
-        )
-        answer.headers.update(HEADERS)
+        answer = new_socket()
         connection.expect_frames()
         await answer.prepare(request)
-        if not connection.is_open or not self._has_place(connection.address):
-            async with asyncio.timeout(STUCK_S):
+        if not connection.is_open or not has_place(self._viewers, connection.address):
+            async with in_time():
                 await answer.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return answer
         connection.keep()
-        viewer = _Viewer(self, answer, connection)
-        serving = self._viewers[viewer] = asyncio.create_task(viewer.serve())
-        self.update_room()
+        watching = Viewer(
+            self._feed,
+            answer,
+            connection,
+            hello=self._hello,
+            wants_pictures=request.query.get("pictures") != "0",
+            has_changed=self._update_room,
+            obey=self._commands.append if self._may_control else None,
+        )
+        serving = self._viewers[watching] = asyncio.create_task(watching.serve())
+        self._update_room()
+        is_refused = False
         try:
             async for message in answer:
-                if message.type is WSMsgType.TEXT and message.data == _SHOWN:
-                    viewer.is_proven = True
-                    viewer.has_shown()
-                    self.update_room()
-                elif message.type is WSMsgType.PONG:
-                    viewer.is_proven = True
-                elif message.type is WSMsgType.PING:
-                    async with asyncio.timeout(STUCK_S):
-                        await answer.pong(message.data)
+                await watching.listen(message)
+        except Refused as refused:
+            is_refused = True
+            serving.cancel()
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await answer.close(code=refused.code)
         finally:
-            del self._viewers[viewer]
-            self.update_room()
-            if not viewer.is_leaving:
+            del self._viewers[watching]
+            self._update_room()
+            if not watching.is_leaving:
                 serving.cancel()
             await asyncio.wait([serving])
-            if answer.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-                viewer.cut_off()
+            # The code of a refusal is to arrive.
+            if answer.close_code == WSCloseCode.ABNORMAL_CLOSURE and not is_refused:
+                watching.cut_off()
         return answer
+
+
+@functools.cache
+def _read_files() -> dict[str, tuple[bytes, str]]:
+    """The pages and what belongs to them: (bytes, type) by path."""
+    folder = Path(__file__).resolve().parent
+    files = {
+        file.name: (file.read_bytes(), _KINDS[file.suffix])
+        for file in folder.iterdir()
+        if file.suffix in _KINDS
+    }
+    return files | {path: files.pop(name) for path, name in _PAGES.items() if name in files}
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

@@ -1,12 +1,16 @@
-"""The sink that shows a session in browsers."""
+"""The sink that shows a session in browsers, and tells it to programs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from realtime_mer.errors import InputError
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.web.address import Address, Guard
+from realtime_mer.output.web.commands import PageControls
+from realtime_mer.output.web.messages import results_of
 from realtime_mer.output.web.server import Server
 from realtime_mer.redaction import redacted_in
 from realtime_mer.results import Analysis, Session, Summary
@@ -16,17 +20,26 @@ _PICTURE_PERIOD_S = 1 / 30
 
 
 class WebView:
-    """Serves a page with overlay and events while a session runs. Call it from one thread only.
+    """Serves a page and an API while a session runs. Call it from one thread only.
 
     On loopback, everyone on this computer can see it. At any other host, only those who have the
     address with its token, which `note` gets once. Nothing is stored.
 
+    Attributes:
+        controls: What viewers can change, if they may; to be set before `begin`.
+
     Example:
-        view = WebView("8000", Overlay(), note=print)
+        view = WebView("8000", VideoOverlay(), note=print)
     """
 
     def __init__(
-        self, address: str, overlay: Overlay, note: Callable[[str], None] = lambda text: None
+        self,
+        address: str,
+        overlay: Overlay,
+        note: Callable[[str], None] = lambda text: None,
+        *,
+        may_control: bool = False,
+        log: Path | None = None,
     ) -> None:
         """
         Args:
@@ -34,16 +47,21 @@ class WebView:
                 one. The port is taken at once; connections are answered from `begin` on.
             overlay: It draws the pictures; a window may share it.
             note: Called with messages for the user: where the page is.
+            may_control: Whether viewers may change the session, through `controls`.
+            log: The file that the session's records are written into, to be downloaded; None to
+                offer those that are kept in memory. Its sink begins before this one.
 
         Raises:
             InputError: Nothing can be served there.
         """
         self._overlay = overlay
         self._note = note
+        self._log = log
+        self.controls: PageControls | None = None
         place = Address.parse(address)
         listening = place.listen()
-        self._guard = Guard(place, listening.getsockname()[:2])
-        self._server = Server(listening, self._guard)
+        self._guard = Guard(place, listening.getsockname()[:2], may_control=may_control)
+        self._server = Server(listening, self._guard, may_control=may_control)
         self._due_s = 0.0
 
     @property
@@ -53,9 +71,9 @@ class WebView:
 
     def begin(self, session: Session) -> None:
         self._overlay.begin(session)
-        self._server.start(session)
+        self._server.start(session, self._log)
         who = (
-            "everyone who has this address can watch, and nothing is encrypted"
+            f"everyone who has this address can {self._guard.right}, and nothing is encrypted"
             if self._guard.token
             else "on this computer only"
         )
@@ -64,12 +82,9 @@ class WebView:
     def update(self, analysis: Analysis) -> None:
         self._overlay.update(analysis)
         self._server.set_newest(analysis)
-        for change in analysis.statuses:
-            self._server.add_record(change.to_dict())
-        for gap in analysis.gaps:
-            self._server.add_record(gap.to_dict())
-        for event in analysis.events:
-            self._server.add_record(event.to_dict(), is_event=True)
+        for result in results_of(analysis):
+            self._server.add(result)
+        self._obey()
         if not self._server.wants_picture:
             return
         now_s = time.monotonic()
@@ -79,7 +94,19 @@ class WebView:
         self._due_s = max(self._due_s, now_s - _PICTURE_PERIOD_S / 2) + _PICTURE_PERIOD_S
         self._server.show(self._overlay.picture().copy())
 
+    def _obey(self) -> None:
+        """Does what viewers have asked for: here, in the thread that other controls use, too."""
+        while (command := self._server.take_command()) is not None:
+            if self.controls is None:
+                continue
+            try:
+                self._server.tell(command(self.controls))
+            except InputError as error:
+                self._server.tell(str(error))
+
     def end(self, summary: Summary) -> None:
+        for span in summary.visibility:
+            self._server.add(span)
         self._server.stop(summary.to_dict())
         if self._server.error is not None:
             self._note(redacted_in(f"the page failed: {self._server.error!r}"))

@@ -42,17 +42,23 @@ class Screen:
         self.keys = []
         self.visible = 1.0
         self.destroyed = False
+        # (width, height) of the window.
+        self.size = (0, 0)
         monkeypatch.setattr(window_module, "display_problem", lambda: None)
         monkeypatch.setattr(window_module, "_SHOW_PERIOD_S", 0.0)
         for name, function in {
             "namedWindow": lambda *a: None,
-            "resizeWindow": lambda *a: None,
+            "resizeWindow": self.resize,
+            "getWindowImageRect": lambda title: (0, 0, *self.size),
             "imshow": lambda title, picture: self.shown.append(picture.copy()),
             "pollKey": lambda: self.keys.pop(0) if self.keys else -1,
             "getWindowProperty": lambda *a: self.visible,
             "destroyWindow": self.destroy,
         }.items():
             monkeypatch.setattr(cv2, name, function)
+
+    def resize(self, title, width, height):
+        self.size = width, height
 
     def destroy(self, title):
         self.destroyed = True
@@ -218,12 +224,28 @@ def test_d_and_m_change_the_view_for_all(screen):
     full = overlay.picture().copy()
     press(screen, window, "d")
     assert (overlay.view.details, overlay.view.mirrored) == (False, False)
-    assert (overlay.picture() != full).any()
+    assert overlay.picture().shape[1] < full.shape[1]
     press(screen, window, "m")
     assert (overlay.view.details, overlay.view.mirrored) == (False, True)
     press(screen, window, "d")
     press(screen, window, "m")
     assert (overlay.picture() == full).all()
+
+
+def test_without_details_the_video_has_the_whole_window(screen):
+    window = opened(overlay=Overlay())
+    window.update(analysis())
+    video = Layout.of(64, 48).video
+    assert screen.size == Layout.of(64, 48).size
+    press(screen, window, "d")
+    assert screen.shown[-1].shape == (video.height, video.width, 3)
+    assert screen.size == (video.width, video.height)
+    press(screen, window, "d")
+    assert screen.size == Layout.of(64, 48).size
+    # A size that the user has chosen is kept.
+    screen.size = 1000, 900
+    press(screen, window, "d")
+    assert screen.size == (1000, 900)
 
 
 def test_view_of_a_held_picture_changes_but_not_its_moment(screen):
@@ -248,7 +270,7 @@ def test_toast_of_a_pause_stays_until_it_ends(screen, clock, toasts):
     window.poll()
     assert toasts[-1].startswith("paused")
     paused = screen.shown[-1]
-    press(screen, window, "d")
+    press(screen, window, "+")
     clock.now += 2
     window.poll()
     assert (screen.shown[-1] == paused).all(), "it returns after another key's toast"
@@ -273,7 +295,37 @@ def test_plus_and_minus_change_the_sensitivity_and_say_so(screen, toasts, key, s
     assert toasts == [f"{steps} step"]
 
 
-@pytest.mark.parametrize("key", ["+", "-", "r"])
+@pytest.mark.parametrize("key", ["b", "B"])
+def test_b_takes_the_baseline_anew_and_says_so(screen, toasts, key):
+    taken = []
+
+    def take():
+        taken.append(True)
+        return "baseline: 20 s of a neutral face"
+
+    window = opened(controls=Controls(take_baseline=take))
+    window.update(analysis())
+    press(screen, window, key)
+    assert taken == [True]
+    assert toasts == ["baseline: 20 s of a neutral face"]
+
+
+@pytest.mark.parametrize("key", ["k", "K"])
+def test_k_marks_the_moment_and_says_so(screen, toasts, key):
+    marked = []
+
+    def mark():
+        marked.append(True)
+        return "marked at 0:01.000"
+
+    window = opened(controls=Controls(mark=mark))
+    window.update(analysis())
+    press(screen, window, key)
+    assert marked == [True]
+    assert toasts == ["marked at 0:01.000"]
+
+
+@pytest.mark.parametrize("key", ["+", "-", "r", "k", "b"])
 def test_key_without_a_control_says_not_available(screen, toasts, key):
     window = opened()
     window.update(analysis())
@@ -287,10 +339,10 @@ def test_refused_control_shows_the_reason_and_nothing_breaks(screen, toasts):
         raise InputError("there is no room for a recording")
 
     notes = []
-    controls = Controls(change_sensitivity=refuse, toggle_recording=refuse)
+    controls = Controls(change_sensitivity=refuse, toggle_recording=refuse, mark=refuse)
     window = opened(controls=controls, notes=notes)
     window.update(analysis())
-    for key in "+r":
+    for key in "+kr":
         press(screen, window, key)
         assert toasts[-1] == "there is no room for a recording"
     assert notes == ["there is no room for a recording"]

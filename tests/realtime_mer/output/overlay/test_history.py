@@ -5,6 +5,7 @@ import pytest
 
 from realtime_mer.output.overlay import (
     BACKGROUND,
+    BRIGHT,
     DIM,
     GREEN,
     GRID,
@@ -12,6 +13,7 @@ from realtime_mer.output.overlay import (
     History,
     Layout,
 )
+from realtime_mer.results import Baseline, Mark
 from tests.realtime_mer.output.overlay.drawing import analysis, drawn, event, face
 
 
@@ -37,6 +39,26 @@ def test_badge_has_the_label_s_letter():
     badges = [strip(analysis(0), analysis(60, events=[event(2.0, n)]))[2:17, -14:] for n in names]
     ink = [(b == BACKGROUND).all(-1)[2:-2, 2:-2].tobytes() for b in badges]
     assert len(set(ink)) == 4
+
+
+def test_mark_is_a_bright_line_at_its_time_and_is_told_for_a_moment():
+    frames = [analysis(30 * t, faces=[face()]) for t in range(100)]
+    plain = strip(*frames)
+    frames[70] = analysis(30 * 70, faces=[face()], marks=(Mark(69.5, text="smile"),))
+    shown = strip(*frames)
+    assert not (plain == BRIGHT).all(-1).any()
+    xs = np.nonzero((shown == BRIGHT).all((0, 2)))[0]
+    assert xs.mean() == pytest.approx((69.5 - 39) / 60 * 239, abs=2)
+
+    def title(*analyses):
+        return Layout.of(640, 480).history.of(drawn(*analyses, elements=[History()]))[:16]
+
+    usual = title(*frames[:70])
+    assert (title(*frames[:71]) != usual).any()
+    assert (title(*frames[:73]) == usual).all()
+    frames[70] = analysis(30 * 70, faces=[face()], baselines=(Baseline(0, 50.0, 70.0),))
+    assert (title(*frames[:71]) != usual).any(), "a good baseline is told, too"
+    assert (title(*frames[:73]) == usual).all()
 
 
 def test_lines_show_when_each_part_could_be_read():

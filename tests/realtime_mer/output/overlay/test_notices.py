@@ -11,6 +11,7 @@ from realtime_mer.output.overlay import (
     Layout,
     Overlay,
     RecordingMark,
+    Status,
     Toast,
 )
 from tests.realtime_mer.output.overlay.drawing import SIZES, analysis, face, session
@@ -49,6 +50,17 @@ def test_recording_shows_a_red_dot_and_its_time():
     assert len(xs) > 60
     assert np.ptp(xs) == pytest.approx(np.ptp(ys), abs=1)
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_recording_takes_the_whole_place_of_the_source_s_name(away):
+    pictures = []
+    for name in ("x", "rtsp://camera.example.org/Streaming/Channels/101"):
+        overlay = Overlay([Status()])
+        overlay.begin(session(live=True, source=name))
+        overlay.update(analysis(is_away=away))
+        pictures.append(overlay.picture_with([RecordingMark(4000.0)]))
+    assert (pictures[0] == pictures[1]).all()
 
 
 def test_help_has_a_row_for_every_key():

@@ -6,19 +6,22 @@ import pytest
 
 from realtime_mer.output.overlay import (
     BACKGROUND,
-    LABEL_COLOURS,
     OVAL,
     YELLOW,
     EventCards,
     FaceMarks,
     HeatMap,
+    HelpCard,
     Layout,
     Overlay,
+    RecordingMark,
     Status,
+    Toast,
     full_elements,
     lean_elements,
 )
 from tests.realtime_mer.output.overlay.drawing import (
+    SIZES,
     analysis,
     centre_of,
     count,
@@ -64,21 +67,31 @@ def test_mirror_turns_video_marks_and_heat_over_but_no_text(astronaut, astronaut
     assert (tag_of(turned, video) == tag_of(plain, video)).all(), "the tag is text"
 
 
-def test_lean_view_keeps_marks_alerts_and_the_last_event(smile):
-    seen = face()
-    events = [with_picture(smile, 0.0, "negative"), with_picture(smile, 0.0, "positive")]
-    a = analysis(faces=[seen], events=events, alerts=("too dark",))
+def test_lean_view_is_the_video_with_marks_and_alerts(smile):
+    events = [with_picture(smile, 0.0, "positive")]
+    a = analysis(faces=[face()], events=events, alerts=("too dark",))
     layout = Layout.of(640, 480)
     lean = drawn(a, details=False)
-    assert lean.shape == drawn(a).shape, "a video in the making keeps its size"
-    assert (layout.status.of(lean)[:20] == BACKGROUND).all()
-    assert (layout.footer.of(lean) == BACKGROUND).all()
-    marks = np.abs(layout.video.of(lean)[100:380, 200:440].astype(int) - 90).max(-1) > 20
+    assert lean.shape == (480, layout.video.width, 3)
+    marks = np.abs(lean[100:380, 200:440].astype(int) - 90).max(-1) > 20
     assert marks.sum() > 500
-    panel = layout.panel.of(lean)
-    assert count(panel[:, 12:15], LABEL_COLOURS[1]) > 300
-    assert count(panel[:, 12:15], LABEL_COLOURS[0]) == 0
-    assert count(panel, YELLOW) > 3000
+    # Nothing but the alert covers the video.
+    upper = drawn(analysis(faces=[face()], events=events), details=False)[:, -200:-10]
+    assert (upper == 90).all()
+    assert count(lean, YELLOW) > 3000
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_lean_view_and_its_notices_fit_every_size(size):
+    overlay = Overlay()
+    overlay.view.details = False
+    overlay.begin(session())
+    overlay.update(analysis(size=size, faces=[face(size)], alerts=("too dark", "no face", "x")))
+    layout = Layout.of(*size).without_panel
+    assert overlay.picture().shape[1::-1] == layout.size
+    assert (layout.video.of(overlay.picture()) != BACKGROUND).any()
+    for notice in (Toast("x" * 200), RecordingMark(7384.0), HelpCard([("q", "quit")] * 9)):
+        assert (overlay.picture_with([notice]) != overlay.picture()).any()
 
 
 def test_view_can_change_at_any_time_and_back():
@@ -87,8 +100,7 @@ def test_view_can_change_at_any_time_and_back():
     overlay.update(analysis(faces=[face()], events=[event(0.0)]))
     full = overlay.picture().copy()
     overlay.view.details = False
-    lean = overlay.picture().copy()
-    assert (full != lean).any()
+    assert overlay.picture().shape != full.shape
     overlay.view.details = True
     assert (overlay.picture() == full).all()
 

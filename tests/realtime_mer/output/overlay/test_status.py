@@ -7,6 +7,7 @@ import pytest
 
 from realtime_mer.output.overlay import (
     BACKGROUND,
+    BRIGHT,
     GREEN,
     LABEL_COLOURS,
     YELLOW,
@@ -33,6 +34,17 @@ def test_drops_are_shown_and_stand_out():
     some = drawn(analysis(dropped=3), elements=[Status()])
     assert count(none, YELLOW) == 0
     assert count(some, YELLOW) > 10
+
+
+@pytest.mark.parametrize("dropped", [1234, 99_999, 999_499, 12_345_678])
+def test_many_dropped_frames_do_not_touch_the_sensitivity(dropped):
+    picture = drawn(analysis(dropped=dropped, sensitivity=0.16), elements=[Status()])
+    row = Layout.of(640, 480).status.of(picture)[24:40]
+    yellow, bright = (
+        np.flatnonzero((np.abs(row.astype(int) - colour).max(-1) < 12).any(0))
+        for colour in (YELLOW, BRIGHT)
+    )
+    assert yellow.max() + 6 < bright[bright > 138].min()
 
 
 def test_figures_change_at_the_pace_of_reading():

@@ -11,7 +11,8 @@ import subprocess
 import aiohttp
 import pytest
 
-from realtime_mer.results import SourceStatus, StatusChange
+from realtime_mer.output.web import PageControls
+from realtime_mer.results import Gap, GapReason, Mark, SourceStatus, StatusChange
 from tests.realtime_mer.output.web.viewers import (
     PATIENCE_S,
     SESSION,
@@ -20,12 +21,22 @@ from tests.realtime_mer.output.web.viewers import (
     analysis,
     event,
     feeding,
+    picture,
     port_of,
     serving,
 )
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+# Windows' key codes, which tell Chromium what else a key does.
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38}
+KEY_CODES |= {"ArrowRight": 39, "ArrowDown": 40}
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium is installed (apt-get install chromium)"
 )
 
 
@@ -51,10 +62,39 @@ class Browser:
         answer = await self("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
+    async def open(self, url):
+        for domain in ("Log", "Runtime", "Page"):
+            await self(f"{domain}.enable")
+        await self("Page.navigate", url=url)
+
+    async def resize(self, width, height):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self("Emulation.setDeviceMetricsOverride", **size)
+
+    async def press(self, *keys):
+        for key in keys:
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            code = KEY_CODES.get(key) or ord(key.upper())
+            common = {"key": key, "windowsVirtualKeyCode": code}
+            await self("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
+            await self("Input.dispatchKeyEvent", type="keyUp", **common)
+
     async def wait_for(self, expression):
         async with asyncio.timeout(3 * PATIENCE_S):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.05)
+
+
+STALE = "document.body.classList.contains('stale')"
+# What the page looks like in the moment in which it says that the connection is lost.
+WATCH_FOR_STALE = f"""
+var staleWhenLost = null;
+new MutationObserver(() => {{
+  if (!document.getElementById('connection').textContent.startsWith('connection lost')) return;
+  const style = getComputedStyle(document.getElementById('picture'));
+  staleWhenLost = {STALE} && style.filter !== 'none';
+}}).observe(document.body, {{subtree: true, childList: true, attributes: true}});
+"""
 
 
 def with_limits(analysis, limits):
@@ -98,14 +138,11 @@ async def browser(profile):
         process.wait()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_browser
 def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
     async def look(view):
         async with browser(tmp_path) as page:
-            await page("Log.enable")
-            await page("Runtime.enable")
-            await page("Page.enable")
-            await page("Page.navigate", url=view.url)
+            await page.open(view.url)
             text = "document.getElementById({!r}).textContent"
             with feeding(view):
                 # The pictures' levels go up: their pixels change in the page.
@@ -155,7 +192,7 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
     assert complaints == []
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_browser
 def test_browser_reconnects_after_the_connection_was_lost(tmp_path):
     async def look():
         text = "document.getElementById('connection').textContent"
@@ -166,16 +203,170 @@ def test_browser_reconnects_after_the_connection_was_lost(tmp_path):
                 await page.wait_for(f"{text} === 'connected'")
                 view.update(analysis(0, [event()]))
                 await page.wait_for("document.querySelectorAll('#events li').length === 1")
+                # Note whether the picture was ever shown as if it were the present.
+                await page.evaluate(WATCH_FOR_STALE)
                 for viewer in list(view._server._viewers):
                     view._server._loop.call_soon_threadsafe(viewer.cut_off)
                 await page.wait_for(f"{text} === 'connection lost, trying again'")
                 await page.wait_for(f"{text} === 'connected'")
+                assert await page.evaluate("staleWhenLost") is True
                 # The server sends the event again; the page shows it once.
                 assert await page.evaluate("document.querySelectorAll('#events li').length") == 1
                 await asyncio.to_thread(view.end, SUMMARY)
                 await page.wait_for(f"{text} === 'session over'")
+                assert await page.evaluate(STALE)
             with serving(Flat(), str(port)) as view:
                 view.update(analysis(0, [event()]))
                 await page.wait_for("document.querySelectorAll('#events li').length === 3")
 
     asyncio.run(look())
+
+
+def text_of(name):
+    return f"document.getElementById('{name}').textContent"
+
+
+ROWS = "[...document.querySelectorAll('#events li')]"
+FOCUS = "document.activeElement"
+
+
+@needs_browser
+def test_an_event_shows_its_faces_and_probabilities_and_gaps_do_not_hide_it(tmp_path):
+    async def look(view):
+        async with browser(tmp_path) as page:
+            await page.open(view.url)
+            await page.wait_for(f"{text_of('connection')} === 'connected'")
+            view.update(analysis(60, [event(1.0, picture=picture())]))
+            await page.wait_for("document.querySelectorAll('#events canvas').length === 2")
+            # The arrows stand out on the darkened face.
+            pixels = "[...document.querySelectorAll('#events canvas')[{}].getContext('2d')"
+            pixels += ".getImageData(0, 0, 224, 224).data].filter((v, k) => k % 4 === 2)"
+            onset = await page.evaluate(pixels.format(0))
+            apex = await page.evaluate(pixels.format(1))
+            assert max(onset) < 100
+            assert min(apex) < 60
+            assert max(apex) > 150
+            row = await page.evaluate(f"{ROWS}[0].innerText")
+            assert "negative" in row
+            assert "25%" in row
+            for k in range(30):
+                gap = Gap(0, 3 + k, 3.5 + k, GapReason.TOO_FEW_FRAMES)
+                view.update(analysis(100 + 30 * k, gaps=[gap]))
+            await page.wait_for(f"{ROWS}[0].innerText.includes('×30')")
+            assert await page.evaluate(f"{ROWS}.length") == 2
+            assert "15 s in all" in await page.evaluate(f"{ROWS}[0].innerText")
+            # Without --control there is nothing to control: a command would end the connection.
+            await page.press("k", "+")
+            shown = "[...document.querySelectorAll('#marking, #steps, .controlling')]"
+            assert await page.evaluate(f"{shown}.every((element) => element.hidden)")
+            # On a phone nothing is cut off at the side.
+            await page.resize(390, 844)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert await page.evaluate(text_of("connection")) == "connected"
+            assert [c for c in page.complaints if "getImageData" not in str(c)] == []
+
+    with serving(Flat()) as view:
+        asyncio.run(look(view))
+
+
+@needs_browser
+def test_the_page_by_keyboard_alone(tmp_path):
+    asked = []
+    controls = PageControls(
+        change_sensitivity=lambda steps: asked.append(steps) or "sensitivity: 2",
+        mark=lambda text: asked.append(text) or "marked",
+    )
+
+    async def look(view):
+        async with browser(tmp_path) as page:
+            await page.open(view.url)
+            await page.wait_for("!document.getElementById('marking').hidden")
+            view.update(
+                analysis(300, [event(2.0), event(8.0)], marks=(Mark(9.0, "window", "odd"),))
+            )
+            await page.wait_for(f"{ROWS}.length === 3")
+            with feeding(view):
+                await page.wait_for("document.querySelectorAll('#moments button').length === 3")
+            await page.press("e")
+            assert await page.evaluate(f"{FOCUS} === {ROWS}[0]")
+            await page.press("ArrowDown", "ArrowDown", "ArrowUp")
+            assert await page.evaluate(f"{FOCUS} === {ROWS}[1]")
+            # On the timeline, the earliest is to the left; it leads to its row.
+            await page.press("t", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+            assert "0:02.0" in await page.evaluate(f"{FOCUS}.getAttribute('aria-label')")
+            await page.press("Enter")
+            assert await page.evaluate(f"{FOCUS} === {ROWS}[2]")
+            await page.press("d")
+            hidden = "getComputedStyle(document.querySelector('.events')).display === 'none'"
+            assert await page.evaluate(hidden)
+            await page.press("Escape")
+            assert not await page.evaluate(hidden)
+            # The help is open: keys do nothing else.
+            await page.press("?", "k")
+            assert await page.evaluate("document.getElementById('help').open")
+            await page.press("Escape")
+            await page.wait_for("!document.getElementById('help').open")
+            await page.press("+", "-", "k")
+            with feeding(view):
+                await page.wait_for(f"{text_of('toast')} === 'marked'")
+            assert asked == [1, -1, ""]
+            await page.evaluate("document.getElementById('mark-text').focus()")
+            await page.press("k", "d", "Enter")
+            with feeding(view):
+                await page.wait_for("document.getElementById('mark-text').value === ''")
+                async with asyncio.timeout(PATIENCE_S):
+                    while len(asked) < 4:
+                        await asyncio.sleep(0.01)
+            assert asked[3] == "kd"
+            # What has the focus is always marked.
+            for _ in range(12):
+                await page.press("Tab")
+                outline = f"{FOCUS} === document.body || "
+                outline += f"getComputedStyle({FOCUS}).outlineStyle !== 'none'"
+                assert await page.evaluate(outline)
+            assert page.complaints == []
+
+    with serving(Flat(), controls=controls) as view:
+        asyncio.run(look(view))
+
+
+KEEP_CARDS = """
+var told = '';
+new MutationObserver(() => (told += document.getElementById('cards').innerText))
+  .observe(document.getElementById('cards'), {childList: true});
+"""
+
+
+@needs_browser
+def test_the_overlay_shows_what_happens_on_no_background(tmp_path):
+    async def look(view):
+        async with browser(tmp_path) as page:
+            await page.resize(480, 360)
+            view.update(analysis(0, [event(0.5)]))
+            await page.open(view.url + "overlay?show=events,score&scale=1.5&seconds=1")
+            absent = "document.body.classList.contains('absent')"
+            await page.wait_for(f"!{absent}")
+            assert view._server.wants_picture is False
+            cards = "document.querySelectorAll('#cards li')"
+            # The score's curve has been drawn: the canvas no longer has its first width.
+            with feeding(view):
+                await page.wait_for("document.getElementById('curve').width !== 300")
+            # What happened before is not shown.
+            assert await page.evaluate(f"{cards}.length") == 0
+            # A card that has gone again before we look was shown, too.
+            await page.evaluate(KEEP_CARDS)
+            view.update(analysis(60, [event(1.8, "<i>odd</i>", picture=picture())]))
+            await page.wait_for("told.includes('<i>odd</i>')")
+            await page.wait_for(f"{cards}.length === 0")
+            assert await page.evaluate("document.getElementById('face').hidden")
+            for element in ("document.documentElement", "document.body"):
+                ground = await page.evaluate(f"getComputedStyle({element}).backgroundColor")
+                assert ground == "rgba(0, 0, 0, 0)"
+            sides = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+            assert await page.evaluate(sides) == [480, 360]
+            assert page.complaints == []
+            await asyncio.to_thread(view.end, SUMMARY)
+            await page.wait_for(absent)
+
+    with serving(Flat()) as view:
+        asyncio.run(look(view))

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import re
+from pathlib import Path
 
 import aiohttp
 import cv2
 import numpy as np
 
 from realtime_mer.output.overlay import Overlay
-from realtime_mer.output.web import WebView, server
+from realtime_mer.output.web import WebView, places, viewer
 from tests.realtime_mer.output.web.viewers import (
     PATIENCE_S,
     SESSION,
@@ -30,15 +31,26 @@ from tests.realtime_mer.output.web.viewers import (
     wait_for,
 )
 
+FOLDER = Path(viewer.__file__).parent
+KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
 
 def test_page_and_its_files_have_strict_headers():
     with serving() as view:
         for name, kind in [
             ("", "text/html"),
-            ("style.css", "text/css"),
-            ("script.js", "text/javascript"),
-            ("icon.svg", "image/svg+xml"),
+            ("overlay", "text/html"),
+            *((file.name, KINDS[file.suffix]) for file in FOLDER.iterdir() if file.suffix in KINDS),
         ]:
+            if name.endswith(".html"):
+                # Pages have an address of their own.
+                assert get(view.url + name)[0] == 404
+                continue
             status, headers, body = get(view.url + name)
             assert status == 200
             assert headers["Content-Type"].startswith(kind)
@@ -144,7 +156,7 @@ def test_two_viewers_share_the_pictures():
 
 
 def test_slow_viewer_delays_nobody_misses_pictures_and_is_dropped(monkeypatch):
-    monkeypatch.setattr(server, "STUCK_S", 0.6)
+    monkeypatch.setattr(viewer, "STUCK_S", 0.6)
 
     async def look(view):
         async with asyncio.timeout(PATIENCE_S), looking(view) as live:
@@ -158,10 +170,10 @@ def test_slow_viewer_delays_nobody_misses_pictures_and_is_dropped(monkeypatch):
     with serving(Noise()) as view:
         slow = raw_viewer(view)
         wait_for(lambda: view._server._viewers)
-        (viewer,) = view._server._viewers
+        (watching,) = view._server._viewers
         assert asyncio.run(look(view)) >= 10
         # The fast one went on; of the slow one's, no more than one was waiting.
-        assert viewer._unconfirmed <= 2
+        assert watching._unconfirmed <= 2
         slow.close()
         wait_for(lambda: not view._server._viewers)
 
@@ -201,7 +213,7 @@ def test_newest_picture_replaces_the_waiting_one():
 
 
 def test_viewers_over_the_limit_get_a_page_that_says_so(monkeypatch):
-    monkeypatch.setattr(server, "MAX_VIEWERS", 1)
+    monkeypatch.setattr(places, "MAX_VIEWERS", 1)
 
     async def look(view):
         async with looking(view) as first:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.output.overlay import Overlay
+from realtime_mer.output.overlay import Overlay, VideoOverlay
 from realtime_mer.output.overlay.layout import Layout
 from realtime_mer.output.web import WebView
 from realtime_mer.results import Gap, GapReason, SourceStatus, StatusChange
@@ -29,6 +29,7 @@ from tests.realtime_mer.output.web.viewers import (
     is_type,
     looking,
     messages_until,
+    picture,
     serving,
     wait_for,
 )
@@ -58,8 +59,8 @@ def test_viewers_get_session_pictures_records_status_and_end():
     assert hello["session"]["source"] == SESSION.source
     assert hello["session"]["labels"] == list(SESSION.labels)
     assert "this computer" in hello["audience"]
-    picture = cv2.imdecode(np.frombuffer(next(filter(is_picture, got)), np.uint8), 1)
-    assert picture.shape[1::-1] == Layout.of(*SESSION.size).size
+    shown = cv2.imdecode(np.frombuffer(next(filter(is_picture, got)), np.uint8), 1)
+    assert shown.shape[1::-1] == Layout.of(*SESSION.size).size
     # The log's records, in its order.
     records = [m["record"] for m in got if is_type("record")(m)]
     assert records == [change.to_dict(), gap.to_dict(), found.to_dict()]
@@ -74,6 +75,77 @@ def test_viewers_get_session_pictures_records_status_and_end():
     assert status["events"] == 1
     assert end["summary"]["reason"] == "stopped by user"
     assert end["summary"]["events"] == 1
+
+
+def test_pictures_have_no_panel():
+    async def look(view):
+        async with looking(view) as live:
+            with feeding(view):
+                return (await messages_until(live, is_picture))[-1]
+
+    with serving(VideoOverlay()) as view:
+        jpeg = asyncio.run(look(view))
+    shown = cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)
+    video = Layout.of(*SESSION.size).video
+    assert shown.shape[:2] == (video.height, video.width)
+    # The source's own grey, up to the edges.
+    assert np.abs(shown[:, -4:].astype(int) - 90).max() < 10
+
+
+def test_values_come_without_pictures_for_those_who_want_none():
+    overlay = Flat()
+
+    async def look(view):
+        async with looking(view, "?pictures=0") as live:
+            with feeding(view):
+                got = await messages_until(live, is_type("values"))
+                got += await messages_until(live, is_type("values"))
+            view.update(analysis(7, [event(picture=picture())]))
+            got += await messages_until(live, is_type("record"))
+            got += await messages_until(live, is_type("status"))
+            return got + await messages_until(live, is_type("status"))
+
+    with serving(overlay) as view:
+        got = asyncio.run(look(view))
+    assert overlay.taken == 0
+    assert not any(is_picture(message) or is_type("thumbnail")(message) for message in got)
+    values = [message for message in got if is_type("values")(message)]
+    (face,) = values[0]["faces"]
+    assert (face["face"], face["quality"], face["score"]) == (0, 0.5, None)
+    # They are never older than those before.
+    assert values[0]["time_s"] < values[1]["time_s"]
+
+
+def test_the_last_values_arrive_though_they_came_too_soon_after_others():
+    async def look(view):
+        async with looking(view, "?pictures=0") as live:
+            await messages_until(live, is_type("hello"))
+            for k in range(4):
+                view.update(analysis(k))
+            last = 3 / 30
+            return await messages_until(
+                live, lambda m: is_type("values")(m) and m["time_s"] == pytest.approx(last)
+            )
+
+    with serving(Flat()) as view:
+        got = asyncio.run(look(view))
+    # Ten a second at most.
+    assert len([m for m in got if is_type("values")(m)]) <= 3
+
+
+def test_thumbnails_follow_their_records_also_for_those_who_come_later():
+    async def look(view):
+        async with looking(view) as live:
+            view.update(analysis(1, [event(1.0), event(2.0, picture=picture())]))
+            got = await messages_until(live, is_type("thumbnail"))
+        async with looking(view) as late:
+            return got, await messages_until(late, is_type("thumbnail"))
+
+    with serving() as view:
+        for got in asyncio.run(look(view)):
+            records = [m["record"]["onset_s"] for m in got if is_type("record")(m)]
+            assert records == [1.0, 2.0]
+            assert got[-1]["n"] == 2
 
 
 def test_no_latency_is_shown_while_the_source_is_away():

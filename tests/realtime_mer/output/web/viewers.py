@@ -17,7 +17,15 @@ import numpy as np
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.web import WebView
 from realtime_mer.output.web.address import Guard
-from realtime_mer.results import Analysis, FaceState, Interval, MicroExpression, Session, Summary
+from realtime_mer.results import (
+    Analysis,
+    EventPicture,
+    FaceState,
+    Interval,
+    MicroExpression,
+    Session,
+    Summary,
+)
 from realtime_mer.source.frame import Frame
 
 SESSION = Session("<b>clip</b>.avi", True, (320, 240), 30, 0, "m", "CPU", ("negative", "surprise"))
@@ -33,8 +41,8 @@ KEY = base64.b64encode(bytes(range(16)))
 class Elsewhere(Guard):
     """A guard that behaves as on a host that others can reach, but stays on loopback."""
 
-    def __init__(self, address, bound):
-        super().__init__(address, ("0.0.0.0", bound[1]))
+    def __init__(self, address, bound, **options):
+        super().__init__(address, ("0.0.0.0", bound[1]), **options)
         self._host, self._any = "127.0.0.1", False
 
 
@@ -67,9 +75,16 @@ class Noise(Flat):
         return self.noise
 
 
-def event(at_s=1.0, label="surprise"):
+def event(at_s=1.0, label="surprise", **values):
     sure = {"negative": 0.25, "surprise": 0.25} | {label: 0.75}
-    return MicroExpression(0, Interval(at_s, at_s + 0.1, at_s + 0.3), sure, 1.7, at_s + 0.5)
+    when = Interval(at_s, at_s + 0.1, at_s + 0.3)
+    return MicroExpression(0, when, sure, 1.7, at_s + 0.5, **values)
+
+
+def picture():
+    """What an event looked like: for its thumbnail."""
+    grey = np.full((224, 224), 90, np.uint8)
+    return EventPicture(grey, grey, np.ones((28, 28, 2), np.float32))
 
 
 def analysis(k=0, events=(), gaps=(), level=90, **values):
@@ -80,10 +95,11 @@ def analysis(k=0, events=(), gaps=(), level=90, **values):
 
 
 @contextlib.contextmanager
-def serving(overlay=None, address="0"):
-    view = WebView(address, overlay or Overlay())
+def serving(overlay=None, address="0", *, controls=None, session=SESSION, **options):
+    view = WebView(address, overlay or Overlay(), may_control=controls is not None, **options)
+    view.controls = controls
     try:
-        view.begin(SESSION)
+        view.begin(session)
         yield view
     finally:
         view.end(SUMMARY)
@@ -128,10 +144,10 @@ def wait_for(condition):
 
 
 @contextlib.asynccontextmanager
-async def looking(view, **options):
+async def looking(view, query="", **options):
     async with (
         aiohttp.ClientSession() as http,
-        http.ws_connect(view.url + "live", max_msg_size=0, **options) as live,
+        http.ws_connect(view.url + "live" + query, max_msg_size=0, **options) as live,
     ):
         yield live
 
