@@ -4,7 +4,8 @@
 >>> [event.label for event in Recognizer("clip.avi")]
 ['surprise']
 
-`Recognizer` takes a camera, file or stream; `Analyser` takes pictures one by one.
+`Recognizer` takes a camera, file or stream, `RecognizerGroup` several of them; `Analyser` takes
+pictures one by one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         SourceStatus,
         to_dataframe,
     )
+    from realtime_mer.session.group import RecognizerGroup
     from realtime_mer.session.recognizer import Recognizer
     from realtime_mer.session.run import run
 
@@ -37,6 +39,7 @@ __all__ = [
     "Interval",
     "MicroExpression",
     "Recognizer",
+    "RecognizerGroup",
     "SourceStatus",
     "run",
     "to_dataframe",
@@ -58,6 +61,7 @@ _PLACES = {
     "Interval": "results",
     "MicroExpression": "results",
     "Recognizer": "session.recognizer",
+    "RecognizerGroup": "session.group",
     "SourceStatus": "results",
     "run": "session.run",
     "to_dataframe": "results",

@@ -43,6 +43,8 @@ _ADDRESSES = (
 )
 # Nothing else begins like this but a path of this computer.
 _PATH = re.compile(r"/(?!/)|\\(?!.*:.*@)|\.{1,2}[/\\]|~|[a-z]:[/\\](?!.*@)|file:///", re.I | re.S)
+# Objects on shared storage: their names are paths, and keys to them stand elsewhere.
+_STORED = re.compile(r"(?:s3|gs|gcs|az|abfs|hdfs)://[^@?#\\]*", re.IGNORECASE)
 _PIPELINE = re.compile(r"\s*\w+src\b.*=.*\s!\s", re.DOTALL)
 _AUTHORITY = re.compile(r"[^/\\?#]*")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+(?:%[\w.-]+)?\]|[\w.-]+)(?::(?P<port>[^:]*))?", re.I)
@@ -131,7 +133,7 @@ def redacted(source: str) -> str:
     """
     # At once, for the marks of what is escaped must not be taken for those of an address later.
     source = printable(source.strip() if "://" in source else source, sys.maxsize)
-    if _PATH.match(source):
+    if _PATH.match(source) or _STORED.fullmatch(source):
         return printable(source)
     if len(source) > _LONGEST_ADDRESS:
         return HIDDEN

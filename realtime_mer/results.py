@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,10 +24,14 @@ PARTS = ("upper face", "middle face", "lower face")
 # A part can be read while its limit of detection is at most this, in pixels of the canonical face.
 # Chosen by judgement: micro-expressions reach 1 to 3 px.
 READABLE_PX = 1.5
+MARKED_BY = ("window", "page", "program")
+"""Where a moment can be marked: by a key of the window, by a viewer of the page, or in code."""
+# Characters of a mark's text. Chosen by judgement: a line of a terminal.
+LONGEST_MARK = 80
 # The columns of an event in tables, each label's probability apart.
 _EVENT_COLUMNS = (
     *("face", "onset_s", "apex_s", "offset_s", "label", "confidence", "intensity_px", "limit_px"),
-    *("spotting_score", "least_sensitivity", "regions", "action_units"),
+    *("spotting_score", "least_sensitivity", "regions", "action_units", "from_neutral_px"),
     *("reported_s", "source", "model", "onset_frame", "apex_frame", "offset_frame"),
 )
 # The figures of the end-to-end latency that go into the log's summary.
@@ -202,6 +207,8 @@ class MicroExpression:
         action_units: The units among those that can be told, the most probable first.
         frames: Numbers of the source's frames nearest to onset, apex and offset; None if they are
             not known.
+        from_neutral_px: 99th percentile displacement from the person's neutral face to the apex, in
+            the pixels of `intensity_px`; None without a good baseline.
 
     Events are compared by their values and may be put into sets.
     """
@@ -222,6 +229,7 @@ class MicroExpression:
     regions: tuple[RegionMotion, ...] = ()
     action_units: tuple[ActionUnit, ...] = ()
     frames: tuple[int, int, int] | None = None
+    from_neutral_px: float | None = None
 
     @property
     def label(self) -> str:
@@ -260,6 +268,8 @@ class MicroExpression:
             "probabilities": {name: number(p, 4) for name, p in self.probabilities.items()},
             "intensity_px": number(self.intensity_px, 2),
         }
+        if self.from_neutral_px is not None:
+            record["from_neutral_px"] = number(self.from_neutral_px, 2)
         if self.frames is not None:
             record |= zip(("onset_frame", "apex_frame", "offset_frame"), self.frames, strict=True)
         if self.limit_px is not None:
@@ -311,14 +321,23 @@ class MacroExpression:
         }
 
 
+def _named(source: str) -> dict[str, Any]:
+    """The field of a record that names one of several sources; nothing if there is one."""
+    return {"source": source} if source else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A face was not followed from `start_s` to `end_s` (lost, out of view, source stalled)."""
+    """A face was not followed from `start_s` to `end_s` (lost, out of view, source stalled).
+
+    `source` names the source in sessions of several; else it is empty.
+    """
 
     face: int
     start_s: float
     end_s: float
     reason: GapReason
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record that the log writes."""
@@ -328,6 +347,7 @@ class Gap:
             "start_s": seconds(self.start_s),
             "end_s": seconds(self.end_s),
             "reason": self.reason.value,
+            **_named(self.source),
         }
 
 
@@ -341,6 +361,7 @@ class VisibilitySpan:
         limits_px: Of each of `PARTS`, the median limit of detection (`FaceState.limits`).
         readable_s: For how many seconds each of `PARTS` could be read, taken ten times a second.
         any_s: For how many seconds at least one of them could.
+        source: As in `Gap`.
     """
 
     face: int
@@ -349,6 +370,7 @@ class VisibilitySpan:
     limits_px: tuple[float, float, float]
     readable_s: tuple[float, float, float]
     any_s: float
+    source: str = ""
 
     @property
     def length_s(self) -> float:
@@ -370,6 +392,7 @@ class VisibilitySpan:
                 part: number(limit, 2) for part, limit in zip(PARTS, self.limits_px, strict=True)
             },
             "readable": list(self.readable),
+            **_named(self.source),
         }
 
 
@@ -402,6 +425,12 @@ class Watched:
         upper, middle, lower = by_part
         return Watched(watched_s, (upper, middle, lower), any_s)
 
+    def __add__(self, other: Watched) -> Watched:
+        upper, middle, lower = map(operator.add, self.readable_s, other.readable_s)
+        return Watched(
+            self.watched_s + other.watched_s, (upper, middle, lower), self.any_s + other.any_s
+        )
+
     def events_per_minute(self, events: int) -> float | None:
         """Events a minute during which a part could be read; None if there was less than one."""
         return events / (self.any_s / 60) if self.any_s >= 60 else None
@@ -424,14 +453,108 @@ class StatusChange:
     Attributes:
         status: What it is from now on.
         time_s: When, in seconds of the source's clock.
+        source: As in `Gap`.
     """
 
     status: SourceStatus
     time_s: float
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record that the log writes."""
-        return {"type": "status", "status": self.status.value, "time_s": seconds(self.time_s)}
+        record = {"type": "status", "status": self.status.value, "time_s": seconds(self.time_s)}
+        return record | _named(self.source)
+
+
+class BaselineFlaw(enum.StrEnum):
+    """Why a baseline is poor."""
+
+    TOO_SHORT = "too short"
+    FACE_AWAY = "face away"
+    FACE_JUMPED = "face jumped"
+    TOO_FEW_FRAMES = "too few frames"
+    HARD_TO_READ = "hard to read"
+    HEAD_MOVED = "head moved"
+    MOUTH_OPEN = "mouth open"
+    SMILE = "smile"
+    FACE_MOVED = "face moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A time in which a person was asked to keep a neutral face, and what it is worth.
+
+    Attributes:
+        face: Identity of the face.
+        start_s, end_s: Seconds of the source's clock.
+        flaws: Why it is poor, the gravest first; empty if it is good.
+        limits_px: Of each of `PARTS`, the median limit of detection (`FaceState.limits`) in it;
+            None if they were not known.
+        withheld: Micro-expressions that were found in it, and not reported.
+        source: As in `Gap`.
+    """
+
+    face: int
+    start_s: float
+    end_s: float
+    flaws: tuple[BaselineFlaw, ...] = ()
+    limits_px: tuple[float, float, float] | None = None
+    withheld: int = 0
+    source: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.flaws
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        record = {
+            "type": "baseline",
+            "face": int(self.face),
+            "start_s": seconds(self.start_s),
+            "end_s": seconds(self.end_s),
+            "quality": "good" if self.is_good else "poor",
+            "reason": ", ".join(self.flaws),
+            "withheld": int(self.withheld),
+        }
+        if self.limits_px is not None:
+            limits = zip(PARTS, self.limits_px, strict=True)
+            record["limits_px"] = {part: number(limit, 2) for part, limit in limits}
+        return record | _named(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Someone, or a program, has marked a moment: "something happened now".
+
+    Attributes:
+        time_s: The moment, in seconds of the source's clock.
+        by: Where it was marked: one of `MARKED_BY`.
+        text: What it is about: one line, at most `LONGEST_MARK` characters; may be empty.
+        source: As in `Gap`.
+
+    Raises:
+        ValueError: `by` is none of `MARKED_BY`.
+    """
+
+    time_s: float
+    by: str = "program"
+    text: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.by not in MARKED_BY:
+            raise ValueError(f"a mark is made by one of {', '.join(MARKED_BY)}, got {self.by!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record that the log writes."""
+        return {
+            "type": "mark",
+            "time_s": seconds(self.time_s),
+            "by": self.by,
+            "text": self.text,
+            **_named(self.source),
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -476,6 +599,21 @@ class FaceState:
     blendshapes: np.ndarray | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FrameCounts:
+    """What has become of a source's frames so far.
+
+    Attributes:
+        read: Those that the source gave.
+        analysed: Those of them that were analysed.
+        drops: Those that were not analysed or not shown, by cause, as in `Stats.as_dict`.
+    """
+
+    read: int = 0
+    analysed: int = 0
+    drops: tuple[tuple[str, int], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """Everything that is known once one frame has gone through the chain.
@@ -492,15 +630,20 @@ class Analysis:
         source_fps: Frames a second that the source gives, measured from their times; 0 until known.
         sensitivity: Expected false reports a minute at which the spotter works now; None where
             its card tells no curve.
-        alerts: What is wrong with the source or the analysis now, a few words each ("picture
-            frozen", "too dark", "18 fps: below 25", "no reports below 8 fps"); empty when all is
-            well.
+        alerts: What is wrong with the source or the analysis now, or asked of the person, a few
+            words each ("picture frozen", "too dark", "18 fps: below 25", "no reports below 8 fps",
+            "baseline: keep a neutral face, 12 s"); empty when all is well.
         macros: Macro-expressions that were seen to be over at this frame.
         statuses: How the status of a live source has changed since the analysis before.
         visibility: Spans of the same visibility that ended at this frame.
+        baselines: Baselines that ended at this frame.
+        marks: The moments that were marked since the analysis before.
         is_away: The source gives no frames now; this is its last frame again, without faces.
         unshown: Frames of a live source that were analysed before this one but came too fast to be
             handed over; what was found in them is here. The newest 15 are kept, the oldest first.
+        camera: Which of several sources it is about, from 0 in their order.
+        counts: What has become of the source's frames so far.
+        source: The name of that source; empty if there is one.
     """
 
     frame: Frame
@@ -516,17 +659,27 @@ class Analysis:
     macros: tuple[MacroExpression, ...] = ()
     statuses: tuple[StatusChange, ...] = ()
     visibility: tuple[VisibilitySpan, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    marks: tuple[Mark, ...] = ()
     is_away: bool = False
     unshown: tuple[Frame, ...] = field(default=(), repr=False)
+    camera: int = 0
+    counts: FrameCounts = FrameCounts()
+    source: str = ""
 
     @property
     def has_findings(self) -> bool:
         """Whether something was found or ended at this frame: something that logs hold."""
-        return bool(self.events or self.gaps or self.macros or self.visibility or self.statuses)
+        return any(getattr(self, name) for name in FINDINGS)
 
     def without_findings(self) -> Analysis:
         """The same moment as it is shown once more: what was found is told once."""
-        return replace(self, events=(), gaps=(), macros=(), visibility=(), statuses=(), unshown=())
+        nothing: dict[str, Any] = dict.fromkeys(FINDINGS, ())
+        return replace(self, unshown=(), **nothing)
+
+
+FINDINGS = ("events", "gaps", "macros", "visibility", "statuses", "baselines", "marks")
+"""The fields of an `Analysis` that tell each thing once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,6 +697,10 @@ class Session:
         labels: The labels in the order of the model card.
         origin: When the source's clock stood at 0: the capture of its first frame; of a recording,
             when that frame was read. None where no frame has been read.
+        camera: Which of several sources it is, from 0; None if there is one.
+        sources: Of several sources, what is known about each, in their order. `source` then names
+            all of them, `size` is the first one's, `fps` the highest, `frame_count` the sum and
+            `origin` the first one's: several live sources have one clock.
     """
 
     source: str
@@ -555,11 +712,18 @@ class Session:
     provider: str
     labels: tuple[str, ...]
     origin: ClockOrigin | None = None
+    camera: int | None = None
+    sources: tuple[Session, ...] = ()
+
+    @property
+    def each(self) -> tuple[Session, ...]:
+        """The sessions of the single sources: `sources`, or this one."""
+        return self.sources or (self,)
 
     def to_dict(self) -> dict[str, Any]:
         """The record with which a log begins."""
         started = self.origin.wall_clock(0.0) if self.origin else datetime.now(UTC)
-        return {
+        record: dict[str, Any] = {
             "type": "session",
             "source": self.source,
             "live": self.live,
@@ -572,6 +736,11 @@ class Session:
             "labels": list(self.labels),
             "started_at": started.isoformat(timespec="milliseconds"),
         }
+        if self.sources:
+            own = ("source", "width", "height", "fps", "frame_count", "started_at")
+            records = [source.to_dict() for source in self.sources]
+            record["sources"] = [{name: r[name] for name in own} for r in records]
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -590,6 +759,9 @@ class Summary:
         stats: Rates, latencies and memory (`Stats.as_dict`).
         watched: How long faces could be read; nothing if no limits were known.
         visibility: The spans that ended with the session, and so came with no analysis.
+        source: The source, if it is one of several.
+        sources: Of several sources, the figures of each; the others are their sums, `duration_s`
+            and `wall_s` the greatest.
     """
 
     reason: str
@@ -603,6 +775,8 @@ class Summary:
     stats: Mapping[str, Any] = field(default_factory=dict)
     watched: Watched = Watched()
     visibility: tuple[VisibilitySpan, ...] = ()
+    source: str = ""
+    sources: tuple[Summary, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record with which a log ends; all statistics are in `stats`."""
@@ -624,6 +798,9 @@ class Summary:
             rate = self.watched.events_per_minute(self.events)
             if rate is not None:
                 record["events_per_readable_minute"] = number(rate, 3)
+        if self.sources:
+            figures = [{"source": s.source} | s.to_dict() for s in self.sources]
+            record["sources"] = [{k: v for k, v in f.items() if k != "type"} for f in figures]
         return record
 
 

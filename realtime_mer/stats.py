@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _LEAST_S = 1e-6
@@ -48,6 +48,14 @@ class Histogram:
         self.total += seconds
         self.least = min(self.least, seconds)
         self.greatest = max(self.greatest, seconds)
+
+    def add_all(self, other: Histogram) -> None:
+        """Adds all durations of another one."""
+        self._bins = [a + b for a, b in zip(self._bins, other._bins, strict=True)]
+        self.count += other.count
+        self.total += other.total
+        self.least = min(self.least, other.least)
+        self.greatest = max(self.greatest, other.greatest)
 
     @property
     def mean(self) -> float:
@@ -113,6 +121,23 @@ class Stats:
         self._stopped_at: float | None = None
         # At 200 fps still more than a second.
         self._recent: deque[float] = deque(maxlen=256)
+
+    def with_all(self, others: Iterable[Stats]) -> Stats:
+        """What these and others hold together, as of now; `fps` is not known of it."""
+        total = Stats()
+        everyone = [self, *others]
+        for stats in everyone:
+            with stats._lock:
+                total._end_to_end.add_all(stats._end_to_end)
+                for name, histogram in stats._stages.items():
+                    total._stages.setdefault(name, Histogram()).add_all(histogram)
+        # One in which nothing was recorded has no beginning.
+        known = [stats for stats in everyone if stats._started_at is not None]
+        total._started_at = min((s._started_at or 0.0 for s in known), default=None)
+        ends = [stats._stopped_at for stats in known]
+        if None not in ends:
+            total._stopped_at = max((end or 0.0 for end in ends), default=None)
+        return total
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

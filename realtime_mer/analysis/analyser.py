@@ -16,11 +16,13 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from realtime_mer.analysis.baseline import BASELINE_S, Baselines
 from realtime_mer.analysis.face_chain import FaceChain, FaceStep
 from realtime_mer.analysis.frame_numbers import FrameNumbers
 from realtime_mer.analysis.gaps import FrameTimes, SourceOutages
@@ -37,6 +39,7 @@ from realtime_mer.recognition.face_pair import FlowPair
 from realtime_mer.results import (
     ActionUnit,
     Analysis,
+    Baseline,
     ClockOrigin,
     FaceState,
     Gap,
@@ -62,6 +65,14 @@ _SMALL_PX = (60.0, 66.0)
 _FEW_FRAMES_QUALITY = 0.2
 
 
+def _classifier(
+    weights: str | os.PathLike[str] | Classifier, providers: str, least_confidence: float
+) -> Classifier:
+    if isinstance(weights, Classifier):
+        return weights
+    return Classifier(weights, providers, least_confidence)
+
+
 class Analyser:
     """Micro-expressions in pictures that are handed over one by one.
 
@@ -71,19 +82,23 @@ class Analyser:
 
     Args:
         faces: How many faces to follow at most.
-        weights: The classifier, ONNX, with its card beside it.
-        spotter: The spotter, likewise.
+        weights: The classifier, ONNX, with its card beside it; or one that is loaded already, to
+            share it. `providers` and `least_confidence` are then its own.
+        spotter: The spotter, likewise. Who shares it shares the sensitivity.
         landmarks: The face landmarker's model; None to look for it.
         providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
         least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
             probabilities.
         sensitivity: As the property; None for what the spotter's card recommends.
+        baseline_s: Take a baseline of each face in its first so many seconds, in which nothing is
+            reported; None for none. See `take_baseline`.
         source: What events and logs call the source.
         stats: Where the time spent in each station is recorded; None for one of its own.
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
-        ValueError: `faces`, `providers`, `least_confidence` or `sensitivity` is none of those.
+        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity` or `baseline_s` is none
+            of those.
 
     Example:
         >>> with Analyser() as analyser:
@@ -97,17 +112,19 @@ class Analyser:
         self,
         *,
         faces: int = 1,
-        weights: str | os.PathLike[str] = CLASSIFIER,
-        spotter: str | os.PathLike[str] = SPOTTER,
+        weights: str | os.PathLike[str] | Classifier = CLASSIFIER,
+        spotter: str | os.PathLike[str] | SpotterModel = SPOTTER,
         landmarks: str | os.PathLike[str] | None = None,
         providers: str = "auto",
         least_confidence: float = 0.0,
         sensitivity: float | None = None,
+        baseline_s: float | None = None,
         source: str = "",
         stats: Stats | None = None,
     ) -> None:
         if faces < 1:
             raise ValueError(f"faces is 1 or more, got {faces}")
+        self._baselines = Baselines(baseline_s)
         self.source = source
         self.origin: ClockOrigin | None = None
         """Where the source's clock started, if it is live; its events carry it."""
@@ -116,18 +133,25 @@ class Analyser:
         self.alerts: tuple[str, ...] = ()
         """What is wrong with the analysis now, a few words each: of the newest frame."""
         self.stats = stats or Stats()
-        self.classifier = Classifier(weights, providers, least_confidence)
-        self._spotter = SpotterModel(spotter)
-        if sensitivity is not None:
-            if not self._spotter.has_curve:
-                raise InputError(
-                    f"the card of {spotter} tells no curve of false reports, which a sensitivity "
-                    "needs: leave the sensitivity out, or use a spotter of tools/spotting/train.py"
-                )
-            self.sensitivity = sensitivity
-        # The native graph comes last: what may fail quickly has not failed.
-        landmark_model = load_landmark_model(None if landmarks is None else Path(landmarks))
-        self.tracker = FaceTracker(landmark_model, faces)
+        # The classifier takes a tenth of a second to load, as long as all the others together.
+        with ThreadPoolExecutor(1, "load") as beside:
+            loading = beside.submit(_classifier, weights, providers, least_confidence)
+            self._spotter = spotter if isinstance(spotter, SpotterModel) else SpotterModel(spotter)
+            if sensitivity is not None:
+                if not self._spotter.has_curve:
+                    raise InputError(
+                        f"the card of {getattr(spotter, 'name', spotter)} tells no curve of false "
+                        "reports, which a sensitivity needs: leave the sensitivity out, or use a "
+                        "spotter of tools/spotting/train.py"
+                    )
+                self.sensitivity = sensitivity
+            landmark_model = load_landmark_model(None if landmarks is None else Path(landmarks))
+            self.tracker = FaceTracker(landmark_model, faces)
+            try:
+                self.classifier = loading.result()
+            except BaseException:
+                self.tracker.close()
+                raise
         hold_single_threaded()
         self._is_open = True
         self._faces = faces
@@ -175,6 +199,21 @@ class Analyser:
     @sensitivity.setter
     def sensitivity(self, false_per_minute: float) -> None:
         self._spotter.threshold = self._spotter.threshold_at(false_per_minute)
+
+    def take_baseline(self, seconds: float = BASELINE_S) -> None:
+        """Takes the baseline of each face in view anew; if there is none, of the next one.
+
+        Any thread may call it. In that time nothing is reported, and whoever is seen should keep a
+        neutral face. A good baseline replaces the one before it; a poor one changes nothing.
+        `Analysis.baselines` tells which it is.
+
+        Args:
+            seconds: How long it takes, 5 to 300.
+
+        Raises:
+            ValueError: It is none of those.
+        """
+        self._baselines.ask(seconds)
 
     def __call__(self, image: np.ndarray, time_s: float) -> Analysis:
         """What the next picture tells.
@@ -233,6 +272,11 @@ class Analyser:
             for step in steps
             for onset_s, offset_s in step.spotting.macros
         )
+        is_sparse = self._pace.sparse_since_s is not None
+        baselines = self._baselines.update(frame.time_s, steps, is_sparse)
+        if self._baselines.is_taking:
+            found = self._reportable(found)
+            macros = tuple(m for m in macros if not self._baselines.covers(m.face, m.onset_s))
         sparse_since_s = self._pace.update(frame, tracked.source_fps)
         if sparse_since_s is not None:
             gaps += self._sparse_gaps(sparse_since_s, frame.time_s)
@@ -244,11 +288,15 @@ class Analyser:
             found, macros = [], ()
         events = self._named(found, frame) if found else ()
         pace_alerts = self._pace.alerts
-        self.alerts = (*pace_alerts, *self._size_alert(tracked.faces))
+        told = self._baselines.alerts(frame.time_s)
+        self.alerts = (*told, *pace_alerts, *self._size_alert(tracked.faces))
         faces = tuple(step.state for step in steps)
         if pace_alerts:
             faces = tuple(map(self._hardly_readable, faces))
-        gaps += self._forget(frame.time_s)
+        gone = self._forget(frame.time_s)
+        for gap in gone:
+            baselines += self._baselines.forget(gap.face, frame.time_s)
+        gaps += gone
         return Analysis(
             frame=frame,
             faces=faces,
@@ -260,7 +308,13 @@ class Analyser:
             alerts=self.alerts,
             macros=macros,
             visibility=self._spans.update(frame.time_s, faces, bridge_s),
+            baselines=baselines,
         )
+
+    def _reportable(self, found: Sequence[tuple[int, Proposal]]) -> list[tuple[int, Proposal]]:
+        """What of (face, proposal) does not fall into a baseline."""
+        withholds = self._baselines.withholds
+        return [(face, p) for face, p in found if not withholds(face, p.interval.onset_s)]
 
     def _hardly_readable(self, face: FaceState) -> FaceState:
         """A face as it can be read with too few frames: hardly, however clear its picture is."""
@@ -306,7 +360,7 @@ class Analyser:
         frame = self._frame
         if frame is None or self._pace.sparse_since_s is not None:
             return ()
-        found = self._found_last(math.inf, 0.0)
+        found = self._reportable(self._found_last(math.inf, 0.0))
         return self._named(found, frame) if found else ()
 
     def _found_last(self, time_s: float, bridge_s: float) -> list[tuple[int, Proposal]]:
@@ -317,6 +371,10 @@ class Analyser:
             if chain.away(time_s, bridge_s) is not None
             for proposal in chain.finish()
         ]
+
+    def open_baselines(self) -> tuple[Baseline, ...]:
+        """The baselines that are under way at the end; they end with this call."""
+        return self._baselines.finish(self._times.newest_s)
 
     def open_spans(self) -> tuple[VisibilitySpan, ...]:
         """The spans of visibility that are open at the end; they end with this call."""
@@ -394,9 +452,15 @@ class Analyser:
                 regions=proposal.regions,
                 action_units=_action_units(proposal),
                 frames=self._numbers.of(proposal.interval),
+                from_neutral_px=self._from_neutral_px(identity, proposal.interval),
             )
             for (identity, proposal), pair, row in zip(found, pairs, probabilities, strict=True)
         )
+
+    def _from_neutral_px(self, face: int, interval: Interval) -> float | None:
+        if not self._baselines.has_neutral(face):
+            return None
+        return self._baselines.from_neutral_px(face, self._chains[face].face_at(interval.apex_s))
 
     def _forget(self, time_s: float) -> list[Gap]:
         """Frees the memory of faces that are long away; the gaps of those gone for good."""

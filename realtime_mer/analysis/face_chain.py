@@ -141,6 +141,7 @@ class FaceStep:
         spotting: What the spotter says.
         state: For people and outputs.
         gap: The gap that ended with this frame, if one did; the face has started afresh.
+        restlessness: As `Spotter.restlessness`.
     """
 
     face: CanonicalFace
@@ -148,6 +149,7 @@ class FaceStep:
     spotting: Spotting
     state: FaceState
     gap: Gap | None
+    restlessness: float
 
 
 class _Last(NamedTuple):
@@ -228,7 +230,7 @@ class FaceChain:
         self._since_motion += 1
         if self._last is not None and self._since_motion < round(of.source_fps / _MOTION_FPS):
             state = self._state(tracked, self._last, face.matrix)
-            return FaceStep(face, None, self._last.spotting, state, gap)
+            return FaceStep(face, None, self._last.spotting, state, gap, self._spotter.restlessness)
         self._since_motion = 0
         with self._stats.stage("flow"):
             motion = self._motion(face, frame.time_s, tracked.blink, tracked.jaw_open)
@@ -242,7 +244,8 @@ class FaceChain:
         repeated = dataclasses.replace(spotting, found=(), macros=())
         self._last = _Last(repeated, self._recent(motion), quality, limits)
         spotting = dataclasses.replace(spotting, found=found_before + spotting.found)
-        return FaceStep(face, motion, spotting, self._state(tracked, self._last, face.matrix), gap)
+        state = self._state(tracked, self._last, face.matrix)
+        return FaceStep(face, motion, spotting, state, gap, self._spotter.restlessness)
 
     def _end_stretch(self, gap: Gap) -> tuple[Proposal, ...]:
         """Ends what was seen before a gap; returns what was found in it and not yet told."""
@@ -289,6 +292,10 @@ class FaceChain:
     def pair(self, interval: Interval) -> FlowPair:
         """The flow pair of an interval that was just proposed."""
         return self._pair(self._ring, interval)
+
+    def face_at(self, time_s: float) -> CanonicalFace:
+        """The registered face nearest to a moment of the last 1.5 s."""
+        return self._ring.at(time_s)
 
     def limit_px(self, proposal: Proposal) -> float | None:
         """The limit of detection for what was just proposed: see `MicroExpression.limit_px`."""

@@ -28,7 +28,7 @@ def run_demo(options: argparse.Namespace) -> None:
         InputError: An output or a model cannot be used.
     """
     quiet_opencv()
-    outputs = Outputs(options, None)
+    outputs = Outputs(options, [])
     console = Console()
     events: list[MicroExpression] = []
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as folder:
@@ -41,7 +41,7 @@ def run_demo(options: argparse.Namespace) -> None:
                 landmark_model=load_landmark_model(options.landmarks),
                 progress=lambda part: progress.update(task, completed=part),
             )
-        summary = recognize(options, str(clip), outputs, [Callbacks(events.append, None)])
+        summary = recognize(options, [str(clip)], outputs, [Callbacks(events.append, None)])
     # What the user stopped before was not missed.
     end_s = summary.duration_s + 1 / truth.fps
     reached = tuple(e for e in truth.events if e.interval.offset_s < end_s)

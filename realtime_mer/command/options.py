@@ -10,14 +10,16 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from realtime_mer import __version__
 from realtime_mer.errors import InputError
+from realtime_mer.output.senders.addresses import PASSWORD_VARIABLE, MqttAddress, OscAddress
 from realtime_mer.records import is_number
-from realtime_mer.redaction import HIDDEN, printable, redacted, redacted_in
+from realtime_mer.redaction import HIDDEN, URL, printable, redacted, redacted_in
 
 if TYPE_CHECKING:
     from realtime_mer.archive.run import Settings
@@ -28,6 +30,16 @@ USAGE_ERROR = 2
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 """Those of `recognition.classifier`, which loads ONNX Runtime."""
 
+# Options that need a package which is not always installed: its module, and the extra that has it.
+_EXTRAS = {
+    "--lsl": ("pylsl", "lsl"),
+    "--lsl-network": ("pylsl", "lsl"),
+    "--osc": ("pythonosc", "osc"),
+    "--mqtt": ("paho", "mqtt"),
+    "--virtual-camera": ("pyvirtualcam", "virtual-camera"),
+}
+# They say how to read one source, or what they send would not tell several apart.
+_ONE_SOURCE_OPTIONS = ("--fps", "--lsl", "--lsl-network", "--osc", "--mqtt", "--virtual-camera")
 # They say how to read a source that the demo does not have.
 _SOURCE_OPTIONS = ("--fps", "--camera-size", "--camera-fps", "--no-reconnect")
 
@@ -55,21 +67,43 @@ def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     """
     p = parser(prog)
     p.arguments = arguments
-    options, unknown = p.parse_known_args(arguments)
+    # Sources may stand before, between and after the options; what follows "--" is no option, which
+    # only the other way knows.
+    read = p.parse_known_args if "--" in arguments else p.parse_known_intermixed_args
+    options, unknown = read(arguments)
     if unknown:
         texts = list(_shown_unknown(unknown, p.arguments))
         remedy = ": put quotes around an address" if HIDDEN in texts else ""
         p.error(f"unrecognized arguments: {' '.join(texts)}{remedy}")
+    if strays := _pieces_of_an_address(options.sources):
+        texts = list(_shown_unknown(strays, p.arguments))
+        p.error(f"{' '.join(texts)} is no source: check its name, put quotes around an address")
     apply_settings(p, options)
+    for option, (module, extra) in _EXTRAS.items():
+        if _is_given(options, option) and find_spec(module) is None:
+            p.error(f"{option} needs a package: pip install 'realtime-mer[{extra}]'")
     if options.log_macros and options.log is None:
         p.error("--log-macros needs a log to write to: add --log FILE.jsonl")
+    if options.control and options.serve is None:
+        p.error("--control is for the page: add --serve PORT")
     if options.demo:
-        if options.source is not None:
-            p.error(f"--demo makes its own video: leave out '{options.source}', or --demo")
+        if options.sources:
+            p.error(f"--demo makes its own video: leave out '{options.sources[0]}', or --demo")
         for option in _SOURCE_OPTIONS:
             if _is_given(options, option):
                 p.error(f"--demo makes its own video: leave out {option}")
+    for option in _ONE_SOURCE_OPTIONS if len(options.sources) > 1 else ():
+        if _is_given(options, option):
+            p.error(f"{option} is for one source: leave it out, or run a session for each source")
     return options
+
+
+def _pieces_of_an_address(sources: Sequence[str]) -> list[str]:
+    """Sources that may be the rest of an address: without quotes, it falls apart at its blanks."""
+    if len(sources) < 2 or not any("@" in s or redacted(s) != printable(s) for s in sources):
+        return []
+    known = re.compile(rf"[0-9]+$|/dev/|{URL.pattern}", re.IGNORECASE)
+    return [s for s in sources if not known.match(s) and not os.path.exists(s)]
 
 
 def apply_settings(p: Parser, options: argparse.Namespace) -> None:
@@ -102,7 +136,8 @@ def without_secrets(message: str, arguments: Sequence[str]) -> str:
             continue
         path = Path(value)
         for text in (value, str(path), str(path.parent), os.path.abspath(value)):
-            if len(text) > 1:
+            # A scheme is no secret, and messages about --mqtt and --osc have those words.
+            if len(text) > 1 and not re.fullmatch("mqtts?:|osc:", text):
                 shown[repr(text)] = f"'{redacted(value)}'"
                 shown[text] = redacted(value)
     # The longest first: they contain others.
@@ -166,10 +201,11 @@ def parser(prog: str) -> Parser:
         epilog="Many videos at once: see %(prog)s archive --help.",
     )
     p.add_argument(
-        "source",
-        nargs="?",
+        "sources",
+        nargs="*",
+        metavar="source",
         help="camera number or /dev path, video file, folder of frames, http(s) or rtsp address; "
-        "default: camera 0",
+        "default: camera 0. Several are analysed in one session, all live or all recorded",
     )
     p.add_argument("--demo", action="store_true", help="run on a clip made on the spot, no camera")
     p.add_argument("--headless", action="store_true", help="no window")
@@ -188,6 +224,37 @@ def parser(prog: str) -> Parser:
         help="show overlay and events as a page; without a host, on this computer only",
     )
     p.add_argument(
+        "--lsl",
+        action="store_true",
+        help="send markers and values by Lab Streaming Layer, on this computer only",
+    )
+    p.add_argument(
+        "--lsl-network", action="store_true", help="the same for all computers of the network"
+    )
+    p.add_argument(
+        "--osc",
+        type=_address(OscAddress.parse),
+        metavar="[HOST:]PORT",
+        help="send events and values as OSC messages; without a host, to this computer",
+    )
+    p.add_argument(
+        "--mqtt",
+        type=_address(MqttAddress.parse),
+        metavar="URL",
+        help="publish events and values at a broker, such as mqtts://user@host/prefix; "
+        f"{PASSWORD_VARIABLE} in the environment can hold the password",
+    )
+    p.add_argument(
+        "--virtual-camera",
+        action="store_true",
+        help="show the video with the marks on the face as a camera to other programs",
+    )
+    p.add_argument(
+        "--control",
+        action="store_true",
+        help="let who opens the page of --serve change the sensitivity and mark moments",
+    )
+    p.add_argument(
         "--record-events", metavar="DIR", help="keep a lossless clip of each event in DIR"
     )
     p.add_argument(
@@ -198,6 +265,13 @@ def parser(prog: str) -> Parser:
         "and pictures in which faces can be recognised",
     )
     add_analysis_options(p)
+    p.add_argument(
+        "--baseline",
+        type=_baseline,
+        metavar="SECONDS",
+        help="take each face's first seconds, 5 to 300, as its neutral face: nothing is reported "
+        "in them, and later events tell how far they are from it",
+    )
     p.add_argument(
         "--fps",
         type=frame_rate,
@@ -313,6 +387,21 @@ def chosen_sensitivity(path: Path) -> float:
     return float(rate)
 
 
+_Address = TypeVar("_Address")
+
+
+def _address(parse: Callable[[str], _Address]) -> Callable[[str], _Address]:
+    """A type of argument: what `parse` reads. Its messages show no password."""
+
+    def parsed(text: str) -> _Address:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
+
+
 def _false_report_rate(text: str) -> float:
     rate = _number(text)
     if not 0 < rate < math.inf:
@@ -320,6 +409,13 @@ def _false_report_rate(text: str) -> float:
             f"{text!r} is no number of false reports a minute: give 0.2, 1 or 3"
         )
     return rate
+
+
+def _baseline(text: str) -> float:
+    length_s = _number(text)
+    if not 5 <= length_s <= 300:  # as `analysis.baseline`, which loads the chain
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of a baseline: give 5 to 300")
+    return length_s
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -204,7 +204,9 @@ class ClipFile:
             self._part.unlink()
 
 
-def clip_stem(source: str | None, position_s: float, wall_clock: str, label: str) -> str:
+def clip_stem(
+    source: str | None, position_s: float, wall_clock: str, label: str, camera: int | None = None
+) -> str:
     """The name of a clip without its ending, safe on every file system.
 
     Args:
@@ -212,17 +214,21 @@ def clip_stem(source: str | None, position_s: float, wall_clock: str, label: str
         position_s: Where in it.
         wall_clock: The date and time of a live clip.
         label: The event's.
+        camera: Which of several live sources it is.
 
     Example:
         >>> clip_stem("talks/interview.mp4", 8.29, "", "negative")
         'interview_00m08.29s_negative'
         >>> clip_stem(None, 8.29, "20260131-093015-250", "negative")
         'mer_20260131-093015-250_negative'
+        >>> clip_stem(None, 8.29, "20260131-093015-250", "negative", camera=1)
+        'mer_20260131-093015-250_camera1_negative'
     """
     # Labels come from the model's card and may hold any character.
     label = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:_MAX_LABEL] or "event"
     if source is None:
-        return f"mer_{wall_clock}_{label}"
+        which = "" if camera is None else f"_camera{camera}"
+        return f"mer_{wall_clock}{which}_{label}"
     name = re.split(
         r"[/\\]", re.sub(r"[?#].*", "", source) if "://" in source else source.rstrip("/")
     )

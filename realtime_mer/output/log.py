@@ -16,7 +16,9 @@ from realtime_mer.output.line_file import Contents, Continuation, LineFile
 from realtime_mer.records import plain
 from realtime_mer.results import (
     Analysis,
+    Baseline,
     Gap,
+    Mark,
     MicroExpression,
     Session,
     StatusChange,
@@ -49,7 +51,7 @@ def schema() -> dict[str, Any]:
 
 
 class JsonLinesLog:
-    """One JSON object a line: a session, what is found and what could be seen, a summary.
+    """One JSON object a line: a session, what is found, seen and marked, a summary.
 
     A log that exists is continued: the next session follows the last one. `schema` describes the
     lines, and `LineFile` tells what happens if the disk is full or the log is moved or deleted.
@@ -86,8 +88,9 @@ class JsonLinesLog:
         self._file.open(lambda old: self._continued(old, first), lost=_lost_line)
 
     def update(self, analysis: Analysis) -> None:
-        results: tuple[StatusChange | Gap | VisibilitySpan | MicroExpression, ...]
-        results = (*analysis.statuses, *analysis.gaps, *analysis.visibility, *analysis.events)
+        results: tuple[StatusChange | Gap | VisibilitySpan | Baseline | MicroExpression | Mark, ...]
+        results = (*analysis.statuses, *analysis.gaps, *analysis.visibility, *analysis.baselines)
+        results += (*analysis.events, *analysis.marks)
         lines = [_json_line(result.to_dict()) for result in results]
         if self._macros:
             lines += [_json_line(macro.to_dict()) for macro in analysis.macros]

@@ -149,6 +149,7 @@ class OpenClip:
             self.event.interval.onset_s,
             f"{when:%Y%m%d-%H%M%S}-{when.microsecond // 1000:03d}",
             self.event.label,
+            session.camera,
         )
 
     def _record(self, session: Session, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -20,12 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from realtime_mer.output.clock import clock
+from realtime_mer.output.per_source import short_names
 from realtime_mer.redaction import printable
 from realtime_mer.results import (
     PARTS,
     READABLE_PX,
     Analysis,
+    Baseline,
     Gap,
+    Mark,
     MicroExpression,
     Session,
     SourceStatus,
@@ -35,6 +38,9 @@ from realtime_mer.results import (
 
 # Chosen by judgement: figures that change faster cannot be read.
 REFRESH_S = 0.1
+
+# What has a line.
+_Result = MicroExpression | Gap | StatusChange | Baseline | Mark
 
 # Okabe and Ito's palette, which any colour vision tells apart.
 _LABEL_STYLES = ("bold #E69F00", "bold #56B4E9", "bold #CC79A7", "bold #009E73", "bold #F0E442")
@@ -88,6 +94,22 @@ def gap_line(gap: Gap, dash: str = "-") -> str:
 
 def status_line(change: StatusChange) -> str:
     return f"{clock(change.time_s)}  source {change.status}"
+
+
+def mark_line(mark: Mark) -> str:
+    text = f": {mark.text}" if mark.text else ""
+    return f"{clock(mark.time_s)}  marked by {mark.by}{text}"
+
+
+def baseline_line(baseline: Baseline, dash: str = "-") -> str:
+    when = f"{clock(baseline.start_s)} {dash} {clock(baseline.end_s)}"
+    text = f"{when}  baseline of face {baseline.face} "
+    if not baseline.is_good:
+        return f"{text}is poor: {', '.join(baseline.flaws)}"
+    if baseline.limits_px is None:
+        return f"{text}is good"
+    limits = zip(PARTS, baseline.limits_px, strict=True)
+    return f"{text}is good: " + ", ".join(f"{part} {limit:.1f} px" for part, limit in limits)
 
 
 def session_line(session: Session) -> str:
@@ -201,6 +223,33 @@ class _Curve:
         return [*segments, Segment(" " * (width - len(values)))]
 
 
+class _Gauge:
+    """What the view shows of a source: its curves, and its newest analysis."""
+
+    def __init__(self, levels: str, session: Session) -> None:
+        self.session = session
+        self.scores, self.delays = _Curve(levels), _Curve(levels)
+        self.latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self.newest: Analysis | None = None
+        self._has_news = False
+
+    def add(self, analysis: Analysis) -> None:
+        self.newest, self._has_news = analysis, True
+        for face in analysis.faces:
+            if math.isfinite(face.score):
+                self.scores.add(face.score)
+        if not analysis.is_away:
+            self.delays.add(1000 * analysis.latency_s)
+            self.latencies.append(1000 * analysis.latency_s)
+
+    def step(self) -> None:
+        """Appends a mark to each curve, if an analysis has come since the last one."""
+        if self._has_news:
+            self._has_news = False
+            self.scores.step()
+            self.delays.step()
+
+
 def _styled(text: str, style: str = "") -> Segment:
     return Segment(text, Style.parse(style) if style else None)
 
@@ -230,11 +279,12 @@ class Terminal:
         self._live: Live | None = None
         self._session: Session | None = None
         self._labels: Counter[str] = Counter()
-        self._scores = _Curve(levels)
-        self._delays = _Curve(levels)
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._levels = levels
+        # Of each source; and the short names of several.
+        self._gauges: list[_Gauge] = []
+        self._names: dict[str, str] = {}
         # What is in the view and not yet a line above it, the oldest first.
-        self._rows: deque[MicroExpression | Gap | StatusChange] = deque()
+        self._rows: deque[_Result] = deque()
         self._shown_at = 0.0
         self._began_at = 0.0
 
@@ -245,7 +295,10 @@ class Terminal:
     def begin(self, session: Session) -> None:
         self._session = session
         self._began_at = time.monotonic()
-        self._line(session_line(session), "bold")
+        self._names = short_names(session)
+        self._gauges = [_Gauge(self._levels, source) for source in session.each]
+        for source in session.each:
+            self._line(session_line(source), "bold")
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             with self._ignoring_a_closed_output():
                 # Without rich's own thread: `update` draws.
@@ -254,23 +307,19 @@ class Terminal:
 
     def update(self, analysis: Analysis) -> None:
         self._labels.update(event.label for event in analysis.events)
-        self._rows += [*analysis.statuses, *analysis.gaps, *analysis.events]
+        self._rows += [*analysis.statuses, *analysis.gaps, *analysis.baselines]
+        self._rows += [*analysis.events, *analysis.marks]
         if self._live is None:
             self._write_rows(keep=0)
             return
-        for face in analysis.faces:
-            if math.isfinite(face.score):
-                self._scores.add(face.score)
-        if not analysis.is_away:
-            self._delays.add(1000 * analysis.latency_s)
-            self._latencies.append(1000 * analysis.latency_s)
+        self._gauges[analysis.camera].add(analysis)
         now = time.monotonic()
         # Many events between two drawings must not fill the memory.
         if now - self._shown_at < REFRESH_S and len(self._rows) <= _MAX_ROWS:
             return
         self._shown_at = now
-        self._scores.step()
-        self._delays.step()
+        for gauge in self._gauges:
+            gauge.step()
         self._write_rows(keep=self._room())
         with self._ignoring_a_closed_output():
             self._live.update(_Lines(self._view(analysis, now)), refresh=True)
@@ -282,6 +331,9 @@ class Terminal:
                 live.stop()
         self._write_rows(keep=0)
         rows = summary_rows(summary, self._labels)
+        for source in summary.sources:
+            events = f"{source.events} event{'' if source.events == 1 else 's'}"
+            rows.append((self._names.get(source.source, ""), f"{events}, {source.reason}"))
         if not self._console.is_terminal:
             for name, value in rows:
                 self._line(f"{name}: {value}")
@@ -306,10 +358,24 @@ class Terminal:
         while len(self._rows) > keep:
             self._line(*self._row(self._rows.popleft()))
 
-    def _row(self, result: MicroExpression | Gap | StatusChange) -> tuple[str, str]:
-        """The text and the style of a row."""
+    def _row(self, result: _Result) -> tuple[str, str]:
+        """The text and the style of a row, with the source if there are several."""
+        text, style = self._row_of_one(result)
+        name = self._names.get(result.source)
+        return (text if name is None else f"{self._named(name)}{text}"), style
+
+    def _named(self, name: str) -> str:
+        """A source's name before a line; all are equally wide."""
+        return f"{name:<{max(map(len, self._names.values()))}}  "
+
+    def _row_of_one(self, result: _Result) -> tuple[str, str]:
         if isinstance(result, Gap):
             return gap_line(result, self._dash), "dim"
+        if isinstance(result, Baseline):
+            style = "bold" if result.is_good else _ALERT_STYLE
+            return baseline_line(result, self._dash), style
+        if isinstance(result, Mark):
+            return mark_line(result), "bold"
         if isinstance(result, StatusChange):
             is_well = result.status is SourceStatus.RECOVERED
             return status_line(result), "dim" if is_well else _ALERT_STYLE
@@ -350,20 +416,22 @@ class Terminal:
 
     def _room(self) -> int:
         """Rows that the view may have: at most about half of the terminal's lines."""
-        return max(0, min(_MAX_ROWS, (self._console.height - 8) // 2))
+        taken = 8 + 3 * len(self._names)
+        return max(0, min(_MAX_ROWS, (self._console.height - taken) // 2))
 
     def _view(self, analysis: Analysis, now: float) -> list[list[Segment]]:
         width = self._console.width
         lines = []
         if self._rows:
-            lines.append([_styled(_header(self._is_narrow), "dim underline")])
+            header = _header(self._is_narrow)
+            if self._names:
+                header = self._named("source") + header
+            lines.append([_styled(header, "dim underline")])
             rows = (self._row(row) for row in self._rows)
             lines += [[_styled(self._encodable(text), style)] for text, style in rows]
-        lines += self._curves(analysis, width)
-        lines += _packed("health", self._health(analysis), width)
-        lines += self._readable(analysis, width)
-        alerts = [_styled(self._encodable(alert), _ALERT_STYLE) for alert in analysis.alerts]
-        lines += _packed("alerts", alerts or [_styled("none", "dim")], width)
+        for gauge in self._gauges:
+            if gauge.newest is not None:
+                lines += self._lines_of(gauge, gauge.newest, width)
         # Leave room for "^C^C", which the terminal echoes at the end of the last line.
         width = max(1, width - 5)
         lines.append(
@@ -371,33 +439,48 @@ class Terminal:
         )
         return lines
 
-    def _curves(self, analysis: Analysis, width: int) -> list[list[Segment]]:
+    def _lines_of(self, gauge: _Gauge, analysis: Analysis, width: int) -> list[list[Segment]]:
+        """What is shown of a source; of several, only what is needed most."""
+        curves = self._curves(gauge, analysis, width)
+        health = self._health(gauge, analysis)
+        alerts = [_styled(self._encodable(alert), _ALERT_STYLE) for alert in analysis.alerts]
+        if self._names:
+            name = self._encodable(self._names[gauge.session.source])
+            title = [_styled(name, "bold")]
+            return [title, curves[0], *_packed("health", [*health, *alerts], width)]
+        return [
+            *curves,
+            *_packed("health", health, width),
+            *self._readable(analysis, width),
+            *_packed("alerts", alerts or [_styled("none", "dim")], width),
+        ]
+
+    def _curves(self, gauge: _Gauge, analysis: Analysis, width: int) -> list[list[Segment]]:
         room = max(8, min(_CURVE_LENGTH, width - 36))
-        score, latency = self._scores.last, statistics.median(self._latencies or [0.0])
+        score, latency = gauge.scores.last, statistics.median(gauge.latencies or [0.0])
         shown = f"{self._dash:>5}" if math.isnan(score) else f"{score:5.2f}"
-        full_ms = max(_LATENCY_SCALE_MS, self._delays.greatest)
+        full_ms = max(_LATENCY_SCALE_MS, gauge.delays.greatest)
         nuisances = sorted({n for face in analysis.faces for n in face.nuisances})
         return [
             [
                 _title("score"),
                 # Twice the threshold fills the height.
-                *self._scores.segments(room, 2.0, threshold=1.0),
+                *gauge.scores.segments(room, 2.0, threshold=1.0),
                 _styled(f" {shown}", _THRESHOLD_STYLE if score >= 1 else ""),
                 _styled("  " + ", ".join(nuisances), "dim"),
             ],
             [
                 _title("latency"),
-                *self._delays.segments(room, full_ms),
+                *gauge.delays.segments(room, full_ms),
                 _styled(f" {latency:5.0f} ms median"),
             ],
         ]
 
-    def _health(self, analysis: Analysis) -> Iterator[Segment]:
+    def _health(self, gauge: _Gauge, analysis: Analysis) -> Iterator[Segment]:
         """The pieces of the line "health"."""
-        assert self._session is not None
         source = f"source {analysis.source_fps:.1f}, " if analysis.source_fps > 0 else ""
         yield _styled(f"{source}analysed {analysis.fps:.1f} fps")
-        if self._session.live or analysis.dropped:
+        if gauge.session.live or analysis.dropped:
             yield _styled(f"dropped {analysis.dropped}", _ALERT_STYLE if analysis.dropped else "")
         faces = analysis.faces
         if not faces:
@@ -436,10 +519,11 @@ class Terminal:
         events = sum(self._labels.values())
         counted = f"{events} event{'' if events == 1 else 's'}"
         time_s = _short(analysis.frame.time_s)
-        done, total = analysis.frame.index + 1, self._session.frame_count
+        newest = [gauge.newest for gauge in self._gauges if gauge.newest is not None]
+        done, total = sum(n.frame.index + 1 for n in newest), self._session.frame_count
         if self._session.live or not total:
             badge = _styled(" LIVE " if self._session.live else " FILE ", "bold black on #009E73")
-            if analysis.is_away:
+            if all(n.is_away for n in newest):
                 badge = _styled(" AWAY ", _ALERT_STYLE)
             return [badge, _styled(f"   {time_s}   {counted}   Ctrl-C ends")]
         share = min(1.0, done / total)

@@ -47,6 +47,9 @@ _MAX_START_S = 10.0
 # So far the source's times may leave those of its sound; repeated times are mended by less. Chosen
 # by judgement: from about here on, people notice.
 _MAX_SHIFT_S = 0.2
+# Of several sources, a picture that follows the last one within this part of a frame's time is not
+# worth its bytes. Chosen by judgement: less than 1, for cameras are not quite even.
+_LEAST_PART = 0.75
 # A live source's video gets its index at the end if it is larger: copying it would take minutes on
 # a slow disk. Chosen by judgement.
 _MAX_REWRITTEN_BYTES = 1_000_000_000
@@ -80,6 +83,8 @@ class VideoOutput:
     - A recording keeps its sound, if the sound's file is named.
     - Encoding has a thread of its own. A recording waits for it; of a live source, the pictures for
       which it is too slow are left out, and counted in a note.
+    - Of several sources, there are about as many pictures a second as the fastest one gives; what
+      others show in them may be a frame older.
     - The file gets its name when it is complete, also after Ctrl-C or an error in the source.
       Before that it is called NAME.part.mp4, and can be played at any time. If it cannot be written
       any more, it keeps that name, a note says so, the session goes on, and `end` raises.
@@ -120,7 +125,7 @@ class VideoOutput:
         self._sound_file: FileIO | None = None
         self._overlay, self._note = overlay, note
         self._period_s = 1 / DEFAULT_FPS
-        self._live = False
+        self._live = self._has_several = False
         # In the session's thread: the time of the last picture, in the video and in the source,
         # and how much shorter the video is.
         self._time_s: float | None = None
@@ -143,7 +148,7 @@ class VideoOutput:
 
     def begin(self, session: Session) -> None:
         self._overlay.begin(session)
-        self._live = session.live
+        self._live, self._has_several = session.live, bool(session.sources)
         if session.live:
             return
         if 0 < session.fps < math.inf:
@@ -163,6 +168,8 @@ class VideoOutput:
         if away is not None and away != self._away:
             # That the source is away, and why, is a picture of its own: the last frame is past.
             time_s += max(0.0, time.monotonic() - analysis.frame.captured_at)
+        if self._has_several and self._comes_soon(time_s):
+            return
         place_s = self._place(time_s)
         if place_s is None:
             return
@@ -175,6 +182,12 @@ class VideoOutput:
         assert self._channel is not None
         self._time_s = place_s
         self._channel.put(_Picture(image, place_s))
+
+    def _comes_soon(self, time_s: float) -> bool:
+        """Whether a time is so soon after the last picture that the next one will do."""
+        if self._time_s is None:
+            return False
+        return 0 <= time_s - self._cut_s - self._time_s < _LEAST_PART * self._period_s
 
     def _place(self, time_s: float) -> float | None:
         """Where a picture goes in the video; None if its time is not after the last one's."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from realtime_mer.face.registration import CanonicalFace
 from realtime_mer.face.ring import RingBuffer
 from realtime_mer.recognition.flow_pair import DenseFlow, flow_pair
 from realtime_mer.results import EventPicture, Interval
@@ -48,9 +49,19 @@ class FacePair:
         rigid = RigidMotion(apex.landmarks, texture_trust(apex.grey))
         rise = rigid.remove_dense(self._flow(onset.grey, apex.grey))
         fall = rigid.remove_dense(self._flow(apex.grey, offset.grey))
-        size = np.linalg.norm(rise, axis=-1)[face_mask(apex.landmarks)]
-        intensity = float(np.percentile(size, 99)) if size.size else 0.0
+        intensity = _largest_px(rise, apex)
         picture = EventPicture(onset.grey, apex.grey, to_cells(rise).astype(np.float32))
         for array in (picture.onset, picture.apex, picture.flow):
             array.setflags(write=False)
         return FlowPair(flow_pair(rise, fall), intensity, picture)
+
+    def moved_px(self, first: CanonicalFace, second: CanonicalFace) -> float:
+        """How far the skin came from one face to another, measured as `intensity_px`."""
+        rigid = RigidMotion(second.landmarks, texture_trust(second.grey))
+        return _largest_px(rigid.remove_dense(self._flow(first.grey, second.grey)), second)
+
+
+def _largest_px(flow: np.ndarray, face: CanonicalFace) -> float:
+    """99th percentile displacement inside the face of a flow (224, 224, 2)."""
+    size = np.linalg.norm(flow, axis=-1)[face_mask(face.landmarks)]
+    return float(np.percentile(size, 99)) if size.size else 0.0

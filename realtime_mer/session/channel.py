@@ -39,12 +39,14 @@ class Channel(Generic[Item]):
         capacity: int,
         merge: Callable[[Item, Item], Item] | None = None,
         waited: Callable[[float], None] = lambda seconds: None,
+        changed: threading.Condition | None = None,
     ) -> None:
         """
         Args:
             capacity: How many items wait at most.
             merge: Makes one item of the newest that waits and the one that comes after it.
             waited: Called in the reader's thread with the seconds that an item waited.
+            changed: Notified of every change; channels that share it can be waited for together.
 
         Raises:
             ValueError: Nothing could ever wait.
@@ -52,7 +54,7 @@ class Channel(Generic[Item]):
         if capacity < 1:
             raise ValueError(f"a channel holds 1 item or more, got {capacity}")
         self._capacity, self._merge, self._waited = capacity, merge, waited
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._items: deque[tuple[Item, float]] = deque()
         self._merged = 0
         self._error: BaseException | None = None
@@ -63,6 +65,12 @@ class Channel(Generic[Item]):
         """How many items were merged into the one before them."""
         with self._changed:
             return self._merged
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `get` returns or raises at once."""
+        with self._changed:
+            return bool(self._items) or self._ended or self._closed
 
     def put(self, item: Item) -> bool:
         """Hands an item over; False if the channel is closed and nobody will take it."""

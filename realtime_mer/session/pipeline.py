@@ -31,7 +31,15 @@ from realtime_mer.errors import InputError
 from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.tracker import TrackedFrame
 from realtime_mer.interrupts import shielded
-from realtime_mer.results import Analysis, GapReason, Summary, VisibilitySpan, Watched
+from realtime_mer.results import (
+    FINDINGS,
+    Analysis,
+    FrameCounts,
+    GapReason,
+    Summary,
+    VisibilitySpan,
+    Watched,
+)
 from realtime_mer.session.channel import Channel
 from realtime_mer.session.stage import Stage
 from realtime_mer.source.capture import Capture
@@ -61,11 +69,7 @@ def merged(earlier: Analysis, later: Analysis) -> Analysis:
     return dataclasses.replace(
         later,
         unshown=frames[-_MAX_UNSHOWN:],
-        events=earlier.events + later.events,
-        gaps=earlier.gaps + later.gaps,
-        macros=earlier.macros + later.macros,
-        visibility=earlier.visibility + later.visibility,
-        statuses=earlier.statuses + later.statuses,
+        **{name: getattr(earlier, name) + getattr(later, name) for name in FINDINGS},
     )
 
 
@@ -110,6 +114,7 @@ class Pipeline:
         analyser: The chain; closed at the end.
         track_fps: As in `PacedTracker`.
         stats: Counts and times.
+        changed: As in `Channel`, of `shown`.
 
     Raises:
         InputError: The source cannot be opened.
@@ -122,7 +127,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, capture: Capture, analyser: Analyser, track_fps: float, stats: Stats
+        self,
+        capture: Capture,
+        analyser: Analyser,
+        track_fps: float,
+        stats: Stats,
+        changed: threading.Condition | None = None,
     ) -> None:
         self.capture, self.analyser, self._stats = capture, analyser, stats
         self._paced = PacedTracker(analyser.tracker, track_fps)
@@ -157,6 +167,7 @@ class Pipeline:
             _LIVE_SHOWN if capture.live else _QUEUED,
             merge=merged if capture.live else None,
             waited=functools.partial(stats.record, "show_wait"),
+            changed=changed,
         )
         self._stages = (
             Stage("track", self._track, self._tracked),
@@ -345,8 +356,18 @@ class Pipeline:
             analysis,
             fps=self._stats.fps,
             dropped=self.capture.frames_dropped + self._paused_frames,
+            counts=self._counts(),
             alerts=self.alerts(bool(analysis.faces)),
         )
+
+    def _counts(self) -> FrameCounts:
+        drops = (
+            ("analysis too slow", self.capture.frames_dropped),
+            ("display too slow", self.shown.merged),
+            ("paused", self._paused_frames),
+        )
+        # The one that is being analysed has not been counted yet.
+        return FrameCounts(self.capture.frames_read, self._stats.frames_analysed + 1, drops)
 
     def _ended_outages(self) -> list[Outage]:
         outages = list(self.capture.take_outages())
@@ -367,9 +388,14 @@ class Pipeline:
             events = self.analyser.finish()
             gaps, self._end_s = self.analyser.open_gaps(self._ended_outages())
             self._last_spans = self.analyser.open_spans()
-            if events or gaps:
+            baselines = self.analyser.open_baselines()
+            if events or gaps or baselines:
                 last = dataclasses.replace(
-                    last.without_findings(), events=events, gaps=gaps, latency_s=0.0
+                    last.without_findings(),
+                    events=events,
+                    gaps=gaps,
+                    baselines=baselines,
+                    latency_s=0.0,
                 )
                 if self.capture.live:
                     self._count(last)

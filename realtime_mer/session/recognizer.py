@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -16,18 +15,33 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 
 from realtime_mer.analysis.analyser import Analyser
+from realtime_mer.analysis.baseline import BASELINE_S
+from realtime_mer.errors import InputError
 from realtime_mer.face.paced_tracker import TRACK_FPS
 from realtime_mer.interrupts import checkpoint
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
-from realtime_mer.results import Analysis, MicroExpression, Session, Summary
+from realtime_mer.recognition.classifier import Classifier
+from realtime_mer.redaction import printable
+from realtime_mer.results import (
+    LONGEST_MARK,
+    Analysis,
+    ClockOrigin,
+    Mark,
+    MicroExpression,
+    Session,
+    Summary,
+)
 from realtime_mer.session.channel import Ended
 from realtime_mer.session.pipeline import Pipeline, merged
 from realtime_mer.session.run import Callbacks, run
 from realtime_mer.source.camera import CameraRequest
 from realtime_mer.source.capture import AWAY, Capture
 from realtime_mer.source.reader import Reader
+from realtime_mer.spotting.spotter import SpotterModel
 from realtime_mer.stats import Stats
 
+# Marks that wait to be told. Chosen by judgement: nobody presses a key so often in a second.
+_MOST_MARKS = 1000
 # A cancelled task leaves a thread behind for so long, at most.
 _ASYNC_WAIT_S = 0.2
 # Waits are cut into pieces of this length, so that Ctrl-C is noticed on every platform.
@@ -61,8 +75,8 @@ class Recognizer:
         source: Camera number, path of a video or a folder of frames, or address; or a reader of
             one's own (`source.reader.Reader`).
         faces: How many faces to follow at most.
-        weights: The classifier, ONNX, with its card beside it.
-        spotter: The spotter, likewise.
+        weights: The classifier, ONNX, with its card beside it; or one that is loaded, to share it.
+        spotter: The spotter, likewise. Who shares it shares the sensitivity.
         landmarks: The face landmarker's model; None to look for it.
         providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
         least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
@@ -71,13 +85,18 @@ class Recognizer:
         reconnect: Whether a camera or stream that is lost is opened again.
         camera: What a camera is asked for; None for 1280 x 720, MJPG, 30 a second.
         sensitivity: As the property; None for what the spotter's card recommends.
+        baseline_s: Take a baseline of each face in its first so many seconds, 5 to 300, in which
+            nothing is reported; None for none. See `take_baseline`.
         track_fps: Of a source that gives many more frames a second than this, about so many are
             tracked, and the faces between are interpolated. All frames are analysed.
+        clock: A clock that runs already, for live sources whose times are to be comparable; None
+            for one that begins with the first frame.
+        changed: Notified when there is something to `take`; None if nobody waits for that.
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
-        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity` or `track_fps` is none
-            of those.
+        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity`, `baseline_s` or
+            `track_fps` is none of those.
 
     Example:
         >>> for event in Recognizer("clip.avi"):
@@ -99,8 +118,8 @@ class Recognizer:
         source: str | int | os.PathLike[str] | Reader,
         *,
         faces: int = 1,
-        weights: str | os.PathLike[str] = CLASSIFIER,
-        spotter: str | os.PathLike[str] = SPOTTER,
+        weights: str | os.PathLike[str] | Classifier = CLASSIFIER,
+        spotter: str | os.PathLike[str] | SpotterModel = SPOTTER,
         landmarks: str | os.PathLike[str] | None = None,
         providers: str = "auto",
         least_confidence: float = 0.0,
@@ -108,7 +127,10 @@ class Recognizer:
         reconnect: bool = True,
         camera: CameraRequest | None = None,
         sensitivity: float | None = None,
+        baseline_s: float | None = None,
         track_fps: float = TRACK_FPS,
+        clock: ClockOrigin | None = None,
+        changed: threading.Condition | None = None,
     ) -> None:
         if not track_fps > 0:
             raise ValueError(f"track_fps is above 0, got {track_fps}")
@@ -122,6 +144,7 @@ class Recognizer:
             rate=camera.rate,
             pixel_format=camera.pixel_format,
             reconnect=reconnect,
+            clock=clock,
         )
         analyser = Analyser(
             faces=faces,
@@ -131,10 +154,11 @@ class Recognizer:
             providers=providers,
             least_confidence=least_confidence,
             sensitivity=sensitivity,
+            baseline_s=baseline_s,
             source=self._capture.source,
             stats=self.stats,
         )
-        self._pipeline = Pipeline(self._capture, analyser, track_fps, self.stats)
+        self._pipeline = Pipeline(self._capture, analyser, track_fps, self.stats, changed)
         # Nothing below holds the recognizer itself, so one that is dropped is freed.
         weakref.finalize(self, _close_in_background, self._pipeline).atexit = False
         self._analyser = analyser
@@ -142,6 +166,9 @@ class Recognizer:
         self._last: Analysis | None = None
         # Events of a frame whose first ones were taken when the iteration stopped.
         self._untaken: deque[MicroExpression] = deque()
+        self._marks: deque[Mark] = deque()
+        # So that no mark comes too late to be told.
+        self._marking = threading.Lock()
         self._broken: BaseException | None = None
         self._logged = 0
         self._notes: dict[str, None] = {}
@@ -152,6 +179,10 @@ class Recognizer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Begins to analyse, before anybody asks; asking begins it, too."""
+        self._pipeline.start()
 
     def close(self) -> None:
         """Stops all threads, then the tracker. May be called at any moment, by any thread."""
@@ -170,8 +201,62 @@ class Recognizer:
         self._pipeline.resume()
 
     @property
+    def is_ready(self) -> bool:
+        """Whether `take` returns or raises at once."""
+        return self._pipeline.shown.is_ready
+
+    @property
+    def last(self) -> Analysis | None:
+        """The analysis that was handed over last; None before the first."""
+        return self._last
+
+    @property
     def is_paused(self) -> bool:
         return self._pipeline.is_paused
+
+    def take_baseline(self, seconds: float = BASELINE_S) -> None:
+        """Takes the baseline of each face in view anew; if there is none, of the next one.
+
+        Any thread may call it. In that time nothing is reported, and whoever is seen should keep a
+        neutral face. A good baseline replaces the one before it; a poor one changes nothing.
+        `Analysis.baselines` tells which it is.
+
+        Args:
+            seconds: How long it takes, 5 to 300.
+
+        Raises:
+            ValueError: It is none of those.
+        """
+        self._analyser.take_baseline(seconds)
+
+    def mark(self, text: str = "", by: str = "program") -> Mark:
+        """Marks this moment: the next analysis has it, and so have the logs.
+
+        Any thread may call it. Of a live source the moment is now; of a recording it is that of
+        the frame that was handed over last.
+
+        Args:
+            text: What it is about. It becomes one line; a text that is longer than `LONGEST_MARK`
+                loses its middle.
+            by: One of `results.MARKED_BY`.
+
+        Raises:
+            InputError: The session has ended, or so many marks wait that one more is no use.
+            ValueError: `by` is none of those.
+        """
+        if self._capture.live and self._capture.origin is not None:
+            time_s = time.monotonic() - self._capture.origin.monotonic_s
+        else:
+            last = self._last
+            time_s = 0.0 if last is None else last.frame.time_s
+        mark = Mark(time_s, by, printable(text.strip(), LONGEST_MARK))
+        with self._marking:
+            if self._pipeline.is_closed:
+                raise InputError("not marked: the session has ended")
+            if len(self._marks) >= _MOST_MARKS:
+                raise InputError(f"not marked: {_MOST_MARKS} marks wait to be written")
+            self._marks.append(mark)
+        return mark
 
     @property
     def session(self) -> Session:
@@ -258,13 +343,13 @@ class Recognizer:
         try:
             while True:
                 try:
-                    analysis = self._next(idle_s)
+                    analysis = self.take(idle_s)
                 except Ended:
                     break
                 if analysis is not None:
                     yield analysis
             self.stats.stop()
-            if (last := self._last_statuses()) is not None:
+            if (last := self.last_news()) is not None:
                 yield last
         finally:
             self._release()
@@ -289,12 +374,15 @@ class Recognizer:
         if self._pipeline.is_closed:
             return
         self._pipeline.start()
+        # It takes a while to load, and most programs have no event loop.
+        import asyncio
+
         taken: deque[Analysis] = deque()
 
         def take() -> bool:
             """Takes what comes in a while; False at the end."""
             try:
-                analysis = self._next(_ASYNC_WAIT_S, repeat=False)
+                analysis = self.take(_ASYNC_WAIT_S, repeat=False)
             except Ended:
                 return False
             if analysis is not None:
@@ -311,7 +399,7 @@ class Recognizer:
                 while taken:
                     yield taken.popleft()
             self.stats.stop()
-            if (last := self._last_statuses()) is not None:
+            if (last := self.last_news()) is not None:
                 yield last
         finally:
             # What a cancelled task was waiting for is not lost for the one that continues.
@@ -320,8 +408,15 @@ class Recognizer:
             self._untaken += (event for analysis in taken for event in analysis.events)
             await asyncio.to_thread(self._release)
 
-    def _next(self, timeout_s: float | None, repeat: bool = True) -> Analysis | None:
+    def take(self, timeout_s: float | None, repeat: bool = True) -> Analysis | None:
         """The next analysis; if none comes in time, the last one again, or None.
+
+        For who waits for several recognizers. All others iterate.
+
+        Args:
+            timeout_s: How long to wait; None for as long as it takes.
+            repeat: Whether the last one comes again, without its events, with the alerts of the
+                moment.
 
         Raises:
             Ended: There is none any more.
@@ -336,6 +431,8 @@ class Recognizer:
         self._log_notes()
         if analysis is not None:
             self._last = self._pipeline.delivered(analysis)
+            if self._marks:
+                self._last = dataclasses.replace(self._last, marks=self._take_marks())
             return self._last
         if self._last is None or not repeat:
             return None
@@ -347,19 +444,31 @@ class Recognizer:
             self._last.without_findings(),
             alerts=alerts,
             statuses=self._capture.take_statuses(),
+            marks=self._take_marks(),
         )
         if is_away:
             # Nothing of the last frame may look as if it were the present.
             self._last = dataclasses.replace(self._last, faces=(), fps=0.0, is_away=True)
         return self._last
 
-    def _last_statuses(self) -> Analysis | None:
-        """The last analysis again, with what has become of the source since; None if nothing."""
+    def _take_marks(self) -> tuple[Mark, ...]:
+        with self._marking:
+            marks = tuple(self._marks)
+            self._marks.clear()
+        return marks
+
+    def last_news(self) -> Analysis | None:
+        """The last analysis again, with what has become of the source since, and marks.
+
+        None if there is no news.
+        """
         self._log_notes()
-        statuses = self._capture.take_statuses() if self._last is not None else ()
-        if self._last is None or not statuses:
+        if self._last is None:
             return None
-        return dataclasses.replace(self._last.without_findings(), statuses=statuses)
+        statuses, marks = self._capture.take_statuses(), self._take_marks()
+        if not statuses and not marks:
+            return None
+        return dataclasses.replace(self._last.without_findings(), statuses=statuses, marks=marks)
 
     def _log_notes(self) -> None:
         notes = self.notes
@@ -390,11 +499,14 @@ class Recognizer:
             taken.extend(self._pipeline.shown)
         except BaseException as error:
             self._broken = error
+        if self._last is None and self._marks and taken:
+            # They need a frame to come with.
+            self._last = taken[0]
         # Frames in which nothing was found are not delivered and do not count as analysed.
         if any(analysis.has_findings for analysis in taken):
             waiting.extend(map(self._pipeline.delivered, taken))
             self._last = waiting[-1]
-        if (last := self._last_statuses()) is not None:
+        if (last := self.last_news()) is not None:
             waiting.append(last)
         if any(analysis.has_findings for analysis in waiting):
             return functools.reduce(merged, waiting)

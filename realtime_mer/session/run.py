@@ -20,7 +20,7 @@ _IDLE_S = 0.1
 
 
 class Runnable(Protocol):
-    """What `run` runs: a `Recognizer`."""
+    """What `run` runs: a `Recognizer`, or a `RecognizerGroup`."""
 
     stats: Stats
 
@@ -109,15 +109,15 @@ def run(
             for sink in everyone:
                 begun.append(sink)
                 sink.begin(session)
-            shown: Frame | None = None
+            shown: dict[int, Frame] = {}
             for analysis in recognizer.analyses(_IDLE_S):
                 checkpoint()
                 pass_on_notes()
                 with recognizer.stats.stage("show"):
                     _show(everyone, analysis)
                 # While the source is away its last frame comes again: measure it once.
-                if session.live and analysis.frame is not shown:
-                    shown = analysis.frame
+                if session.live and analysis.frame is not shown.get(analysis.camera):
+                    shown[analysis.camera] = analysis.frame
                     until_shown_s = time.monotonic() - analysis.frame.captured_at
                     recognizer.stats.record("until_shown", until_shown_s)
                 if window is not None:

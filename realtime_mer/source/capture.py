@@ -122,6 +122,7 @@ class Capture:
         pixel_format: str | None = CAMERA_FORMAT,
         reconnect: bool = True,
         patience_s: float | None = None,
+        clock: ClockOrigin | None = None,
     ) -> None:
         """
         Args:
@@ -136,6 +137,8 @@ class Capture:
             reconnect: Whether to open a lost live source again; otherwise it has ended.
             patience_s: For how long after its last frame a lost source is opened again and again;
                 None for what suits the source: for ever with a camera, two minutes with a stream.
+            clock: A clock that runs already, on which a live source's times are to be; None for one
+                that begins with the first frame.
 
         Raises:
             InputError: The source is missing or of an unknown kind.
@@ -177,6 +180,7 @@ class Capture:
         # True from when a lost source is to be opened again until its next frame.
         self._reopening = False
         self._origin: ClockOrigin | None = None
+        self._clock = clock
         # RECOVERED stands for "all is well", which needs no record at the start.
         self._status = SourceStatus.RECOVERED
         self._statuses: deque[StatusChange] = deque(maxlen=_MAX_STATUSES)
@@ -473,8 +477,13 @@ class Capture:
         if self._origin is None:
             self._size = (grab.image.shape[1], grab.image.shape[0])
             age_s = time.monotonic() - captured_at
-            self._origin = ClockOrigin(captured_at, time.time() - age_s)
-            time_s = clock(grab.position_s) if not self.live else 0.0
+            origin = ClockOrigin(captured_at, time.time() - age_s)
+            if self.live:
+                self._origin = self._clock or origin
+                captured_at = max(captured_at, self._origin.monotonic_s)
+                time_s = captured_at - self._origin.monotonic_s
+            else:
+                self._origin, time_s = origin, clock(grab.position_s)
         elif not self.live:
             time_s = clock(grab.position_s)
         else:

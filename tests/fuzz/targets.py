@@ -536,8 +536,8 @@ def command(value: list[str], place: Path) -> str:
         return "demo"
     outputs = None
     try:
-        recognize._reader(options)
-        outputs = recognize.Outputs(options, options.source)
+        recognize._readers(options, options.sources or [0])
+        outputs = recognize.Outputs(options, options.sources)
     except InputError as error:
         return refused(error)
     finally:

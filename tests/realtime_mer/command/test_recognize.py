@@ -6,6 +6,7 @@ import pytest
 
 from realtime_mer.command.recognize import _controls, _step_sensitivity
 from realtime_mer.output.recording import EventRecorder
+from realtime_mer.results import Mark
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,21 @@ def test_spotter_without_a_curve_says_so():
 
 def test_recording_key_names_the_folder_that_the_option_named(tmp_path):
     recorder = EventRecorder(tmp_path / "mine")
-    controls = _controls(SimpleNamespace(sensitivity=None), recorder)
+    controls = _controls(SimpleNamespace(sensitivity=None), [recorder])
     assert controls.toggle_recording() is None
     assert controls.toggle_recording() == f"each event in {tmp_path / 'mine'}/"
+
+
+def test_mark_key_marks_as_the_window_and_tells_when(tmp_path):
+    recognizer = SimpleNamespace(mark=lambda by: Mark(61.5, by))
+    controls = _controls(recognizer, [EventRecorder(tmp_path)])
+    assert controls.mark() == "marked at 1:01.500"
+
+
+@pytest.mark.parametrize(("option", "taken"), [(None, 20.0), (7.5, 7.5)])
+def test_baseline_key_takes_as_long_as_the_option_said(tmp_path, option, taken):
+    asked = []
+    recognizer = SimpleNamespace(take_baseline=asked.append)
+    controls = _controls(recognizer, [EventRecorder(tmp_path)], option)
+    assert controls.take_baseline() == f"baseline: {taken:g} s of a neutral face"
+    assert asked == [taken]

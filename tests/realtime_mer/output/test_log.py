@@ -19,11 +19,14 @@ from realtime_mer.output.log import CsvLog, JsonLinesLog, schema
 from realtime_mer.results import (
     ActionUnit,
     Analysis,
+    Baseline,
+    BaselineFlaw,
     ClockOrigin,
     Gap,
     GapReason,
     Interval,
     MacroExpression,
+    Mark,
     MicroExpression,
     RegionMotion,
     Session,
@@ -84,10 +87,14 @@ EVENT = MicroExpression(
     action_units=(ActionUnit("AU17", "both", 0.912),),
     frames=(310, 313, 318),
 )
-LIVE_EVENT = dataclasses.replace(EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9))
+LIVE_EVENT = dataclasses.replace(
+    EVENT, origin=ClockOrigin(monotonic_s=5000.0, unix_s=1.75e9), from_neutral_px=2.2
+)
 GAP = Gap(face=1, start_s=3.0, end_s=4.5, reason=GapReason.FACE_LOST)
 SPAN = VisibilitySpan(1, 1.25, 3.0, (0.8, 1.504, 3.25), (1.75, 0.5, 0.0), 1.75)
 MACRO = MacroExpression(2, 1.25, 3.5, 4.03, "clip.avi")
+BASELINE = Baseline(0, 0.5, 20.5, limits_px=(0.612, 0.7, 0.8), withheld=1)
+MARK = Mark(2.25, "window", "second question")
 STATUS = StatusChange(SourceStatus.RECONNECTING, 2.5)
 LOGS = [JsonLinesLog, CsvLog]
 
@@ -595,17 +602,26 @@ def test_command_refuses_a_log_in_use_and_continues_one_that_exists(tmp_path, fa
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 WATCHED = dataclasses.replace(SUMMARY, watched=Watched(90.0, (80.0, 70.0, 60.0), 85.0))
 RECORDS = [
-    r.to_dict() for r in (SESSION, STATUS, GAP, SPAN, EVENT, LIVE_EVENT, MACRO, SUMMARY, WATCHED)
+    r.to_dict() for r in (SESSION, STATUS, GAP, SPAN, EVENT, LIVE_EVENT, MACRO, BASELINE, MARK)
+] + [
+    SUMMARY.to_dict(),
+    WATCHED.to_dict(),
 ]
 # The figures of SUMMARY hold what JSON lacks.
 for record in RECORDS[-2:]:
     record["latency_ms"]["max"] = 20.0
 RECORDS.append({"type": "lost", "records": 2})
-IDS = ["session", "status", "gap", "visibility", "event", "live event", "macro"]
+IDS = ["session", "status", "gap", "visibility", "event", "live event", "macro", "baseline", "mark"]
 IDS += ["summary", "summary with watched time", "lost"]
 # Only where they are known.
 OPTIONAL = {"onset_frame", "apex_frame", "offset_frame", "limit_px", "spotting_score"}
-OPTIONAL |= {"least_sensitivity", "regions", "action_units", "events_per_readable_minute"}
+OPTIONAL |= {
+    "from_neutral_px",
+    "least_sensitivity",
+    "regions",
+    "action_units",
+    "events_per_readable_minute",
+}
 
 
 def test_schema_is_a_schema_that_describes_every_record_and_its_fields():
@@ -628,7 +644,8 @@ def test_schema_takes_each_record_and_refuses_it_with_a_fault(record):
     assert not VALIDATOR.is_valid(record | {"surprise": 1})
     for name, value in record.items():
         without = {k: v for k, v in record.items() if k != name}
-        assert VALIDATOR.is_valid(without) == (name in OPTIONAL), f"without {name}"
+        is_optional = name in OPTIONAL or (record["type"], name) == ("baseline", "limits_px")
+        assert VALIDATOR.is_valid(without) == is_optional, f"without {name}"
         assert not VALIDATOR.is_valid(record | {name: None}), f"{name} is null"
         other = 1 if isinstance(value, str | list | dict | bool) else "text"
         assert not VALIDATOR.is_valid(record | {name: other}), f"{name} is {other!r}"
@@ -672,6 +689,38 @@ def test_schema_knows_every_reason_and_status():
         VALIDATOR.validate(dataclasses.replace(GAP, reason=reason).to_dict())
     for status in SourceStatus:
         VALIDATOR.validate(StatusChange(status, 1.0).to_dict())
+
+
+def test_baselines_are_in_the_log_with_what_they_are_worth(tmp_path):
+    path = tmp_path / "events.jsonl"
+    log = JsonLinesLog(path)
+    log.begin(SESSION)
+    poor = Baseline(1, 2.0, 8.0, (BaselineFlaw.FACE_AWAY, BaselineFlaw.HEAD_MOVED))
+    log.update(analysis(baselines=(BASELINE, poor)))
+    log.end(SUMMARY)
+    _, good, poor, _ = lines(path)
+    assert (good["quality"], good["reason"], good["withheld"]) == ("good", "", 1)
+    assert good["limits_px"] == {"upper face": 0.61, "middle face": 0.7, "lower face": 0.8}
+    assert (poor["quality"], poor["reason"]) == ("poor", "face away, head moved")
+    assert "limits_px" not in poor
+    for record in (good, poor):
+        VALIDATOR.validate(record)
+
+
+def test_marks_are_in_the_log_in_their_order_and_fit_the_schema(tmp_path):
+    path = tmp_path / "events.jsonl"
+    log = JsonLinesLog(path)
+    log.begin(SESSION)
+    log.update(analysis(EVENT, marks=(MARK, Mark(3.0))))
+    log.end(SUMMARY)
+    _, _, *marks, _ = lines(path)
+    assert marks == [
+        {"type": "mark", "time_s": 2.25, "by": "window", "text": "second question"},
+        {"type": "mark", "time_s": 3.0, "by": "program", "text": ""},
+    ]
+    for mark in marks:
+        VALIDATOR.validate(mark)
+    assert not VALIDATOR.is_valid(marks[0] | {"by": "nobody"})
 
 
 def test_every_line_of_a_real_session_is_the_result_s_own_record(tmp_path, clip):

@@ -150,6 +150,12 @@ def test_names_are_safe_whatever_the_source_is_called(source, position_s, stem):
     assert clip_stem(source, position_s, "", "x") == stem
 
 
+def test_clips_of_several_cameras_are_named_after_them():
+    when = "20260131-093015-250"
+    assert clip_stem(None, 8.29, when, "negative", camera=1) == f"mer_{when}_camera1_negative"
+    assert clip_stem(None, 8.29, when, "negative") == f"mer_{when}_negative"
+
+
 def test_names_are_short_whatever_the_source_is_called():
     stem = clip_stem("ü" * 200 + ".mp4", 100000.0, "", "y" * 200)
     assert len(f"{stem}_99.json".encode()) <= 143

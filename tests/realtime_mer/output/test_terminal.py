@@ -19,10 +19,13 @@ from rich.console import Console
 from realtime_mer.output.terminal import Terminal
 from realtime_mer.results import (
     Analysis,
+    Baseline,
+    BaselineFlaw,
     FaceState,
     Gap,
     GapReason,
     Interval,
+    Mark,
     MicroExpression,
     Session,
     SourceStatus,
@@ -442,7 +445,81 @@ def test_change_of_status_is_a_line_before_the_gap_that_it_ends(capsys):
     ]
 
 
+def test_baseline_is_a_line_that_says_what_it_is_worth():
+    poor = Baseline(1, 3.0, 9.0, (BaselineFlaw.SMILE, BaselineFlaw.HEAD_MOVED))
+    text = shown(
+        session(), analysis(baselines=(Baseline(0, 0.0, 20.0, (), (0.61, 0.7, 0.8)), poor))
+    )
+    assert (
+        "0:00.000 – 0:20.000  baseline of face 0 is good: "
+        "upper face 0.6 px, middle face 0.7 px, lower face 0.8 px"
+    ) in text
+    # It stands out.
+    assert "\x1b[33m0:03.000 – 0:09.000  baseline of face 1 is poor: smile, head moved" in text
+
+
+def test_mark_is_a_line_with_its_text(capsys):
+    terminal = Terminal()
+    terminal.begin(session())
+    terminal.update(analysis(marks=(Mark(12.3, "window"), Mark(14.0, "page", "smile [1]"))))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "0:12.300  marked by window",
+        "0:14.000  marked by page: smile [1]",
+    ]
+
+
 def test_loss_of_the_source_stands_out_on_a_terminal_and_its_return_does_not():
     text = shown(session(live=True), analysis(statuses=(LOST, BACK)))
     assert "\x1b[33m0:12.300  source reconnecting\x1b[0m" in text
     assert "\x1b[2m0:14.000  source recovered\x1b[0m" in text
+
+
+def several(live: bool) -> Session:
+    names = ("rtsp://10.0.0.2/live", "camera 1") if live else ("a/left.avi", "a/right.avi")
+    each = tuple(
+        dataclasses.replace(session(live), source=name, camera=k) for k, name in enumerate(names)
+    )
+    return dataclasses.replace(each[0], source=" + ".join(names), frame_count=400, sources=each)
+
+
+def of_source(camera, k=0, live=False, **more):
+    source = several(live).sources[camera].source
+    return dataclasses.replace(analysis(k, **more), camera=camera, source=source)
+
+
+def test_lines_of_several_sources_begin_with_the_source():
+    found = dataclasses.replace(event(1.0), source="a/right.avi")
+    gap = Gap(0, 2.0, 3.0, GapReason.FACE_LOST, source="a/left.avi")
+    lines = screen(
+        shown(several(False), of_source(1, events=[found]), of_source(0, gaps=[gap]), width=120)
+    )
+    assert sum(line.startswith("right.avi  0:01.000 – 0:01.200") for line in lines) == 1
+    assert sum(line.startswith("left.avi   0:02.000 – 0:03.000") for line in lines) == 1
+    for name in ("a/left.avi", "a/right.avi"):
+        assert sum(line.startswith(f"{name} (640 x 480") for line in lines) == 1
+
+
+def test_view_of_several_sources_has_the_health_of_each_and_the_progress_of_all():
+    lines = screen(
+        shown(
+            several(False),
+            of_source(0, 99, score=0.5, dropped=3),
+            of_source(1, 99, score=1.5, alerts=("too dark",)),
+            width=120,
+            end=False,
+        )
+    )
+    text = "\n".join(lines)
+    assert "50%" in text
+    left, right = text.index("\nleft.avi\n"), text.rindex("\nright.avi\n")
+    assert "0.50" in text[left:right]
+    assert "dropped 3" in text[left:right]
+    assert "1.50" in text[right:]
+    assert "too dark" in text[right:]
+    assert "too dark" not in text[left:right]
+
+
+def test_a_session_is_away_only_if_all_its_sources_are():
+    away = of_source(0, live=True, is_away=True, faces=0)
+    assert " LIVE " in shown(several(True), of_source(1, live=True), away, end=False)
+    assert " AWAY " in shown(several(True), away, end=False)

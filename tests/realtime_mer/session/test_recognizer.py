@@ -18,7 +18,13 @@ import pytest
 import realtime_mer
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
-from realtime_mer.results import GapReason, Interval, MicroExpression, SourceStatus
+from realtime_mer.results import (
+    LONGEST_MARK,
+    GapReason,
+    Interval,
+    MicroExpression,
+    SourceStatus,
+)
 from realtime_mer.session import channel, recognizer
 from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source import capture
@@ -138,6 +144,78 @@ def test_second_event_of_a_frame_is_in_the_leftover_of_a_closed_recognizer():
     assert taken == [0]
     assert [e.face for e in recognizer.leftover().events] == [1]
     assert list(recognizer) == []
+
+
+def test_mark_of_a_recording_has_the_time_of_the_frame_that_was_shown():
+    with Recognizer(Film(NOISE)) as recognizer:
+        assert recognizer.mark("before the first frame").time_s == 0.0
+        analyses = recognizer.analyses()
+        first = next(analyses)
+        assert [m.text for m in first.marks] == ["before the first frame"]
+        second = next(analyses)
+        assert second.marks == ()
+        mark = recognizer.mark(" two\nlines, and " + 100 * "x", by="window")
+        assert mark.time_s == second.frame.time_s > 0
+        assert mark.by == "window"
+        assert mark.text.startswith("two\\nlines")
+        assert len(mark.text) == LONGEST_MARK
+        assert next(analyses).marks == (mark,)
+        with pytest.raises(ValueError, match="nobody"):
+            recognizer.mark(by="nobody")
+
+
+def test_mark_of_a_live_source_is_the_moment_itself_also_while_no_frame_comes():
+    camera = Endless()
+    with Recognizer(camera) as recognizer:
+        analyses = recognizer.analyses(idle_s=0.05)
+        next(analyses)
+        before = time.monotonic()
+        mark = recognizer.mark()
+        after = time.monotonic()
+        zero_at = recognizer.session.origin.monotonic_s
+        assert before <= zero_at + mark.time_s <= after
+        recognizer.pause()
+        marked = [
+            m for _, analysis in zip(range(50), analyses, strict=False) for m in analysis.marks
+        ]
+        assert marked == [mark]
+        paused = recognizer.mark("while paused")
+        assert paused.time_s > mark.time_s
+        marked = [
+            m for _, analysis in zip(range(3), analyses, strict=False) for m in analysis.marks
+        ]
+        assert marked == [paused]
+
+
+def test_mark_that_nobody_took_is_in_the_leftover_and_after_the_end_it_is_refused():
+    with Recognizer(Film(NOISE)) as recognizer:
+        next(recognizer.analyses())
+        mark = recognizer.mark("last")
+    assert recognizer.leftover().marks == (mark,)
+    assert recognizer.leftover() is None
+    with pytest.raises(InputError, match="ended"):
+        recognizer.mark()
+
+
+def test_marks_from_many_threads_are_all_told_and_a_flood_of_them_is_refused():
+    with Recognizer(Film(NOISE)) as recognizer:
+        analyses = recognizer.analyses()
+        next(analyses)
+
+        def mark():
+            for _ in range(100):
+                recognizer.mark()
+
+        threads = [threading.Thread(target=mark) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(next(analyses).marks) == 800
+        for _ in range(1000):
+            recognizer.mark()
+        with pytest.raises(InputError, match="wait to be written"):
+            recognizer.mark()
 
 
 class Endless:
@@ -290,7 +368,7 @@ def test_async_iteration_of_a_held_recognizer_can_be_continued():
 def test_event_that_a_cancelled_task_was_waiting_for_is_not_lost():
     recognizer = with_events(Recognizer(Film(NOISE)), 5, event(0))
     waiting, go_on = threading.Event(), threading.Event()
-    take_next = recognizer._next
+    take_next = recognizer.take
 
     def slow_next(*arguments, **options):
         analysis = take_next(*arguments, **options)
@@ -299,7 +377,7 @@ def test_event_that_a_cancelled_task_was_waiting_for_is_not_lost():
             go_on.wait(10)
         return analysis
 
-    recognizer._next = slow_next
+    recognizer.take = slow_next
 
     async def watch() -> list[int]:
         return [found.face async for found in recognizer]
