@@ -1,4 +1,4 @@
-"""The public flow release of CausalNet (442 clips of CASME II, SMIC and SAMM) as arrays.
+"""Clips as arrays, and the public flow release of CausalNet (CASME II, SMIC and SAMM, 442 clips).
 
 A clip is two flow images, onset to apex and apex to offset. The release's direction images are not
 read: `realtime_mer.recognition.flow_pair` derives them, as at run time.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -29,14 +29,15 @@ REMEDY = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clips:
-    """Clips in the order of the release's index.
+    """Clips in the order of the release's index, or of a prepared set's table.
 
     Attributes:
         names: `SUBJECT_CLIP`.
-        sets: Data set of each clip, one of `SETS`.
+        sets: Data set of each clip; in the release, one of `SETS`.
         subjects: Subject of each clip; no two sets share a name.
-        labels: (n,) int64, index into `LABELS`.
+        labels: (n,) int64, index into `classes`.
         pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.recognition.flow_pair`.
+        classes: What the labels mean.
     """
 
     names: np.ndarray
@@ -44,12 +45,14 @@ class Clips:
     subjects: np.ndarray
     labels: np.ndarray
     pairs: np.ndarray
+    classes: tuple[str, ...] = LABELS
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, keep: np.ndarray) -> Clips:
-        return Clips(*(getattr(self, name)[keep] for name in self.__slots__))
+        arrays = (f.name for f in fields(self) if f.name != "classes")
+        return replace(self, **{name: getattr(self, name)[keep] for name in arrays})
 
     def without(self, subjects: Iterable[str]) -> Clips:
         """The clips of all other subjects.
@@ -133,6 +136,12 @@ def read_release(directory: Path) -> Clips:
     )
 
 
+def sets_of(clips: Clips) -> tuple[str, ...]:
+    """The data sets that have clips: those of the release in its order, then others by name."""
+    there = set(map(str, clips.sets))
+    return (*(s for s in SETS if s in there), *sorted(there - set(SETS)))
+
+
 def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:
     """(n,) fold of each clip: a subject is in one fold, and every fold has subjects of every set.
 
@@ -144,7 +153,7 @@ def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     fold = np.zeros(len(clips), int)
     offset = 0
-    for name in SETS:
+    for name in sets_of(clips):
         subjects = np.unique(clips.subjects[clips.sets == name])
         random.shuffle(subjects)
         for i, subject in enumerate(subjects):

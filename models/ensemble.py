@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.causalnet import CLASSES, POSITIONS, CropEncoder, cut_crops
+from models.causalnet import POSITIONS, CropEncoder, cut_crops
 
 
 class Ensemble(nn.Module):
@@ -44,8 +44,9 @@ class Ensemble(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, 3) of composites (b, 4, 3, 28, 28)."""
-        return self.network(x).reshape(self.count, -1, CLASSES).mean(0)  # of (m, b, 3)
+        """Logits (b, classes) of composites (b, 4, 3, 28, 28)."""
+        logits = self.network(x)
+        return logits.reshape(self.count, -1, logits.shape[-1]).mean(0)  # of (m, b, classes)
 
 
 def _stack(modules: Sequence[nn.Module]) -> None:

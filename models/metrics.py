@@ -13,14 +13,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
-def confusion(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
+def confusion(truth: np.ndarray, answer: np.ndarray, classes: int = len(LABELS)) -> np.ndarray:
     """Clips by true class (rows) and answered class (columns)."""
-    matrix = np.zeros((len(LABELS), len(LABELS)), int)
+    matrix = np.zeros((classes, classes), int)
     np.add.at(matrix, (truth, answer), 1)
     return matrix
 
 
-def scores(truth: np.ndarray, answer: np.ndarray) -> dict[str, float]:
+def scores(truth: np.ndarray, answer: np.ndarray, classes: int = len(LABELS)) -> dict[str, float]:
     """UF1 (mean of the classes' F1), UAR (mean of their recalls) and ACC, pooled over all clips.
 
     A class that is neither true nor answered anywhere counts as 0.
@@ -28,7 +28,7 @@ def scores(truth: np.ndarray, answer: np.ndarray) -> dict[str, float]:
     >>> scores(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0]))["ACC"]
     0.75
     """
-    matrix = confusion(truth, answer)
+    matrix = confusion(truth, answer, classes)
     hits, true, answered = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     return {
         "UF1": float((2 * hits / np.maximum(true + answered, 1)).mean()),

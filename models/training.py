@@ -225,14 +225,15 @@ class Augment:
         return ((x - low) / (high - low + 1e-6) * (top - bottom) + bottom).round()
 
 
-def class_weights(labels: np.ndarray, strength: float) -> Tensor:
+def class_weights(labels: np.ndarray, strength: float, classes: int = len(LABELS)) -> Tensor:
     """(classes,) weights against class imbalance, with a mean of 1 over the clips.
 
     Args:
         labels: (n,) of the clips.
         strength: 0 weighs all clips alike, 1 all classes.
+        classes: How many there are.
     """
-    counts = np.bincount(labels, minlength=len(LABELS)).clip(1)
+    counts = np.bincount(labels, minlength=classes).clip(1)
     weights = (len(labels) / counts) ** strength
     return torch.tensor(weights / weights[labels].mean(), dtype=torch.float32)
 
@@ -262,7 +263,7 @@ def fit(
     pairs, labels = torch.from_numpy(clips.pairs), torch.from_numpy(clips.labels)
     augment = Augment(pairs, recipe, random)
     views = Views(composites=getattr(network, "composites", True)).to(device)
-    weights = class_weights(clips.labels, recipe.balance).to(device)
+    weights = class_weights(clips.labels, recipe.balance, len(clips.classes)).to(device)
     decay = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(

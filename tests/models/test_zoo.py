@@ -3,7 +3,7 @@ import torch
 
 from models.ablations import WithoutCAB, WithoutDirections, WithStrain
 from models.causalnet import CausalNet
-from models.zoo import NETWORKS
+from models.zoo import NETWORKS, make_network
 
 # 140 and 277 million parameters; their parts are tested elsewhere.
 LARGE = {"htnet", "causalnet-released"}
@@ -15,6 +15,12 @@ def test_every_network_gives_three_finite_logits(name):
     logits = network(torch.rand(2, 4, 3, 28, 28) * 255)
     assert logits.shape == (2, 3)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - LARGE))
+def test_every_network_can_have_other_classes(name):
+    network = make_network(name, 5).eval()
+    assert network(torch.rand(2, 4, 3, 28, 28) * 255).shape == (2, 5)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
     python tools/recognition/evaluate.py --data DIR --out results/compact \\
         --model causalnet-compact --seeds 3
+    python tools/recognition/evaluate.py --data DIR --set casme2 --classes 5 --out results/five
 
-It leaves out every subject of the flow release once (or, with --folds K, the subjects in K groups),
-trains a network on the others, and pools the answers to the left-out clips. Into --out go
+DIR is the flow release, or a set that tools/recognition/prepare.py made; several are pooled. It
+leaves out every subject once (or, with --folds K, the subjects in K groups), trains a network on
+the others, and pools the answers to the left-out clips. Into --out go
 `predictions.csv`, `summary.json` and `confusion.png`. A run that was stopped continues where it
 was; the same seed gives the same answers, with one job or several.
 
@@ -19,6 +21,7 @@ the left-out subject, and the best epoch counts. Such figures serve only to comp
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import json
@@ -39,7 +42,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.data import LABELS, SETS, Clips, read_release, subject_folds
+from models.data import LABELS, SETS, Clips, sets_of, subject_folds
 from models.metrics import (
     confusion,
     expected_calibration_error,
@@ -48,7 +51,7 @@ from models.metrics import (
     softmax,
 )
 from models.training import Recipe, fit, predict
-from models.zoo import NETWORKS
+from models.zoo import NETWORKS, make_network
 from realtime_mer.errors import InputError
 from tools.command import (
     command_parser,
@@ -59,6 +62,7 @@ from tools.command import (
     save_array,
 )
 from tools.recognition.export import write_card
+from tools.recognition.prepared import FLOWS, read_clips
 
 HONEST, TEST_SELECTED = "honest", "test-selected"
 
@@ -73,6 +77,9 @@ class Plan:
         folds: Groups of subjects; 0 leaves out every subject alone.
         members: Networks whose logits are averaged for an answer.
         recipe: Of their training.
+        sets: The data sets of the clips.
+        classes: The classes.
+        flow: Whose flow of prepared sets, a key of `FLOWS`.
     """
 
     model: str
@@ -80,6 +87,9 @@ class Plan:
     folds: int
     members: int
     recipe: Recipe
+    sets: tuple[str, ...] = SETS
+    classes: tuple[str, ...] = LABELS
+    flow: str = "dis"
 
     def fold_of(self, clips: Clips) -> np.ndarray:
         """(clips,) the number of each clip's fold."""
@@ -93,7 +103,7 @@ class _PerfectError(Exception):
 
 
 def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
-    """Logits (left-out clips, 3) of one fold, from networks trained on the others."""
+    """Logits (left-out clips, classes) of one fold, from networks trained on the others."""
     torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
     left_out = plan.fold_of(clips) == fold
     train, test = clips[~left_out], clips[left_out]
@@ -101,7 +111,7 @@ def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
     for member in range(plan.members):
         member_seed = (seed * 1000 + fold) * 100 + member
         torch.manual_seed(member_seed)
-        network = NETWORKS[plan.model]()
+        network = make_network(plan.model, len(plan.classes))
         if plan.protocol == HONEST:
             answers.append(predict(fit(network, train, plan.recipe, member_seed), test.pairs))
         else:
@@ -147,7 +157,8 @@ def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[s
         clips: The clips.
         logits: Of all clips, by seed.
     """
-    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in SETS}}
+    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in plan.sets}}
+    classes = len(plan.classes)
     summary: dict[str, Any] = {
         "model": plan.model,
         "protocol": plan.protocol,
@@ -155,10 +166,12 @@ def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[s
         "members": plan.members,
         "seeds": len(logits),
         "recipe": asdict(plan.recipe),
+        "sets": list(plan.sets),
+        "classes": list(plan.classes),
     }
     spread: dict[str, dict[str, float]] = {}
     for group, inside in groups.items():
-        each = [scores(clips.labels[inside], z[inside].argmax(1)) for z in logits.values()]
+        each = [scores(clips.labels[inside], z[inside].argmax(1), classes) for z in logits.values()]
         summary[group] = {k: round(float(np.mean([e[k] for e in each])), 4) for k in each[0]}
         spread[group] = {k: round(float(np.std([e[k] for e in each])), 4) for k in each[0]}
     summary["spread"] = spread
@@ -182,7 +195,8 @@ def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[s
 
 
 def _figures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    return {k: round(v, 4) for k, v in scores(labels, logits.argmax(1)).items()}
+    figures = scores(labels, logits.argmax(1), logits.shape[1])
+    return {k: round(v, 4) for k, v in figures.items()}
 
 
 def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +205,8 @@ def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: It is no honest measurement, or no summary.
     """
-    keys = ("protocol", "split", "seeds", "composite", *SETS, "spread", "calibration_error")
+    sets = summary.get("sets", SETS)
+    keys = ("protocol", "split", "seeds", "composite", *sets, "spread", "calibration_error")
     if missing := [key for key in keys if key not in summary]:
         raise InputError(
             f"a summary of tools/recognition/evaluate.py holds {', '.join(missing)}, this one does "
@@ -216,6 +231,12 @@ def write_into_card(path: Path, summary: dict[str, Any]) -> None:
     name = card.get("name")
     if name != summary["model"]:
         raise InputError(f"{path} is the card of {name}, not of {summary['model']}: {remedy}")
+    labels = card.get("labels", summary["classes"])
+    if labels != summary["classes"]:
+        raise InputError(
+            f"{path} is the card of weights for {', '.join(map(str, labels))}, not for "
+            f"{', '.join(summary['classes'])}: {remedy}"
+        )
     part = path.with_suffix(".part.json")
     try:
         write_card(part, {**card, "loso": figures_for_card(summary)})
@@ -228,19 +249,21 @@ def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -
     """Writes a row for each seed and clip."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["seed", "set", "subject", "clip", "label", "answer", *LABELS])
+        rows.writerow(["seed", "set", "subject", "clip", "label", "answer", *clips.classes])
         for seed, z in logits.items():
             for i, p in enumerate(cross_calibrated(z, clips)):
                 rows.writerow(
                     [seed, clips.sets[i], clips.subjects[i], clips.names[i]]
-                    + [LABELS[clips.labels[i]], LABELS[z[i].argmax()]]
+                    + [clips.classes[clips.labels[i]], clips.classes[z[i].argmax()]]
                     + [f"{value:.4f}" for value in p]
                 )
 
 
 def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> None:
     """Draws the confusion matrix: the shares of a row as colours, the clips as numbers."""
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    names = summary["classes"]
+    side = 2.2 + 0.8 * len(names)
+    figure = Figure(figsize=(side, side - 0.2), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -248,8 +271,9 @@ def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> N
         text = f"{share:.0%}\n{matrix[row, column]:.4g}"
         colour = "white" if share > 0.6 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(LABELS)), LABELS)
-    axes.set_yticks(range(len(LABELS)), LABELS)
+    turn = 0 if len(names) == len(LABELS) else 45
+    axes.set_xticks(range(len(names)), names, rotation=turn, ha="right" if turn else "center")
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
     axes.set_title(
@@ -264,7 +288,9 @@ def show(console: Console, summary: dict[str, Any]) -> None:
     """Prints the figures for people."""
     title = f"{summary['model']}: {summary['protocol'].upper()}, {summary['split']}"
     table = Table("", "UF1", "UAR", "ACC", title=title)
-    for group in ("composite", *SETS):
+    sets = summary["sets"]
+    # Of one set, the composite is the set.
+    for group in ("composite", *sets) if len(sets) > 1 else sets:
         cells = [
             f"{summary[group][k]:.3f} ± {summary['spread'][group][k]:.3f}"
             for k in ("UF1", "UAR", "ACC")
@@ -323,13 +349,16 @@ def run(
                 }
                 for done in as_completed(running):
                     keep(*running[done], done.result())
-    logits = {seed: np.zeros((len(clips), len(LABELS))) for seed in seeds}
+    logits = {seed: np.zeros((len(clips), len(plan.classes))) for seed in seeds}
     for seed, k in wanted:
         logits[seed][fold == k] = np.load(parts / f"{seed}-{k}.npy")
     summary = summarize(plan, clips, logits)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     write_predictions(out / "predictions.csv", clips, logits)
-    matrix = np.mean([confusion(clips.labels, z.argmax(1)) for z in logits.values()], axis=0)
+    classes = len(plan.classes)
+    matrix = np.mean(
+        [confusion(clips.labels, z.argmax(1), classes) for z in logits.values()], axis=0
+    )
     draw_confusion(out / "confusion.png", summary, matrix)
     return summary
 
@@ -354,9 +383,45 @@ def recipe_of(arguments: list[str]) -> Recipe:
     return replace(Recipe(), **changes)
 
 
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what `read_clips` reads."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="the flow release, or what tools/recognition/prepare.py made; several are pooled",
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME", help="sets to take; default: all in --data"
+    )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        default=len(LABELS),
+        help=f"{len(LABELS)} (default): those of the composite; else the set's own, as many",
+    )
+    parser.add_argument(
+        "--flow",
+        choices=FLOWS,
+        default="dis",
+        help="flow of prepared sets: dis (default), the runtime's; tvl1, as in the release",
+    )
+
+
+def clips_of(options: argparse.Namespace) -> Clips:
+    """The clips that the options of `add_data_arguments` name.
+
+    Raises:
+        InputError: There are none, or they cannot be read.
+    """
+    return read_clips(options.data, options.set, options.classes, options.flow)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
         "--model",
@@ -386,19 +451,25 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError("--folds is 2 or more; without it, every subject is left out alone")
         if min(options.seeds, options.members, options.jobs) < 1:
             raise InputError("--seeds, --members and --jobs are at least 1")
-        plan = Plan(
-            model=options.model,
-            protocol=TEST_SELECTED if options.test_selected else HONEST,
-            folds=options.folds,
-            members=options.members,
-            recipe=recipe_of(options.recipe),
-        )
+        recipe = recipe_of(options.recipe)
         if options.card and (options.folds or options.test_selected or options.recipe):
             raise InputError(
                 "--card takes honest figures of the deployed training, leaving one subject out: "
                 "give it without --folds, --test-selected and --recipe"
             )
-        clips, console = read_release(options.data), Console()
+        clips, console = clips_of(options), Console()
+        if len(set(clips.subjects)) < 2:
+            raise InputError("the clips are of one subject: nobody is left to train on")
+        plan = Plan(
+            model=options.model,
+            protocol=TEST_SELECTED if options.test_selected else HONEST,
+            folds=options.folds,
+            members=options.members,
+            recipe=recipe,
+            sets=sets_of(clips),
+            classes=clips.classes,
+            flow=options.flow,
+        )
         summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)
         if options.card:
             write_into_card(options.card, summary)

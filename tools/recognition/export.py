@@ -24,19 +24,22 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.causalnet import CausalNet
 from models.ensemble import Ensemble
 from models.views import Views, mirrored
+from models.zoo import make_network
 from realtime_mer.errors import InputError
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
 from tools.command import command_parser, exit_status
 
+NETWORK = "causalnet-compact"
+"""The network that is deployed."""
 INPUT, OUTPUT = "flow_pair", "probabilities"
 OPSET = 18
 
 
 class Deployed(nn.Module):
-    """The deployed form of networks: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities (n, 3).
+    """The deployed form of networks: flow pairs (n, 2, 28, 28, 3) uint8 to probabilities
+    (n, classes).
 
     Args:
         networks: One network of any kind, or several compact ones of one configuration.
@@ -159,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         checkpoint = load_checkpoint(options.checkpoint)
         networks = []
         for state in checkpoint["states"]:
-            network = CausalNet.compact()
+            network = make_network(NETWORK, len(checkpoint["card"]["labels"]))
             network.load_state_dict(state)
             networks.append(network)
         temperature, card = checkpoint["temperature"], checkpoint["card"]

@@ -4,10 +4,16 @@
 
 It trains each network on folds of subjects with the fixed schedule of
 tools/recognition/evaluate.py. The network then answers the left-out clips with key frames that are
-late or early by 0 to 60 % of a half-window, in three ways:
+late or early by 0 to 60 % of a half-window (0 to 30 % of the clip).
 
-- mixed: the apex is wrong. The release has no videos, so `models.training.wrong_apex` mixes the two
-  motions of a clip, as if rise and fall were equally strong, which the release does not say;
+DIR is one or more sets that tools/recognition/prepare.py made. On their frames, the onset, the
+apex, the offset, or all three (window) are wrong, and the flow is computed anew from the frames
+that lie there. The apex that the runtime's spotter finds also takes the place of the marked one.
+
+DIR may also be the flow release, which has no frames. There are three ways then:
+
+- mixed: the apex is wrong. `models.training.wrong_apex` mixes the two motions of a clip, as if rise
+  and fall were equally strong, which the release does not say;
 - chain, apex: the same, measured on pictures. The motions are put onto a photo under a swaying
   camera and go through the chain (`tools/recognition/rendered_pairs.py`);
 - chain, window: on these pictures, onset, apex and offset are all late or early.
@@ -19,8 +25,11 @@ stopped continues where it was.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,54 +40,82 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.data import LABELS, Clips, read_release, subject_folds
+from models.data import Clips, subject_folds
 from models.metrics import scores
 from models.training import Recipe, fit, predict, wrong_apex
-from models.zoo import NETWORKS
+from models.zoo import NETWORKS, make_network
 from realtime_mer.errors import InputError
 from tools.command import command_parser, exit_status, make_folder, progress_bar, save_array
-from tools.recognition.rendered_pairs import KINDS, rendered_pairs
+from tools.recognition import rendered_pairs as rendered
+from tools.recognition import shifted_pairs as shifted
+from tools.recognition.evaluate import add_data_arguments, clips_of
+from tools.recognition.prepared import is_prepared, paths_of_faces
+from tools.recognition.rendered_pairs import rendered_pairs
+from tools.recognition.shifted_pairs import Shifted, shifted_pairs
 
 ERRORS = tuple(i / 10 for i in range(7))  # of a half-window
 SIGNS = (1, -1)  # late, early
-WAYS = ("mixed", *(f"chain, {kind}" for kind in KINDS))
+RELEASE_WAYS = ("mixed", *(f"chain, {kind}" for kind in rendered.KINDS))
 MODELS = ("causalnet-compact", "ststnet", "off-apexnet")
+_MIDDLE = len(ERRORS) - 1
+"""No error, among those from early to late."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wrong:
+    """What the networks are asked: the clips with wrong key frames.
+
+    Attributes:
+        ways: What is wrong, a name each.
+        pairs: (n, ways, errors from early to late, 2, 28, 28, 3) uint8.
+        frames: Of clips with frames, what the frames allowed and where the spotter sees the apex;
+            None for the flow release.
+    """
+
+    ways: tuple[str, ...]
+    pairs: np.ndarray
+    frames: Shifted | None = None
 
 
 def answer_fold(
-    model: str, train: Clips, test: Clips, rendered: np.ndarray, seed: int, recipe: Recipe
+    model: str, train: Clips, pairs: np.ndarray, marked: np.ndarray, seed: int, recipe: Recipe
 ) -> np.ndarray:
-    """Logits (ways, errors, signs, clips, 3) of the left-out clips.
+    """Logits (ways + 1, errors, signs, clips, classes) of the left-out clips.
+
+    The last way has no errors: it is the apex that the spotter sees.
 
     Args:
         model: A name in `NETWORKS`.
         train: Clips to train on.
-        test: The left-out clips.
-        rendered: What `rendered_pairs` made of the left-out clips.
+        pairs: Of the left-out clips, as `Wrong.pairs`.
+        marked: (clips, 2, 28, 28, 3) theirs with the spotter's apex.
         seed: Of the training.
         recipe: Of the training.
     """
     torch.manual_seed(seed)
-    network = fit(NETWORKS[model](), train, recipe, seed)
-    middle = len(ERRORS) - 1  # no error, among those from early to late
-
-    def pairs(way: int, error: int, sign: int) -> np.ndarray:
-        if way:
-            return rendered[:, way - 1, middle + sign * error]
-        return wrong_apex(test.pairs, sign * ERRORS[error]) if error else test.pairs
-
-    return np.array(
+    network = fit(make_network(model, len(train.classes)), train, recipe, seed)
+    logits = [
         [
-            [[predict(network, pairs(way, e, sign)) for sign in SIGNS] for e in range(len(ERRORS))]
-            for way in range(len(WAYS))
+            [predict(network, pairs[:, way, _MIDDLE + sign * error]) for sign in SIGNS]
+            for error in range(len(ERRORS))
         ]
-    )
+        for way in range(pairs.shape[1])
+    ]
+    spotted = predict(network, marked)
+    return np.array([*logits, [[spotted] * len(SIGNS)] * len(ERRORS)])
+
+
+def mixed_pairs(clips: Clips) -> np.ndarray:
+    """(n, 1, errors from early to late, 2, 28, 28, 3): the apex wrong by the model of it."""
+    errors = [sign * e for sign, part in ((-1, ERRORS[:0:-1]), (1, ERRORS)) for e in part]
+    pairs = [wrong_apex(clips.pairs, e) if e else clips.pairs for e in errors]
+    return np.stack(pairs, axis=1)[:, None]
 
 
 def curve(clips: Clips, logits: np.ndarray) -> list[float]:
     """UF1 by error, the mean of late and early, of logits (errors, signs, clips, 3)."""
     return [
-        float(np.mean([scores(clips.labels, z.argmax(1))["UF1"] for z in at_error]))
+        float(np.mean([scores(clips.labels, z.argmax(1), z.shape[1])["UF1"] for z in at_error]))
         for at_error in logits
     ]
 
@@ -111,7 +148,7 @@ def draw(path: Path, curves: dict[str, dict[str, np.ndarray]], what: str) -> Non
         axes.set_xlabel("error, % of a half-window")
         axes.set_title(way, fontsize=10)
         axes.grid(alpha=0.3)
-    plots[0, 0].set_ylabel("composite UF1, mean of late and early")
+    plots[0, 0].set_ylabel("UF1, mean of late and early")
     plots[0, 0].legend()
     figure.suptitle(what, fontsize=10)
     figure.savefig(path, dpi=120)
@@ -121,50 +158,67 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Trains what is missing in --out, then writes the results there; returns the figures.
 
     Raises:
-        InputError: The release or --out cannot be used.
+        InputError: The data or --out cannot be used.
     """
     torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
-    clips = read_release(options.data)
+    clips = clips_of(options)
+    has_frames = [is_prepared(folder) for folder in options.data]
+    files = paths_of_faces(options.data, clips) if all(has_frames) else None
+    if options.flow != "dis":
+        raise InputError("wrong key frames are measured with the runtime's flow: leave out --flow")
+    if any(has_frames) and files is None:
+        raise InputError(
+            "--data is the flow release, or sets that were prepared with their frames, not both"
+        )
     recipe = Recipe(epochs=options.epochs)
     fold = subject_folds(clips, options.folds, seed=0)
-    parts = options.out / f"parts-{options.folds}-{options.epochs}-{len(clips)}"
+    if min(len(set(fold)), len(set(clips.subjects))) < 2:
+        raise InputError("the clips are of one subject: nobody is left to train on")
+    # Other clips or classes are another experiment.
+    what = "\n".join([*clips.classes, *map(str, clips.names), *map(str, files or ())])
+    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+    parts = options.out / f"parts-{options.folds}-{options.epochs}-{digest}"
     make_folder(parts, "--out")
-    curves: dict[str, dict[str, np.ndarray]] = {way: {} for way in WAYS}
     with progress_bar(console) as progress:
-        rendering = progress.add_task("clips through the chain", total=len(clips))
-        rendered = rendered_pairs(
-            clips, parts / "rendered.npy", lambda: progress.advance(rendering)
-        )
-        progress.update(rendering, completed=len(clips))
+        first = "wrong key frames" if files is not None else "clips through the chain"
+        making = progress.add_task(first, total=len(clips))
+        wrong = _wrong(clips, files, parts, lambda: progress.advance(making))
+        progress.update(making, completed=len(clips))
         task = progress.add_task(
             "training", total=len(options.models) * options.seeds * options.folds
         )
+        marked = clips.pairs if wrong.frames is None else wrong.frames.spotted
+        answers: dict[str, list[np.ndarray]] = {}
         for model in options.models:
-            by_seed = []
+            answers[model] = []
             for seed in range(options.seeds):
-                logits = np.zeros((len(WAYS), len(ERRORS), len(SIGNS), len(clips), len(LABELS)))
+                shape = len(wrong.ways) + 1, len(ERRORS), len(SIGNS), len(clips)
+                logits = np.zeros((*shape, len(clips.classes)))
                 for k in range(options.folds):
                     part, test = parts / f"{model}-{seed}-{k}.npy", fold == k
-                    if not part.exists():
+                    if not part.exists() and test.any():
                         answer = answer_fold(
                             model,
                             clips[~test],
-                            clips[test],
-                            rendered[test],
+                            wrong.pairs[test],
+                            marked[test],
                             seed * 1000 + k,
                             recipe,
                         )
                         save_array(part, answer)
-                    logits[..., test, :] = np.load(part)
+                    if test.any():
+                        logits[..., test, :] = np.load(part)
                     progress.advance(task)
-                by_seed.append([curve(clips, of_way) for of_way in logits])
-            for way, seeds in zip(WAYS, np.array(by_seed).transpose(1, 0, 2), strict=True):
-                curves[way][model] = seeds
+                answers[model].append(logits)
     what = f"honest, {options.folds} folds of subjects, {options.seeds} seed(s)"
-    tables = "\n".join(f"{way}:\n\n{table(by_model)}" for way, by_model in curves.items())
-    (options.out / "keyframes.md").write_text(tables, encoding="utf-8")
-    draw(options.out / "keyframes.png", curves, what)
-    result = {
+    curves = {
+        way: {
+            model: np.array([curve(clips, logits[w]) for logits in seeds])
+            for model, seeds in answers.items()
+        }
+        for w, way in enumerate(wrong.ways)
+    }
+    result: dict[str, Any] = {
         "protocol": what,
         "errors": list(ERRORS),
         "UF1": {
@@ -172,6 +226,14 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             for way, by_model in curves.items()
         },
     }
+    tables = "\n".join(f"{way}:\n\n{table(by_model)}" for way, by_model in curves.items())
+    if wrong.frames is not None:
+        result["classes"], result["sets"] = list(clips.classes), sorted(set(map(str, clips.sets)))
+        result["reached"] = _reached(wrong.frames)
+        result["spotted"] = _spotted(clips, wrong.frames, answers)
+        tables += f"\n{_frames_text(result)}"
+    (options.out / "keyframes.md").write_text(tables, encoding="utf-8")
+    draw(options.out / "keyframes.png", curves, what)
     (options.out / "keyframes.json").write_text(
         json.dumps(result, indent=2) + "\n", encoding="utf-8"
     )
@@ -179,9 +241,75 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return result
 
 
+def _wrong(
+    clips: Clips, files: Sequence[Path] | None, parts: Path, advance: Callable[[], object]
+) -> Wrong:
+    """The clips with wrong key frames: from their frames, or as the flow release allows."""
+    if files is None:
+        chain = rendered_pairs(clips, parts / "rendered.npy", advance)
+        return Wrong(RELEASE_WAYS, np.concatenate([mixed_pairs(clips), chain], axis=1))
+    made = shifted_pairs(files, parts, advance)
+    return Wrong(shifted.KINDS, made.pairs, made)
+
+
+def _reached(made: Shifted) -> dict[str, list[float]]:
+    """By way and error: the mean error that the frames allowed, in parts of a half-window."""
+    mean = 2 * np.abs(made.reached).mean(0)  # (kinds, errors from early to late)
+    return {
+        kind: [
+            round(float(mean[k, [_MIDDLE - e, _MIDDLE + e]].mean()), 3) for e in range(len(ERRORS))
+        ]
+        for k, kind in enumerate(shifted.KINDS)
+    }
+
+
+def _spotted(clips: Clips, made: Shifted, answers: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    """How well clips are recognised with the spotter's apex, and with the marked one."""
+    found = np.isfinite(made.apexes)
+    result: dict[str, Any] = {"found": int(found.sum()), "clips": len(clips)}
+    if not found.any():
+        return result
+    error = np.abs(made.apexes[found])
+    result["apex_error"] = {
+        "median": round(2 * float(np.median(error)), 3),
+        "90 %": round(2 * float(np.percentile(error, 90)), 3),
+    }
+    of_found = clips[found]
+    for name, way in (("marked", 0), ("spotted", -1)):
+        result[name] = {
+            model: [round(curve(of_found, z[way, :1][:, :, found])[0], 4) for z in seeds]
+            for model, seeds in answers.items()
+        }
+    return result
+
+
+def _frames_text(result: dict[str, Any]) -> str:
+    """What keyframes.md says of the frames and of the spotter."""
+    lines = ["Error that the frames allowed, mean, in parts of a half-window:", ""]
+    rows = [["", *(f"{e:.0%}" for e in ERRORS)], ["---"] * (1 + len(ERRORS))]
+    rows += [[kind, *(f"{r:.0%}" for r in reached)] for kind, reached in result["reached"].items()]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    spotted = result["spotted"]
+    lines += ["", f"The spotter sees an apex in {spotted['found']} of {spotted['clips']} clips."]
+    if spotted["found"]:
+        error = spotted["apex_error"]
+        lines += [
+            f"It is {error['median']:.0%} of a half-window from the marked one (median; nine of "
+            f"ten within {error['90 %']:.0%}). UF1 of these clips, mean of the seeds:",
+            "",
+            "| network | marked apex | spotted apex |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| {model} | {np.mean(marked):.3f} | {np.mean(spotted['spotted'][model]):.3f} |"
+            for model, marked in spotted["marked"].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
         "--models",

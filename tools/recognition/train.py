@@ -1,8 +1,9 @@
-"""Trains the deployed CausalNet on the flow release, exports it and writes its model card.
+"""Trains the deployed CausalNet, exports it and writes its model card.
 
     python tools/recognition/train.py --data DIR --out models/weights/causalnet.onnx
 
-DIR is the release's folder or a clone of the official CausalNet repository. Several networks from
+DIR is the flow release (its folder, or a clone of the official CausalNet repository), or a set that
+tools/recognition/prepare.py made; several are pooled. Several networks from
 several seeds become one ONNX file. A temperature, fitted on subjects held out in turn, calibrates
 the probabilities; nothing else is chosen on these subjects.
 """
@@ -22,18 +23,23 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.causalnet import CausalNet
-from models.data import LABELS, Clips, read_release, subject_folds
+from models.data import LABELS, SETS, Clips, sets_of, subject_folds
 from models.metrics import expected_calibration_error, fit_temperature, softmax
 from models.training import Recipe, fit, predict
+from models.zoo import make_network
 from realtime_mer.errors import InputError
 from tools.command import command_parser, exit_status, progress_bar, read_json
-from tools.recognition.evaluate import figures_for_card
-from tools.recognition.export import export
+from tools.recognition.evaluate import add_data_arguments, clips_of, figures_for_card
+from tools.recognition.export import NETWORK, export
+from tools.recognition.prepared import is_prepared
 
-TERMS = (
+RELEASE_TERMS = (
     "Trained on the flow release of the official CausalNet repository (MIT), which derives from "
     "CASME II, SMIC-HS and SAMM, whose terms allow research use: treat these weights likewise."
+)
+TERMS = (
+    "Trained on {}, which are given out under agreements that allow research use: treat these "
+    "weights likewise."
 )
 
 
@@ -44,32 +50,42 @@ def train_members(
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
-        network = CausalNet.compact()
+        network = make_network(NETWORK, len(clips.classes))
         members.append(fit(network, clips, recipe, seed, lambda *_: progress.advance(task)))
     return members
 
 
 def mean_logits(members: Sequence[nn.Module], pairs: np.ndarray) -> np.ndarray:
-    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3), the mean over the networks."""
+    """Logits (n, classes) of flow pairs (n, 2, 28, 28, 3), the mean over the networks."""
     return np.mean([predict(member, pairs) for member in members], axis=0)
 
 
-def figures_of(path: Path, model: str) -> dict[str, Any]:
+def figures_of(path: Path, model: str, classes: Sequence[str] = LABELS) -> dict[str, Any]:
     """The honest figures for the card, from a summary of tools/recognition/evaluate.py.
 
     Raises:
-        InputError: It is no such summary, or one of another network.
+        InputError: It is no such summary, or one of another network or of other classes.
     """
     remedy = f"give the summary.json that tools/recognition/evaluate.py wrote for {model}"
     summary = read_json(path, remedy)
     if summary.get("model") != model:
         raise InputError(f"{path} holds figures of {summary.get('model')}: {remedy}")
+    if tuple(summary.get("classes", LABELS)) != tuple(classes):
+        raise InputError(f"{path} holds figures of other classes: {remedy} with the same --classes")
     return figures_for_card(summary)
+
+
+def data_of(clips: Clips, folders: Sequence[Path]) -> tuple[str, str]:
+    """What the card says of the data, and its terms."""
+    if sets_of(clips) == SETS and not any(map(is_prepared, folders)):
+        return "CausalNet flow release: CASME II, SMIC-HS, SAMM", RELEASE_TERMS
+    names = ", ".join(sets_of(clips))
+    return names, TERMS.format(names)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("--data", type=Path, required=True, help="the flow release")
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
@@ -90,15 +106,16 @@ def main(arguments: list[str] | None = None) -> int:
         if options.members < 1 or options.folds < 2 or options.epochs < 1:
             raise InputError("--members and --epochs are at least 1, --folds at least 2")
         name, console = options.name, Console(stderr=True)
-        loso = figures_of(options.figures, name) if options.figures else None
-        clips = read_release(options.data).without(options.exclude_subjects)
+        clips = clips_of(options).without(options.exclude_subjects)
+        loso = figures_of(options.figures, name, clips.classes) if options.figures else None
+        data, terms = data_of(clips, options.data)
         recipe = Recipe(epochs=options.epochs)
         seeds = [options.seed * 1000 + i for i in range(options.members)]
         with progress_bar(console) as progress:
             epochs = recipe.epochs * options.members
             task = progress.add_task("training", total=epochs * (1 + options.folds))
             fold = subject_folds(clips, options.folds, options.seed)
-            held_out = np.zeros((len(clips), len(LABELS)))
+            held_out = np.zeros((len(clips), len(clips.classes)))
             for k in range(options.folds):
                 members = train_members(clips[fold != k], recipe, seeds, progress, task)
                 held_out[fold == k] = mean_logits(members, clips.pairs[fold == k])
@@ -107,9 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
         error = expected_calibration_error(softmax(held_out / temperature), clips.labels)
         card = {
             "name": name,
-            "labels": list(LABELS),
+            "labels": list(clips.classes),
             "trained_on": {
-                "data": "CausalNet flow release: CASME II, SMIC-HS, SAMM",
+                "data": data,
                 "clips": len(clips),
                 "subjects": len(set(clips.subjects)),
             },
@@ -117,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             "members": options.members,
             "seed": options.seed,
             "calibration_error": round(error, 4),
-            "licence": TERMS,
+            "licence": terms,
         }
         if loso:
             card["loso"] = loso
