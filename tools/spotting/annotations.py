@@ -16,9 +16,8 @@ other columns are ignored. The columns of a data set are:
     masking         how far the face's own motion covers it (`tools/spotting/masking.py`); may be
                     empty or missing
 
-Three data sets come as Excel tables: `tools/recognition/prepare.py` makes such a CSV of them, or save
-them as CSV with such a header. Their contents, according
-to public code that reads them:
+Three data sets come as Excel tables: `tools/recognition/prepare.py` makes such a CSV of them, or
+save them as CSV with such a header. Their contents, according to public code that reads them:
 
 - CAS(ME)^2: code_final.xlsx has no header. Its columns are subject, video (as in anger1_1), onset,
   apex, offset, AUs, emotion, type ("micro-expression"), self-report; its second and third sheet
