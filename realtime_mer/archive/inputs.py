@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from realtime_mer.archive import storage
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown, why
 from realtime_mer.redaction import URL, redacted
@@ -24,7 +25,11 @@ _MAX_LIST_BYTES = 64 << 20
 
 
 def find_inputs(
-    sources: Sequence[str], lists: Sequence[str], results: str | os.PathLike[str]
+    sources: Sequence[str],
+    lists: Sequence[str],
+    results: str | os.PathLike[str],
+    *,
+    stored: bool = False,
 ) -> list[str]:
     """The videos that are named, each path once: files as named, folders in the order of names.
 
@@ -32,12 +37,16 @@ def find_inputs(
         sources: Files, folders, patterns such as `talks/*.mp4`, and `@FILE` for a list.
         lists: Files with a path a line. Blank lines and lines that begin with "#" do not count.
         results: A folder in which nothing is looked for: the archive's own.
+        stored: Whether addresses on shared storage are inputs, too.
 
     Raises:
         InputError: Something that was named does not exist, or nothing was found.
     """
     found: dict[str, str] = {}
     for source in _named(sources, lists):
+        if stored and storage.has_scheme(source):
+            found |= {path: path for path in storage.find(source, ENDINGS)}
+            continue
         for path in _videos(source, results):
             found.setdefault(os.path.realpath(path), path)
     if not found:
@@ -90,6 +99,11 @@ def _videos(source: str, results: str | os.PathLike[str]) -> Iterator[str]:
         yield from _in_folder(source, results)
     elif os.path.lexists(source):
         yield source
+    elif storage.has_scheme(source):
+        raise InputError(
+            f"{redacted(source)} is on shared storage, which an archive reads with --ray alone: "
+            "add that"
+        )
     elif URL.match(source) or source.isdecimal():
         raise InputError(
             f"{redacted(source)} is no file: an archive is made of recordings. For a camera or a "

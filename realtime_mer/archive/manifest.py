@@ -1,28 +1,54 @@
 """The manifest: what was done with what settings, and what became of each input.
 
-One process writes it, whole or not at all; so whatever is killed whenever, it tells the truth or
-a little less: an input that is done but not yet told so is done again.
+One process writes it, whole or not at all, and what changes in between into a journal beside it; so
+whatever is killed whenever, they tell the truth or a little less: an input that is done but not yet
+told so is done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from realtime_mer import __version__
+from realtime_mer.archive import journal, storage
 from realtime_mer.archive.results_folder import FORMAT, ResultsFolder, key_of, sha256_of_text
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import replace_file, shown, why
 
-# At least so long between two writings, and so many times as long as one takes: with 10,000 inputs
-# some 0.1 s, measured once. What a kill costs is this much work at most.
+# At least so long between two writings. What a kill costs is this much work at most.
 _LEAST_S = 0.5
-_PART_OF_TIME = 20.0
+# A journal that is larger than the manifest, and than this, is made one with it. Chosen by
+# judgement: so much is read in some 20 ms.
+_JOURNAL_BYTES = 1 << 20
 _DIGITS = 16
+_LIBRARIES = (
+    *("numpy", "opencv-python", "opencv-contrib-python", "av", "mediapipe"),
+    *("onnxruntime", "onnxruntime-gpu"),
+)
+
+
+def program() -> dict[str, Any]:
+    """Name and versions of what analyses, as the manifest holds them."""
+    libraries = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            libraries[name] = importlib.metadata.version(name)
+    return {
+        "name": "realtime_mer",
+        "version": __version__,
+        "python": platform.python_version(),
+        "libraries": libraries,
+    }
 
 
 def made_with(program: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -59,8 +85,14 @@ class Manifest:
         # Contents that files had before.
         self._replaced: list[dict[str, Any]] = [*map(_completed, self._top.get("replaced", ()))]
         self._top |= {"format": FORMAT, "program": dict(program), "settings": dict(settings)}
-        self._is_dirty = True
-        self._written_at, self._cost_s = 0.0, 0.0
+        # Lines of the journal that wait, entries of which only the last state counts among them.
+        self._lines: list[bytes] = []
+        self._changed: dict[str, dict[str, Any]] = {}
+        self._is_whole_due, self._number = True, ""
+        self._journal: IO[bytes] | None = None
+        self._journal_bytes = self._manifest_bytes = 0
+        self._ours: os.stat_result | None = None
+        self._written_at = 0.0
         for entry in self.entries:
             self._judge(entry)
 
@@ -133,7 +165,8 @@ class Manifest:
         # It may have been moved, or touched.
         self._by_place.pop(entry["place"], None)
         self._by_place[place] = entry
-        self._duplicates.pop(place, None)
+        if self._duplicates.pop(place, None) is not None:
+            self._note(journal.NO_DUPLICATE, place)
         self.change(entry, source=source, place=place, size=size, modified_ns=modified_ns)
         return entry
 
@@ -142,6 +175,7 @@ class Manifest:
         for number, entry in enumerate(self._replaced):
             if sha256 and entry["sha256"] == sha256 and entry["key"] not in self._by_key:
                 del self._replaced[number]
+                self._note(journal.RESTORED, entry["key"])
                 self._judge(entry)
                 return entry
         return None
@@ -159,7 +193,7 @@ class Manifest:
         self._by_hash.pop(entry["sha256"], None)
         if entry["sha256"]:
             self._replaced.append(entry)
-        self._is_dirty = True
+        self._note(journal.REPLACED, entry)
 
     def add_duplicate(
         self, source: str, sha256: str, size: int, modified_ns: int, same_as: Mapping[str, Any]
@@ -177,35 +211,122 @@ class Manifest:
             "modified_ns": modified_ns,
             "same_as": same_as["key"],
         }
-        self._is_dirty = True
+        self._note(journal.DUPLICATE, self._duplicates[place])
 
     def change(self, entry: dict[str, Any], **values: Any) -> None:  # noqa: ANN401
         """Changes fields of an entry; `write` writes them."""
         entry.update(values)
-        self._is_dirty = True
+        self._changed[entry["key"]] = entry
+
+    def _note(self, kind: str, value: Any) -> None:  # noqa: ANN401
+        """Adds a line to the journal, in the order in which things happened."""
+        self._note_changed()
+        self._lines.append(journal.line(kind, value))
+
+    def _note_changed(self) -> None:
+        for entry in self._changed.values():
+            # One that was replaced is no entry any more.
+            if self._by_key.get(entry["key"]) is entry:
+                self._lines.append(journal.line(journal.ENTRY, entry))
+        self._changed.clear()
 
     def write(self, *, now: bool = False) -> None:
-        """Writes it if it has changed and the last time is not just past, or `now`.
+        """Writes what has changed, if the last time is not just past, or `now`.
 
         Raises:
             InputError: It cannot be written. The old one is as it was.
         """
-        pause_s = max(_LEAST_S, _PART_OF_TIME * self._cost_s)
-        started = time.monotonic()
-        if not self._is_dirty or (not now and started - self._written_at < pause_s):
+        if not now and time.monotonic() - self._written_at < _LEAST_S:
             return
+        self._note_changed()
+        if not self._lines and not self._is_whole_due:
+            return
+        try:
+            is_large = self._journal_bytes > max(_JOURNAL_BYTES, self._manifest_bytes)
+            if self._is_whole_due or is_large or not self._is_ours():
+                self._write_whole(secrets.token_hex(8))
+            else:
+                self._append()
+        except OSError as error:
+            self._is_whole_due = True
+            raise _unwritable(self._folder, error) from None
+        self._written_at = time.monotonic()
+
+    def close(self) -> None:
+        """Writes it whole; nothing is left of the journal.
+
+        Raises:
+            InputError: As `write`.
+        """
+        self._note_changed()
+        try:
+            if self._lines or self._is_whole_due or self._journal is not None:
+                self._write_whole(None)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from None
+        finally:
+            self._close_journal()
+
+    def _write_whole(self, number: str | None) -> None:
+        """Writes all of it, and begins the journal with this number."""
         top = self._top | {"videos": self.entries, "duplicates": [*self._duplicates.values()]}
         top |= {"replaced": self._replaced}
+        top.pop(journal.NUMBER, None)
+        if number is not None:
+            self._number = top[journal.NUMBER] = number
+        text = _text(top).encode("ascii")
+        replace_file(self._folder.manifest_path, text)
+        # From here on the journal of the manifest before does not count.
+        self._lines.clear()
+        self._is_whole_due = False
+        self._manifest_bytes, self._ours = len(text), self._folder.manifest_path.stat()
+        self._close_journal()
+        self._journal_bytes = 0
+        if number is None:
+            self._folder.journal_path.unlink(missing_ok=True)
+
+    def _append(self) -> None:
+        if self._journal is None:
+            # A new file: who reads the old one meanwhile keeps it.
+            self._folder.journal_path.unlink(missing_ok=True)
+            self._journal = self._folder.journal_path.open("xb", buffering=0)
+            self._lines.insert(0, journal.beginning(self._number))
+            self._journal_bytes = 0
+        content = b"".join(self._lines)
+        left = memoryview(content)
+        while left:
+            left = left[self._journal.write(left) :]
+        os.fsync(self._journal.fileno())
+        self._journal_bytes += len(content)
+        self._lines.clear()
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            with contextlib.suppress(OSError):
+                self._journal.close()
+            self._journal = None
+
+    def _is_ours(self) -> bool:
+        """Whether the manifest is the one that was written last: a session that began at the same
+        time may have replaced it."""
         try:
-            replace_file(self._folder.manifest_path, _text(top).encode("ascii"))
-        except OSError as error:
-            raise InputError(
-                f"{shown(self._folder.manifest_path)} cannot be written: {why(error)}. Free the "
-                "disk, then run the same command again: it goes on where it was."
-            ) from None
-        self._is_dirty = False
-        self._written_at = time.monotonic()
-        self._cost_s = self._written_at - started
+            now = os.stat(self._folder.manifest_path)
+        except FileNotFoundError:
+            return False
+        return self._ours is not None and _same(now, self._ours)
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    # A file that replaces another one may get its number.
+    is_like = (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return is_like and os.path.samestat(one, other)
+
+
+def _unwritable(folder: ResultsFolder, error: OSError) -> InputError:
+    return InputError(
+        f"{shown(folder.manifest_path)} cannot be written: {why(error)}. Free the disk, then run "
+        "the same command again: it goes on where it was."
+    )
 
 
 def _place(source: str) -> str:
@@ -213,7 +334,8 @@ def _place(source: str) -> str:
 
     A hash: results are handed on, and need not tell how the folders of this computer are called.
     """
-    return sha256_of_text(os.path.abspath(source))[:_DIGITS]
+    name = source if storage.is_stored(source) else os.path.abspath(source)
+    return sha256_of_text(name)[:_DIGITS]
 
 
 def _completed(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import os
-import platform
 import shutil
-import stat
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from realtime_mer import __version__
+from realtime_mer.archive import limits, storage
+from realtime_mer.archive.content import Content
 from realtime_mer.archive.display import Display, Progress, Running, summary_lines
-from realtime_mer.archive.manifest import Manifest, modified
+from realtime_mer.archive.manifest import Manifest, modified, program
 from realtime_mer.archive.results_folder import PART, ResultsFolder
 from realtime_mer.archive.worker import Job, Outcome, Worker
 from realtime_mer.errors import InputError
@@ -35,37 +31,14 @@ from realtime_mer.output.writable import shown, why
 from realtime_mer.redaction import redacted
 from realtime_mer.spotting.spotter import SpotterModel
 
-SILENT_S = 120.0
-"""A worker that tells no progress for so long hangs. Chosen by judgement: a frame takes 15 to 100
-ms, and loading the libraries some seconds."""
-
-# Time that a video may take at most. Chosen by judgement: 20 times what a frame usually takes, and
-# a start for short ones. Headers lie: no codec makes frames of fewer bytes than the first number,
-# and where a header tells nothing, a video has at least the second number of bytes a frame, that is
-# 20 kB a second.
-_START_S = 300.0
-_FRAME_S = 0.5
-_LEAST_FRAME_BYTES = 64
-_USUAL_FRAME_BYTES = 640
-# What a worker may hold: its part of this part of the memory, or at least that many bytes. Chosen
-# by judgement: measured once, a worker takes 0.4 GB at 1280 x 720, and 1.4 GB at 3840 x 2160.
-_MEMORY_PART = 0.8
-_LEAST_MEMORY_BYTES = 2 << 30
 # With less free disk space no video is begun. Chosen by judgement: its clips take some MB.
 _FREE_BYTES = 200_000_000
-# The hash of a file that gives no bytes for so long is given up: its drive is gone.
-_READ_SILENT_S = 60.0
-_READ_BYTES = 1 << 20
 # For each worker, videos whose hashes are known ahead.
 _AHEAD = 2
 # How often workers are looked after.
 _POLL_S = 0.1
 # The workers of an archive that was killed end within moments; until then they hold its lock.
 _LOCK_WAIT_S = 5.0
-_LIBRARIES = (
-    *("numpy", "opencv-python", "opencv-contrib-python", "av", "mediapipe"),
-    *("onnxruntime", "onnxruntime-gpu"),
-)
 
 
 class FolderInUseError(InputError):
@@ -127,20 +100,6 @@ class Settings:
         }
 
 
-def program() -> dict[str, Any]:
-    """Name and versions of what analyses, as the manifest holds them."""
-    libraries = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            libraries[name] = importlib.metadata.version(name)
-    return {
-        "name": "realtime_mer",
-        "version": __version__,
-        "python": platform.python_version(),
-        "libraries": libraries,
-    }
-
-
 def archive(
     inputs: Sequence[str],
     results: str | os.PathLike[str],
@@ -150,6 +109,7 @@ def archive(
     retry_failed: bool = False,
     decimal_comma: bool = False,
     console: Console | None = None,
+    make_run: Callable[..., Run] | None = None,
 ) -> Progress:
     """Analyses all videos that need it, each in a process of its own, and writes the tables.
 
@@ -161,6 +121,7 @@ def archive(
         retry_failed: Whether to do those again that failed before.
         decimal_comma: Whether tables have decimal commas.
         console: Where to show the progress; None for standard output.
+        make_run: Makes the run, with the arguments of `Run`; None for `Run`.
 
     Returns:
         The figures of the run.
@@ -176,8 +137,8 @@ def archive(
     with locked_folder(folder) as lock:
         manifest = Manifest(folder, program(), described)
         display = Display(console)
-        run = _Run(
-            inputs, folder, settings, manifest, display, jobs or cores(), retry_failed, [lock]
+        run = (make_run or Run)(
+            inputs, folder, settings, manifest, display, jobs, retry_failed, [lock]
         )
         try:
             run.work()
@@ -200,13 +161,6 @@ def _write_overview(folder: ResultsFolder, decimal_comma: bool, display: Display
     except InputError as error:
         # The tables have it all.
         display.line(f"no report: {error}")
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -243,56 +197,19 @@ def locked_folder(folder: ResultsFolder) -> Iterator[int]:
         os.close(descriptor)
 
 
-@dataclass(slots=True)
-class _Hash:
-    """A file that is being read by a thread of its own, for a drive that is gone blocks it.
+class Run:
+    """One run of an archive, with workers on this machine.
 
-    Attributes:
-        source: The file.
-        size, modified_ns: As it was when the reading began.
-        sha256: The hash, when it is known.
-        error: Why it cannot be read, one sentence.
-        heard_at: On `time.monotonic()`, when it last gave something.
-        over: Set at the end.
+    Args:
+        inputs: Paths.
+        folder: The results folder.
+        settings: What to do with each.
+        manifest: That of the folder.
+        display: Where to show the progress.
+        jobs: How many at a time; None for what the machine can do.
+        retry_failed: Whether to do those again that failed before.
+        keep_open: Descriptors that workers hold while they live.
     """
-
-    source: str
-    size: int = 0
-    modified_ns: int = 0
-    sha256: str | None = None
-    error: str | None = None
-    heard_at: float = field(default_factory=time.monotonic)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def start(self, manifest: Manifest) -> None:
-        threading.Thread(target=self._read, args=[manifest], name="hash", daemon=True).start()
-
-    def _read(self, manifest: Manifest) -> None:
-        try:
-            found = os.stat(self.source)
-            self.size, self.modified_ns = found.st_size, found.st_mtime_ns
-            if not stat.S_ISREG(found.st_mode):
-                # A pipe would be waited for, and a device has no end.
-                self.error = "it is no regular file"
-                return
-            known = manifest.known(self.source, self.size, self.modified_ns)
-            self.sha256 = known or self._digest()
-        except OSError as error:
-            self.error = f"it cannot be read: {why(error)}"
-        finally:
-            self.over.set()
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        with open(self.source, "rb", buffering=0) as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-                self.heard_at = time.monotonic()
-        return digest.hexdigest()
-
-
-class _Run:
-    """One run of an archive."""
 
     def __init__(
         self,
@@ -301,20 +218,21 @@ class _Run:
         settings: Settings,
         manifest: Manifest,
         display: Display,
-        jobs: int,
+        jobs: int | None,
         retry_failed: bool,
         keep_open: Sequence[int],
     ) -> None:
         self._inputs = deque(inputs)
         self._folder, self._settings, self._manifest = folder, settings, manifest
-        self._display, self._jobs, self._retry_failed = display, jobs, retry_failed
+        self._display, self._retry_failed = display, retry_failed
+        self._jobs = jobs or limits.cores()
         self._keep_open = keep_open
-        self._hashing: _Hash | None = None
+        self._hashing: Content | None = None
         self._ready: deque[dict[str, Any]] = deque()
         self._running: dict[str, tuple[Worker, dict[str, Any]]] = {}
         # Keys of the inputs of this run.
         self._taken: set[str] = set()
-        self._memory_bytes = _most_memory(jobs)
+        self._memory_bytes = limits.most_memory(self._jobs)
         self.progress = Progress(len(inputs), sum(map(_size, inputs)))
 
     def work(self) -> None:
@@ -326,7 +244,7 @@ class _Run:
         """
         try:
             with self._display:
-                while self._inputs or self._hashing or self._ready or self._running:
+                while self._has_work():
                     checkpoint()
                     self._prepare()
                     self._start()
@@ -336,7 +254,10 @@ class _Run:
         finally:
             with shielded():
                 self._stop()
-                self._manifest.write(now=True)
+                self._manifest.close()
+
+    def _has_work(self) -> bool:
+        return bool(self._inputs or self._hashing or self._ready or self._running)
 
     # Which inputs need work
 
@@ -350,25 +271,21 @@ class _Run:
                 time.sleep(left_s)
                 return
             if self._hashing is None:
-                self._hashing = _Hash(self._inputs.popleft())
-                self._hashing.start(self._manifest)
-            hashing = self._hashing
-            if hashing.over.wait(left_s):
+                self._hashing = Content(self._inputs.popleft(), self._manifest.known)
+                self._hashing.start()
+            content = self._hashing
+            if content.wait(left_s):
                 self._hashing = None
-                self._take(hashing)
-            elif time.monotonic() - hashing.heard_at > _READ_SILENT_S:
-                # Its thread is left behind.
-                self._hashing = None
-                hashing.error = f"it gave no bytes for {_READ_SILENT_S:.0f} s: is its drive there?"
-                self._take(hashing)
+                if (entry := self._take(content)) is not None:
+                    self._ready.append(entry)
 
-    def _take(self, file: _Hash) -> None:
-        """Decides what becomes of an input."""
+    def _take(self, file: Content) -> dict[str, Any] | None:
+        """Decides what becomes of an input; returns its entry if it is to be analysed."""
         source, manifest = file.source, self._manifest
         if file.error is not None or file.sha256 is None:
             entry = manifest.add(source, None, file.size, file.modified_ns)
             self._fail(entry, file.error or "it cannot be read")
-            return
+            return None
         same = manifest.of_content(file.sha256)
         if same is not None and same["key"] in self._taken:
             manifest.add_duplicate(source, file.sha256, file.size, file.modified_ns, same)
@@ -377,10 +294,10 @@ class _Run:
             self._display.line(
                 f"{redacted(source)} has the content of {redacted(same['source'])}: done once"
             )
-            return
-        self._decide(manifest.add(source, file.sha256, file.size, file.modified_ns))
+            return None
+        return self._decide(manifest.add(source, file.sha256, file.size, file.modified_ns))
 
-    def _decide(self, entry: dict[str, Any]) -> None:
+    def _decide(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         self._taken.add(entry["key"])
         if self._manifest.is_done(entry):
             self.progress.unchanged += 1
@@ -389,7 +306,8 @@ class _Run:
             self._note_failure(entry, f"{entry['reason']} (in an earlier run)")
         else:
             self._manifest.change(entry, state="waiting")
-            self._ready.append(entry)
+            return entry
+        return None
 
     # Workers
 
@@ -413,13 +331,17 @@ class _Run:
                 frames=s.frames,
             )
             self._running[entry["key"]] = Worker(job, self._keep_open), entry
-            # Until it is done again, nothing that was done before counts.
-            self._manifest.change(
-                entry,
-                state="running",
-                started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                **dict.fromkeys(("reason", "events", "duration_s", "seconds", "made_with")),
-            )
+            self._begin(entry)
+
+    def _begin(self, entry: dict[str, Any]) -> None:
+        """Notes that an input is at work."""
+        # Until it is done again, nothing that was done before counts.
+        self._manifest.change(
+            entry,
+            state="running",
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            **dict.fromkeys(("reason", "events", "duration_s", "seconds", "made_with")),
+        )
 
     def _part(self, entry: dict[str, Any]) -> Path:
         return self._folder.videos / f"{entry['key']}{PART}"
@@ -428,23 +350,11 @@ class _Run:
         for key, (worker, entry) in list(self._running.items()):
             outcome = worker.outcome()
             if outcome is None:
-                self._watch(worker, entry)
+                limits.enforce(worker, entry["size"], self._memory_bytes)
                 continue
             del self._running[key]
             self._manifest.change(entry, seconds=round(worker.seconds, 1))
             self._finish(entry, outcome)
-
-    def _watch(self, worker: Worker, entry: dict[str, Any]) -> None:
-        """Ends a worker that hangs, takes too long or takes too much memory."""
-        where = f"{worker.time_s:.1f} s into the video"
-        limit_s = time_limit_s(entry["size"], worker.frames)
-        if time.monotonic() - worker.heard_at > SILENT_S:
-            worker.kill(f"nothing happened for {SILENT_S:.0f} s, {where}")
-        elif worker.seconds > limit_s:
-            worker.kill(f"it took longer than {limit_s / 60:.0f} min and had come {where}")
-        elif self._memory_bytes and worker.memory_mb * (1 << 20) > self._memory_bytes:
-            limit_gb = self._memory_bytes / (1 << 30)
-            worker.kill(f"it took more than {limit_gb:.1f} GiB of memory, {where}")
 
     def _finish(self, entry: dict[str, Any], outcome: Outcome) -> None:
         part = self._part(entry)
@@ -488,6 +398,8 @@ class _Run:
 
     def _changed(self, entry: dict[str, Any]) -> str | None:
         """Why the results are of no use: the file is another one by now."""
+        if storage.is_stored(entry["source"]):
+            return None  # a copy was analysed
         try:
             if modified(entry["source"]) == (entry["size"], entry["modified_ns"]):
                 return None
@@ -556,27 +468,6 @@ class _Run:
         parts = zip(self._running.values(), self.progress.running, strict=True)
         running_bytes = sum((running.part or 0.0) * e["size"] for (_, e), running in parts)
         self._display.update(self.progress, self.progress.left_s(running_bytes))
-
-
-def time_limit_s(size: int, frames: int | None) -> float:
-    """How long the analysis of a video may take.
-
-    Args:
-        size: Bytes of the file.
-        frames: How many frames its header tells; None if it does not.
-    """
-    most = size / _LEAST_FRAME_BYTES
-    count = min(frames, most) if frames else size / _USUAL_FRAME_BYTES
-    return _START_S + _FRAME_S * count
-
-
-def _most_memory(jobs: int) -> int | None:
-    """Bytes that one of so many workers may hold; None where the memory's size is not known."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-    return max(_LEAST_MEMORY_BYTES, int(_MEMORY_PART * total / jobs))
 
 
 def _size(path: str) -> int:

@@ -30,6 +30,7 @@ from realtime_mer.stats import memory_mb
 if TYPE_CHECKING:
     from realtime_mer.results import Analysis, Session, Summary
     from realtime_mer.session.sink import Sink
+    from realtime_mer.source.reader import Reader
 
 # How often a worker tells how far it has come.
 _TELL_EVERY_S = 0.5
@@ -60,6 +61,7 @@ class Job:
 
     Attributes:
         source: Path of the video.
+        shown: How the results call it; None for its path.
         key: Name of its folder in the results.
         folder: Where to write; it must not exist.
         faces: How many faces to follow at most.
@@ -81,6 +83,7 @@ class Job:
     spotter: str
     landmarks: str | None
     frames: bool
+    shown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +290,19 @@ def analyse(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
     from realtime_mer.output.log import JsonLinesLog
     from realtime_mer.session.recognizer import Recognizer
     from realtime_mer.session.run import run
+    from realtime_mer.source.kinds import reader_for
     from realtime_mer.source.opencv import quiet_opencv
 
     quiet_opencv()
-    video = VideoResult(job.key, Path(job.folder), {"source": job.source})
+    video = VideoResult(job.key, Path(job.folder), {"source": job.shown or job.source})
     video.folder.mkdir(parents=True)
     notes: list[str] = []
+    source: Path | Reader = Path(job.source)
+    if job.shown is not None:
+        source = reader_for(Path(job.source))
+        source.name = job.shown
     recognizer = Recognizer(
-        Path(job.source),
+        source,
         faces=job.faces,
         sensitivity=job.sensitivity,
         least_confidence=job.least_confidence,

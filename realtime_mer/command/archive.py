@@ -16,9 +16,14 @@ from realtime_mer.command.options import (
     analysis_settings,
     apply_settings,
 )
+from realtime_mer.redaction import redacted
 
 SOME_FAILED = 1
 """Exit status if a video failed; the others are done."""
+
+
+# Not an address of the Ray client: tasks that tell how far they have come are not for that.
+_ADDRESS = re.compile(r"auto|(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
 
 
 def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -58,6 +63,14 @@ def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         metavar="N",
         help="videos at a time (default: one for each core)",
     )
+    p.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="work on the Ray cluster at HOST:PORT, or at auto for the one of this machine; "
+        "without ADDRESS, on one that is started here",
+    )
     add_analysis_options(p)
     p.add_argument(
         "--frames", action="store_true", help="a table of all frames, too: some 125 MB an hour"
@@ -74,6 +87,11 @@ def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     options = p.parse_args(arguments)
     if not options.sources and not options.list:
         p.error("nothing to do: name videos, folders or a list")
+    if options.ray and not _ADDRESS.fullmatch(options.ray):
+        p.error(
+            f"--ray: '{redacted(options.ray)}' is no address of a cluster, such as 10.0.0.2:6379: "
+            "if it is a video, write --ray after the videos"
+        )
     apply_settings(p, options)
     return options
 
@@ -86,18 +104,24 @@ def run(options: argparse.Namespace) -> int:
     """
     from realtime_mer.archive.inputs import find_inputs
 
-    inputs = find_inputs(options.sources, options.list, options.results)
+    has_cluster = options.ray is not None
+    inputs = find_inputs(options.sources, options.list, options.results, stored=has_cluster)
     # Loading the libraries takes a second, which a wrong name need not wait for.
+    from realtime_mer.archive import cluster
     from realtime_mer.archive.run import archive
 
-    progress = archive(
-        inputs,
-        options.results,
-        analysis_settings(options, frames=options.frames),
-        jobs=options.jobs,
-        retry_failed=options.retry_failed,
-        decimal_comma=options.decimal_comma,
-    )
+    settings = analysis_settings(options, frames=options.frames)
+    common = {
+        "jobs": options.jobs,
+        "retry_failed": options.retry_failed,
+        "decimal_comma": options.decimal_comma,
+    }
+    if has_cluster:
+        progress = cluster.archive(
+            inputs, options.results, settings, address=options.ray or None, **common
+        )
+    else:
+        progress = archive(inputs, options.results, settings, **common)
     return SOME_FAILED if progress.failed else 0
 
 

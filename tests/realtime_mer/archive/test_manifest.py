@@ -165,12 +165,11 @@ def test_two_contents_whose_hashes_begin_alike_have_folders_of_their_own(folder)
 def test_it_is_not_written_at_every_change(folder):
     manifest = opened(folder)
     manifest.write()
-    first = folder.manifest_path.read_bytes()
     manifest.add("a.mp4", HASHES[0], 10, 1)
     manifest.write()
-    assert folder.manifest_path.read_bytes() == first
+    assert folder.manifest["videos"] == []
     manifest.write(now=True)
-    assert json.loads(folder.manifest_path.read_bytes())["videos"][0]["source"] == "a.mp4"
+    assert folder.manifest["videos"][0]["source"] == "a.mp4"
 
 
 def test_a_disk_that_takes_nothing_leaves_the_old_manifest(folder, one_done, monkeypatch):
@@ -193,3 +192,88 @@ def test_a_name_that_is_not_utf_8_still_names_its_file(folder):
     finish(folder, manifest, manifest.add("caf\udce9.mp4", HASHES[0], 10, 1))
     manifest.write(now=True)
     assert next(folder.done()).source == "caf\udce9.mp4"
+
+
+def changed_in_all_ways(folder) -> Manifest:
+    """A manifest that was written whole, and then changed in all ways that a journal tells."""
+    manifest = opened(folder)
+    first = manifest.add("a.mp4", HASHES[0], 10, 1)
+    manifest.add("b.mp4", HASHES[1], 10, 1)
+    manifest.add_duplicate("c.mp4", HASHES[0], 10, 1, first)
+    manifest.write(now=True)
+    manifest.change(first, state="running")
+    third = manifest.add("b.mp4", "c" * 64, 11, 2)  # another content
+    manifest.write(now=True)
+    manifest.add("c.mp4", "d" * 64, 12, 3)  # no duplicate any more
+    manifest.add_duplicate("d.mp4", HASHES[0], 10, 1, first)
+    manifest.add("e.mp4", HASHES[1], 10, 4)  # comes again
+    manifest.change(third, state="failed", reason="it is no video")
+    manifest.write(now=True)
+    return manifest
+
+
+def test_a_journal_tells_all_that_has_changed(folder):
+    manifest = changed_in_all_ways(folder)
+    whole = folder.manifest_path.read_bytes()
+    told = folder.manifest
+    assert folder.manifest_path.read_bytes() == whole, "it was not written whole again"
+    manifest.close()
+    assert not folder.journal_path.exists()
+    del told["journal"]
+    assert folder.manifest == told
+    assert [e["source"] for e in told["videos"]] == ["a.mp4", "b.mp4", "c.mp4", "e.mp4"]
+    assert [d["source"] for d in told["duplicates"]] == ["d.mp4"]
+    assert told["replaced"] == []
+
+
+def test_a_journal_that_a_kill_broke_off_counts_up_to_there(folder):
+    manifest = opened(folder)
+    entries = [manifest.add(f"{n}.mp4", HASHES[n], 10, 1) for n in (0, 1)]
+    manifest.write(now=True)
+    for entry in entries:
+        manifest.change(entry, state="failed")
+        manifest.write(now=True)
+    content = folder.journal_path.read_bytes()
+    last = content[:-1].rfind(b"\n") + 1
+    for end in range(last, len(content)):
+        folder.journal_path.write_bytes(content[:end])
+        assert [e["state"] for e in folder.manifest["videos"]] == ["failed", "waiting"]
+    folder.journal_path.write_bytes(content)
+    assert [e["state"] for e in folder.manifest["videos"]] == ["failed", "failed"]
+
+
+def test_a_journal_of_an_older_manifest_does_not_count(folder):
+    manifest = changed_in_all_ways(folder)
+    old = folder.journal_path.read_bytes()
+    manifest.close()
+    newer = opened(folder)
+    newer.write(now=True)
+    told = folder.manifest
+    folder.journal_path.write_bytes(old)
+    assert folder.manifest == told
+
+
+def test_a_long_journal_is_made_one_with_the_manifest(folder, monkeypatch):
+    from realtime_mer.archive import manifest as module
+
+    monkeypatch.setattr(module, "_JOURNAL_BYTES", 2000)
+    manifest = opened(folder)
+    entry = manifest.add("a.mp4", HASHES[0], 10, 1)
+    sizes = []
+    for attempt in range(30):
+        manifest.change(entry, attempts=attempt)
+        manifest.write(now=True)
+        assert folder.manifest["videos"][0]["attempts"] == attempt
+        if folder.journal_path.exists():
+            sizes.append(folder.journal_path.stat().st_size)
+    assert max(sizes) < 3000
+
+
+def test_a_manifest_that_someone_else_wrote_meanwhile_is_written_again(folder):
+    manifest = opened(folder)
+    manifest.write(now=True)
+    folder.manifest_path.unlink()
+    folder.manifest_path.write_text(json.dumps({"format": 1, "videos": []}))
+    manifest.add("a.mp4", HASHES[0], 10, 1)
+    manifest.write(now=True)
+    assert [e["source"] for e in folder.manifest["videos"]] == ["a.mp4"]

@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from realtime_mer import cli
-from realtime_mer.archive import display, worker
+from realtime_mer.archive import display, limits, worker
 from realtime_mer.archive import run as module
 from realtime_mer.archive.inputs import find_inputs
+from realtime_mer.archive.limits import time_limit_s
 from realtime_mer.archive.results_folder import ResultsFolder
-from realtime_mer.archive.run import Settings, archive, time_limit_s
+from realtime_mer.archive.run import Settings, archive
 from realtime_mer.errors import InputError
 
 # Stands for the analysis: what it does goes by the name of the video.
@@ -115,9 +116,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_each_bad_video_costs_itself_only_and_is_told_with_its_reason(started, monkeypatch):
-    monkeypatch.setattr(module, "SILENT_S", 3.0)
-    monkeypatch.setattr(module, "time_limit_s", lambda size, frames: 4.0)
-    monkeypatch.setattr(module, "_most_memory", lambda jobs: 60 << 20)
+    monkeypatch.setattr(limits, "SILENT_S", 3.0)
+    monkeypatch.setattr(limits, "time_limit_s", lambda size, frames: 4.0)
+    monkeypatch.setattr(limits, "most_memory", lambda jobs: 60 << 20)
     videos("a.mp4", "broken.mp4", "crash.mp4", "endless.mp4", "greedy.mp4", "hang.mp4", "z.mp4")
     os.mkfifo("talks/pipe.mp4")  # who opened it would wait for ever
     progress, said = run(find_inputs(["talks"], [], "results"), jobs=8)
