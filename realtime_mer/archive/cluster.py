@@ -11,6 +11,7 @@ ended. So a node that was given up and still works does no harm.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -140,7 +141,8 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
     try:
         if address is None:
             folder = _ray_folder()
-            with _silent(ray), _private(ray):
+            os.environ.setdefault("RAY_AUTH_TOKEN", _token())
+            with _silent(ray), _private(ray, folder):
                 ray.init(
                     address="local",
                     num_cpus=jobs,
@@ -184,15 +186,18 @@ def _silent(ray: Any) -> Iterator[None]:  # noqa: ANN401
 
 
 @contextlib.contextmanager
-def _private(ray: Any) -> Iterator[None]:  # noqa: ANN401
+def _private(ray: Any, folder: str) -> Iterator[None]:  # noqa: ANN401
     """In this block, a cluster that starts listens on the loopback device alone, and asks nobody.
 
     Ray would listen on the address of the machine, and its server for figures of use asks for the
-    kind of cloud it is in even if it may tell nobody.
+    kind of cloud it is in even if it may tell nobody. Temporary files of its processes go into
+    `folder`.
     """
     constants, services = ray._private.ray_constants, ray._private.services
     name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-    before = constants.ENABLE_RAY_CLUSTER, services.start_api_server, os.environ.get(name)
+    before = constants.ENABLE_RAY_CLUSTER, services.start_api_server
+    variables = {variable: os.environ.get(variable) for variable in (name, "TMPDIR")}
+    os.environ["TMPDIR"] = folder
     # As Ray does where it knows no clusters of several machines.
     constants.ENABLE_RAY_CLUSTER = False
     os.environ[name] = "0"
@@ -200,11 +205,21 @@ def _private(ray: Any) -> Iterator[None]:  # noqa: ANN401
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER, services.start_api_server, variable = before
-        if variable is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = variable
+        constants.ENABLE_RAY_CLUSTER, services.start_api_server = before
+        for variable, value in variables.items():
+            if value is None:
+                del os.environ[variable]
+            else:
+                os.environ[variable] = value
+
+
+@functools.cache
+def _token() -> str:
+    """What a process has to know to use a cluster of this machine.
+
+    Without one, Ray would leave one in the user's home. It reads it once in each process.
+    """
+    return secrets.token_hex(32)
 
 
 def _ray_folder() -> str:

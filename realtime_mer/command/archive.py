@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         help="a video, a folder to be searched with all in it, a pattern, or @FILE: a list",
     )
     p.add_argument(
-        "--results", required=True, type=Path, metavar="DIR", help="where the results go"
+        "--results", required=True, type=_folder, metavar="DIR", help="where the results go"
     )
     p.add_argument(
         "--list",
@@ -123,6 +123,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         progress = archive(inputs, options.results, settings, **common)
     return SOME_FAILED if progress.failed else 0
+
+
+def _folder(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"'{redacted(text)}' is an address: name a folder, for a cluster one on a drive that "
+            "all its nodes share"
+        )
+    return Path(text)
 
 
 def _jobs(text: str) -> int:

@@ -334,16 +334,22 @@ def test_no_more_tasks_are_under_way_than_asked_for(talks, place):
 
 
 def test_a_cluster_of_its_own_gives_the_results_of_the_real_analysis(faceless, tmp_path):
-    """In a process of its own, which is connected to no cluster."""
+    """In a process of its own, which is connected to no cluster. Nothing else is left behind."""
+    for name in ("home", "tmp"):
+        (tmp_path / name).mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
     command = [sys.executable, "-m", "realtime_mer", "archive", faceless.name]
     for results, option in (("ray", ["--ray", "--jobs", "1"]), ("local", [])):
         subprocess.run(
             [*command, "--results", results, *option],
             check=True,
             cwd=tmp_path,
+            env=environment,
             timeout=200,
             stdout=subprocess.DEVNULL,
         )
+        assert [*(tmp_path / "home").rglob("*"), *(tmp_path / "tmp").rglob("*")] == []
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     with (tmp_path / "ray/manifest.json").open() as file:
         assert [e["state"] for e in json.load(file)["videos"]] == ["done"]

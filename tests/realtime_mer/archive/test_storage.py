@@ -3,6 +3,7 @@ import pytest
 from realtime_mer.archive import content, storage
 from realtime_mer.archive.content import Content
 from realtime_mer.archive.inputs import ENDINGS, find_inputs
+from realtime_mer.command import archive as archive_command
 from realtime_mer.errors import InputError
 from realtime_mer.redaction import redacted
 
@@ -93,3 +94,12 @@ def test_a_storage_that_gives_more_or_less_than_it_promised_is_refused(
 def test_a_copy_for_which_there_is_no_room_is_refused(talks, tmp_path, monkeypatch):
     monkeypatch.setattr(content, "_FREE_BYTES", 1 << 62)
     assert "has no room for it" in read(talks, tmp_path).error
+
+
+def test_results_go_into_a_folder_not_to_an_address(capsys):
+    with pytest.raises(SystemExit) as ended:
+        archive_command.parse(["a.mp4", "--results", "s3://key:secret@bucket/results"], "archive")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "name a folder" in said
+    assert "secret" not in said
