@@ -147,14 +147,16 @@ def check(
         opened_s: When the camera began to send, once for each connection.
         started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
         pauses: When the system let a process sleep too long (start, end), on the camera's clock.
+            An event during one counts apart: nobody could see all of its frames.
 
     Returns:
         Counts: `faults` by kind; `hidden` events that the session could have seen whole, of these
         the `undisturbed` ones, the `found` of them and the times of those that are `lost`;
-        `found_in_faults`; `false` reports, of no event of `truth`; `gaps` by reason, those
-        without frames in a pause of the system (`gaps_in_pauses`), those that neither a fault nor a
-        pause explains (`unexplained_gaps`) and faults during the session that left none
-        (`silent_faults`), each with its times.
+        `found_in_faults`; events that only a pause of the system disturbed (`in_pauses`) and the
+        times of those among them that were not found (`lost_in_pauses`); `false` reports, of no
+        event of `truth`; `gaps` by reason, those without frames in a pause of the system
+        (`gaps_in_pauses`), those that neither a fault nor a pause explains (`unexplained_gaps`) and
+        faults during the session that left none (`silent_faults`), each with its times.
     """
     events, gaps, ended_s = seconds_of_records(records, started_unix_s)
     begun_s = min(opened_s, default=math.inf) + _SETTLES_S
@@ -166,14 +168,10 @@ def check(
         for i, event in enumerate(truth)
         if event.onset_s > begun_s and event.offset_s + _RESTS_S < ended_s
     }
-    clear = {
-        i
-        for i in seen
-        if not any(
-            start < truth[i].offset_s + _RESTS_S and end > truth[i].onset_s
-            for start, end in disturbed
-        )
-    }
+    clear = {i for i in seen if not _overlaps(truth[i], disturbed)}
+    paused_s = [(start, end + _SETTLES_S) for start, end in pauses]
+    in_pauses = {i for i in clear if _overlaps(truth[i], paused_s)}
+    clear -= in_pauses
     strange = [gap for gap in gaps if not any(f.explains(*gap) for f in faults)]
     paused = [gap for gap in strange if _is_paused(gap, pauses)]
     silent = [
@@ -187,13 +185,20 @@ def check(
         "undisturbed": len(clear),
         "found": len(clear & found),
         "lost": [round(truth[i].onset_s, 2) for i in sorted(clear - found)],
-        "found_in_faults": len(seen & found - clear),
+        "found_in_faults": len(seen & found - clear - in_pauses),
+        "in_pauses": len(in_pauses),
+        "lost_in_pauses": [round(truth[i].onset_s, 2) for i in sorted(in_pauses - found)],
         "false": len(events) - len(matches),
         "gaps": dict(Counter(reason for reason, _, _ in gaps)),
         "gaps_in_pauses": _rounded(paused),
         "unexplained_gaps": _rounded(gap for gap in strange if gap not in paused),
         "silent_faults": _rounded((f.kind, f.start_s, f.end_s) for f in silent),
     }
+
+
+def _overlaps(event: Interval, spans: Iterable[tuple[float, float]]) -> bool:
+    """Whether something within these times can have kept an event from being found."""
+    return any(start < event.offset_s + _RESTS_S and end > event.onset_s for start, end in spans)
 
 
 def _rounded(spans: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:

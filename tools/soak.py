@@ -20,8 +20,9 @@ Linux only). The log is then compared with what was done.
     memory           MB after the first minute (of a shorter run, after its first third) and at the
                      end, growth in percent, peak, and its course in ten steps
     cpus             processors that the run kept busy
-    pauses           of the system: how often, and for how long at most (s), it let this process or
-                     the camera sleep beyond the time that they had asked for
+    pauses           of the system: how often it let this process or the camera sleep beyond the
+                     time that they had asked for, and the longest ones (start on the camera's
+                     clock, length, s)
     exit_status, seconds_to_end    after the Ctrl-C
     broken_lines     lines of the log that are no JSON
     faults           with `--faults`: what `tools/faults.py` says of `check`
@@ -34,7 +35,9 @@ explains it, or a fault left none.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import resource
 import signal
@@ -71,6 +74,8 @@ _LAST_LINES = 8
 # of a 30 fps camera comes every 33 ms, and a gap in a log is longer than a few frames.
 _NAP_S = 0.01
 _PAUSE_S = 0.03
+# So many are printed.
+_LONGEST = 20
 # A full disk takes this much more of the log: less than a record, so that one breaks off.
 _LEFT_BYTES = 40
 
@@ -178,7 +183,8 @@ class _Session:
 class _Pauses:
     """Measures when the system lets this process sleep too long, as long as it is open.
 
-    A thread sleeps for `_NAP_S` again and again. Start it with the priority of the session.
+    A thread sleeps for `_NAP_S` again and again. With real-time priority (`chrt -r 10 python
+    tools/soak.py`), its own is one above the session's, so that the session cannot keep it waiting.
     """
 
     def __init__(self) -> None:
@@ -196,6 +202,10 @@ class _Pauses:
         self._thread.join()
 
     def _nap(self) -> None:
+        if sys.platform == "linux" and os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):
+            above = os.sched_param(os.sched_getparam(0).sched_priority + 1)
+            with contextlib.suppress(OSError):  # there is none above
+                os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, above)
         before = time.monotonic()
         while not self._is_closed:
             time.sleep(_NAP_S)
@@ -283,10 +293,7 @@ def soak(
         "shown_ms": {key: shown.get(key) for key in quantiles},
         "memory": memory(sizes),
         "cpus": round((spent.ru_utime + spent.ru_stime) / wall_s, 2),
-        "pauses": {
-            "count": len(pauses),
-            "longest_s": round(max((end - start for start, end in pauses), default=0.0), 3),
-        },
+        "pauses": {"count": len(pauses), "longest": _longest(pauses)},
         "exit_status": session.exit_status,
         "seconds_to_end": round(seconds_to_end, 2),
         "said": [] if session.exit_status == 0 else list(session.last_lines),
@@ -294,6 +301,12 @@ def soak(
     if faults:
         result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s, pauses)
     return result
+
+
+def _longest(pauses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The start and the length of the longest ones, s."""
+    lengths = sorted(((end - start, start) for start, end in pauses), reverse=True)
+    return [(round(start, 2), round(length, 3)) for length, start in lengths[:_LONGEST]]
 
 
 def _figures(stats: Path) -> dict[str, Any]:
@@ -340,7 +353,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "memory first / end / most, MB", _joined(result["memory"], ("first", "end", "most"))
     yield "memory growth, %", shown(result["memory"]["growth_percent"])
     yield "processors in use", shown(result["cpus"])
-    yield "pauses of the system, longest, s", "{count}, {longest_s:g}".format(**result["pauses"])
+    longest = max((length for _, length in result["pauses"]["longest"]), default=0.0)
+    yield "pauses of the system, longest, s", f"{result['pauses']['count']}, {longest:g}"
     yield "exit status", shown(result["exit_status"])
     yield "seconds from Ctrl-C to the end", shown(result["seconds_to_end"])
     yield "broken lines in the log", shown(result["broken_lines"])
@@ -353,6 +367,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "undisturbed by faults / found", f"{faults['undisturbed']} / {faults['found']}"
         yield "lost, at s", ", ".join(map(str, faults["lost"])) or "none"
         yield "disturbed, found all the same", shown(faults["found_in_faults"])
+        yield "disturbed by pauses of the system only", shown(faults["in_pauses"])
+        yield "lost in them, at s", ", ".join(map(str, faults["lost_in_pauses"])) or "none"
         yield "false reports", shown(faults["false"])
         for reason, count in faults["gaps"].items():
             yield f"gap: {reason}", shown(count)

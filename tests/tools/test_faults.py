@@ -126,6 +126,13 @@ def test_frames_are_missing_in_a_pause_of_the_system_and_no_longer(record, is_pa
     assert bool(found["unexplained_gaps"]) != is_paused
 
 
+def test_an_event_in_a_pause_of_the_system_counts_apart():
+    truth = [(30.0, 30.4), (39.9, 40.3), (60.0, 60.4)]
+    found = checked(log(event(28.0, 28.4)), truth=truth, pauses=[(40.02, 40.11)])
+    assert (found["undisturbed"], found["found"], found["lost"]) == (2, 1, [60.0])
+    assert (found["in_pauses"], found["lost_in_pauses"]) == (1, [39.9])
+
+
 def test_a_fault_that_leaves_no_gap_is_named():
     faults = [Fault("black", 20.0, 23.0), Fault("damaged pictures", 40.0, 43.0)]
     assert checked(log(), faults)["silent_faults"] == [("black", 20.0, 23.0)]
