@@ -38,8 +38,8 @@ _EXTRAS = {
     "--mqtt": ("paho", "mqtt"),
     "--virtual-camera": ("pyvirtualcam", "virtual-camera"),
 }
-# They say how to read one source, or what they send would not tell several apart.
-_ONE_SOURCE_OPTIONS = ("--fps", "--lsl", "--lsl-network", "--osc", "--mqtt", "--virtual-camera")
+# They say how to read one source.
+_ONE_SOURCE_OPTIONS = ("--fps",)
 # They say how to read a source that the demo does not have.
 _SOURCE_OPTIONS = ("--fps", "--camera-size", "--camera-fps", "--no-reconnect")
 

@@ -85,7 +85,8 @@ class MqttAddress:
         except ValueError:
             raise InputError(f"{shown!r} is no MQTT address: {form}") from None
         scheme = parts.scheme.lower()
-        if scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or port == 0:
+        is_host = re.fullmatch(r"[\w.-]+|[0-9a-f.]*:[0-9a-f:.]+(%[\w.-]+)?", parts.hostname or "")
+        if scheme not in _PORTS or not is_host or parts.query or parts.fragment or port == 0:
             raise InputError(f"{shown!r} is no MQTT address: {form}")
         prefix = unquote(parts.path).strip("/") or _PREFIX
         if not prefix.isprintable() or re.search(r"[+#]|^\$", prefix):
@@ -93,7 +94,7 @@ class MqttAddress:
         if len(prefix) > _LONGEST_PREFIX:
             raise InputError(f"the prefix of {shown!r} is too long: {_LONGEST_PREFIX} characters")
         return cls(
-            host=parts.hostname,
+            host=str(parts.hostname),
             port=port or _PORTS[scheme],
             prefix=prefix,
             user=None if parts.username is None else unquote(parts.username),

@@ -16,6 +16,7 @@ import stat
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,9 @@ FACE_OF_CAMERA = "realtime_mer camera {} face {}"
 # A receiver that takes nothing has so much memory here, in hundreds of samples: 100 s at 30 fps.
 # Chosen by judgement.
 _KEPT_HUNDREDS = 30
+# Frames of a recording of which it is known when they were sent: 100 s at 30 fps, so that an event
+# finds those of its onset. Chosen by judgement.
+_DATED = 3000
 # LSL's own threads need a moment to send what was pushed last. Chosen by judgement.
 _FLUSH_S = 0.15
 # Receivers that were cut off are gone within milliseconds; a busy machine takes longer.
@@ -96,6 +100,8 @@ class LslLink:
         # Of each camera, and each face in it.
         self._faces: list[list[pylsl.StreamOutlet]] = []
         self._slots: list[Slots] = []
+        # Of each camera, times in a recording, and when they were sent on `time.monotonic()`.
+        self._sent: list[deque[tuple[float, float]]] = []
 
     def greeting(self, session: Session) -> str:
         who = "in this network" if self._network else "on this computer"
@@ -110,6 +116,7 @@ class LslLink:
         self._session = session
         cameras = range(len(session.each))
         self._slots = [Slots(self._count) for _ in cameras]
+        self._sent = [deque(maxlen=_DATED) for _ in cameras]
         try:
             self._markers = self._outlet(self._marker_info(session))
             self._faces = [
@@ -124,18 +131,13 @@ class LslLink:
             self._send_frame(message)
         elif isinstance(message, MicroExpression):
             interval = message.interval
-            who = f"/face{message.face}" if self._count > 1 else ""
-            who += self._camera(message)
-            for what, time_s in (
-                ("onset", interval.onset_s),
-                ("apex", interval.apex_s),
-                ("offset", interval.offset_s),
-            ):
-                ago_s = message.reported_s - time_s
-                self._mark(f"{what}/{message.label}{who}", time_s, ago_s)
+            who = f"{message.label}/face{message.face}" if self._count > 1 else message.label
+            self._mark(message, f"onset/{who}", interval.onset_s)
+            self._mark(message, f"apex/{who}", interval.apex_s)
+            self._mark(message, f"offset/{who}", interval.offset_s)
         else:
             text = f"/{message.text}" if message.text else ""
-            self._mark(f"mark{text}{self._camera(message)}", message.time_s, 0.0)
+            self._mark(message, f"mark{text}", message.time_s)
 
     def close(self, *, in_order: bool) -> None:
         outlets = [self._markers] if self._markers is not None else []
@@ -150,31 +152,32 @@ class LslLink:
             return
         assert self._session is not None
         monotonic_s = values.captured_at if self._session.live else time.monotonic()
+        self._sent[values.camera].append((values.time_s, monotonic_s))
         stamp = self._lsl_time(monotonic_s)
         faces = self._slots[values.camera](values.faces)
         for outlet, face in zip(self._faces[values.camera], faces, strict=True):
             numbers = (math.nan,) * len(CHANNELS) if face is None else face.numbers
             outlet.push_sample(numbers, stamp)
 
-    def _camera(self, finding: Finding) -> str:
-        """The end of a marker of one of several cameras."""
-        assert self._session is not None
-        return f"/camera{camera_of(self._session, finding)}" if self._session.sources else ""
-
-    def _mark(self, text: str, time_s: float, ago_s: float) -> None:
-        """Sends a marker.
-
-        Args:
-            text: The marker.
-            time_s: Its moment on the source's clock.
-            ago_s: How long ago that was, if the source is a recording.
-        """
-        assert self._session is not None
+    def _mark(self, finding: Finding, text: str, time_s: float) -> None:
+        """Sends a marker about a moment, in seconds of the source's clock."""
+        session = self._session
+        assert session is not None
         assert self._markers is not None
-        monotonic_s = captured_at(self._session, time_s)
+        camera = camera_of(session, finding)
+        monotonic_s = captured_at(session, time_s)
         if monotonic_s is None:
-            monotonic_s = time.monotonic() - ago_s
-        self._markers.push_sample([text], self._lsl_time(monotonic_s))
+            monotonic_s = self._sent_at(camera, time_s)
+        where = f"/camera{camera}" if session.sources else ""
+        self._markers.push_sample([f"{text}{where}"], self._lsl_time(monotonic_s))
+
+    def _sent_at(self, camera: int, time_s: float) -> float:
+        """When the values of a recording's moment were sent, so that its markers lie beside them.
+
+        They may have been sent faster or more slowly than they were filmed.
+        """
+        now = (time_s, time.monotonic())
+        return min(self._sent[camera], key=lambda sent: abs(sent[0] - time_s), default=now)[1]
 
     def _lsl_time(self, monotonic_s: float) -> float:
         """A moment of `time.monotonic()` on LSL's clock, which need not be the same one."""

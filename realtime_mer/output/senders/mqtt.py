@@ -13,10 +13,12 @@ Of several cameras, each has its own PREFIX/camera/N/state and PREFIX/camera/N/f
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -43,6 +45,9 @@ _STATE_PERIOD_S = 1.0
 # Where Home Assistant looks for devices.
 _DISCOVERY = "homeassistant/device/{}/config"
 _ONCE, _AT_LEAST_ONCE = 0, 1
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_OTHER_HOST = (62, 64)
+_AUTHORITY = ". The variable SSL_CERT_FILE may name the file of the authority that signed it"
 
 # For Home Assistant: what its event entity takes, nothing for "end".
 _EVENT_TEMPLATE = (
@@ -83,8 +88,10 @@ class MqttLink:
         self._refusal = ""
 
     def greeting(self, session: Session) -> str:
-        lock = "" if self._address.is_encrypted else " (not encrypted)"
-        return f"MQTT messages to {self._address.host}:{self._address.port}{lock}"
+        address = self._address
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        lock = "" if address.is_encrypted else " (not encrypted)"
+        return f"MQTT messages to {host}:{address.port}{lock}"
 
     def open(self, session: Session) -> None:
         address, paho = self._address, self._paho
@@ -93,7 +100,9 @@ class MqttLink:
         self._refusal = ""
         client = self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2,
-            client_id=f"realtime_mer-{self._run}-{uuid.uuid4().hex[:6]}",
+            # The same one after a lost connection, which the broker may not have noticed: it ends
+            # that one now, and its last will comes before "online", not after it.
+            client_id=f"realtime_mer-{self._run}",
             reconnect_on_failure=False,
         )
         client.connect_timeout = _ANSWER_S
@@ -106,7 +115,17 @@ class MqttLink:
         if address.is_encrypted:
             client.tls_set()
         client.will_set(self._topic("availability"), "offline", _AT_LEAST_ONCE, retain=True)
-        client.connect(address.host, address.port, _KEEPALIVE_S)
+        try:
+            client.connect(address.host, address.port, _KEEPALIVE_S)
+        except ssl.SSLCertVerificationError as error:
+            # A certificate for another host stays one, whoever signed it.
+            remedy = "" if error.verify_code in _OTHER_HOST else _AUTHORITY
+            why = error.verify_message.rstrip(".")
+            raise OSError(f"its certificate is not trusted: {why}{remedy}") from None
+        except TimeoutError:
+            raise OSError("it does not answer") from None
+        except ssl.SSLError as error:
+            raise OSError(f"no encrypted connection: {error.reason or error}") from None
         client.loop_start()
         if not self._answered.wait(_ANSWER_S):
             raise OSError("it does not answer")
@@ -199,12 +218,14 @@ class MqttLink:
         text = content if isinstance(content, str) else json.dumps(plain(content), allow_nan=False)
         info = client.publish(topic, text, quality, retain)
         until = time.monotonic() + (_ANSWER_S if patience_s is None else patience_s)
-        while info.rc == self._paho.MQTT_ERR_SUCCESS and client.is_connected():
-            info.wait_for_publish(_SLICE_S)
-            if info.is_published():
-                return
-            if time.monotonic() > until:
-                raise OSError("it takes nothing")
+        # The library raises if the connection is lost while it waits.
+        with contextlib.suppress(RuntimeError):
+            while info.rc == self._paho.MQTT_ERR_SUCCESS and client.is_connected():
+                info.wait_for_publish(_SLICE_S)
+                if info.is_published():
+                    return
+                if time.monotonic() > until:
+                    raise OSError("it takes nothing")
         raise OSError("the connection was lost")
 
     def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, _: Any) -> None:  # noqa: ANN401
@@ -219,7 +240,11 @@ class MqttLink:
     @property
     def _identity(self) -> str:
         """The device in Home Assistant; the same for the same prefix on the same computer."""
-        return re.sub(r"[^A-Za-z0-9_-]", "_", f"{self._prefix}_{socket.gethostname()}")
+        name = f"{self._prefix}_{socket.gethostname()}"
+        plain_name = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+        # "lab/1" and "lab_1" are two.
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+        return plain_name if plain_name == name else f"{plain_name}_{digest}"
 
     def _device(self, session: Session) -> dict[str, Any]:
         """Home Assistant's description of the device and its entities."""

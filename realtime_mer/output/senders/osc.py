@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from realtime_mer.output.senders.values import (
     MOTIONS,
@@ -17,9 +18,6 @@ from realtime_mer.output.senders.values import (
     moment_s,
 )
 from realtime_mer.results import MicroExpression, Session
-
-if TYPE_CHECKING:
-    from pythonosc.udp_client import UDPClient
 
 _Argument = str | int | float
 _Message = tuple[str, Sequence[_Argument]]
@@ -40,13 +38,13 @@ class OscLink:
 
     def __init__(self, host: str, port: int) -> None:
         # One of the extras.
-        from pythonosc import osc_bundle_builder, osc_message_builder, udp_client
+        from pythonosc import osc_bundle_builder, osc_message_builder
 
         self._bundles, self._messages = osc_bundle_builder, osc_message_builder
-        self._clients = udp_client
         self._host, self._port = host, port
         self._session: Session | None = None
-        self._client: UDPClient | None = None
+        self._socket: socket.socket | None = None
+        self._address: tuple[Any, ...] = ()
 
     def greeting(self, session: Session) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -54,7 +52,13 @@ class OscLink:
 
     def open(self, session: Session) -> None:
         self._session = session
-        self._client = self._clients.UDPClient(self._host, self._port)
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
+        # Most receivers listen at IPv4 alone, also those of "localhost", which often is ::1 first.
+        family, *_, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        # Sent to the name, each message would wait until the name is looked up.
+        self._address = address
 
     def send(self, message: FrameValues | Finding) -> None:
         if not isinstance(message, FrameValues):
@@ -75,9 +79,9 @@ class OscLink:
             self._send(list(_face(root, face)))
 
     def close(self, *, in_order: bool) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
 
     def _root(self, camera: int) -> str:
         """The beginning of all addresses of a camera."""
@@ -99,14 +103,14 @@ class OscLink:
         It is not dated by the capture, which some receivers call late, and which others, whose
         clock is behind, would wait for. The messages tell how old they are.
         """
-        assert self._client is not None
+        assert self._socket is not None
         bundle = self._bundles.OscBundleBuilder(self._bundles.IMMEDIATELY)
         for address, arguments in messages:
             builder = self._messages.OscMessageBuilder(address)
             for argument in arguments:
                 builder.add_arg(argument)
             bundle.add_content(builder.build())
-        self._client.send(bundle.build())
+        self._socket.sendto(bundle.build().dgram, self._address)
 
 
 def _finding(root: str, finding: Finding, age_ms: float) -> _Message:

@@ -10,9 +10,10 @@ are dropped, the oldest first, and counted.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -39,6 +40,7 @@ class Link(Protocol):
     """One way to another program. All methods but `greeting` are called in the sender's thread.
 
     `open`, `send` and `close` raise OSError if the other side is away; they may take a few seconds.
+    `send` raises ValueError if the message is one that can never be sent.
 
     Attributes:
         name: Such as "MQTT"; counts are kept under it.
@@ -78,7 +80,9 @@ class Sender:
         self._values: deque[FrameValues] = deque()
         self._findings: deque[Finding] = deque()
         self._notes: deque[str] = deque(maxlen=100)
-        self._is_over = False
+        # What the thread has taken, and neither sent nor put back.
+        self._in_hand: FrameValues | Finding | None = None
+        self._is_over = self._is_counted = self._has_told = False
         self._thread: threading.Thread | None = None
         self._sent = {"values": 0, "events": 0}
         self._dropped = {"values": 0, "events": 0}
@@ -122,9 +126,13 @@ class Sender:
             return
         self._thread.join(max(0.0, until - time.monotonic()))
         with self._changed:
-            # A thread that still waits for its receiver finds nothing more to send.
+            # A thread that still waits for its receiver finds nothing more to send, and what it has
+            # in hand may never arrive.
+            self._is_counted = True
             self._dropped["values"] += len(self._values)
             self._dropped["events"] += len(self._findings)
+            if self._in_hand is not None:
+                self._dropped[_kind(self._in_hand)] += 1
             self._values.clear()
             self._findings.clear()
 
@@ -138,13 +146,15 @@ class Sender:
     # In the sender's thread
 
     def _run(self, session: Session) -> None:
-        wait_s, is_away = _BACKOFF_S[0], False
+        wait_s, is_away, is_last_try = _BACKOFF_S[0], False, False
         while True:
+            until_stable_s = math.inf
             try:
                 self.link.open(session)
+                until_stable_s = time.monotonic() + _BACKOFF_S[1]
                 if is_away:
                     self._notes.append(f"{self.link.name}: the receiver is back")
-                wait_s, is_away = _BACKOFF_S[0], False
+                is_away = False
                 while (message := self._take()) is not None:
                     self._deliver(message)
                 self.link.close(in_order=True)
@@ -153,14 +163,19 @@ class Sender:
                 # Whatever a receiver or its library does wrong, the session goes on.
                 self._close_broken()
                 if not is_away:
-                    self._notes.append(
-                        f"{self.link.name}: the receiver is away ({_why(error)}). It is tried "
-                        "again; events wait for it, values are dropped and counted"
-                    )
+                    again = "It is tried again; events wait for it, values are dropped and counted"
+                    text = f"{self.link.name}: the receiver is away ({_why(error)})"
+                    self._notes.append(text if self._is_over else f"{text}. {again}")
                 is_away = True
+            # A receiver that comes and goes is tried as seldom as one that is away.
+            if time.monotonic() > until_stable_s:
+                wait_s = _BACKOFF_S[0]
             with self._changed:
-                if self._changed.wait_for(lambda: self._is_over, wait_s):
+                self._changed.wait_for(lambda: self._is_over, wait_s)
+                # It may be back by now, and events are worth one more try.
+                if self._is_over and (is_last_try or not self._findings):
                     return
+                is_last_try = self._is_over
             wait_s = min(2 * wait_s, _BACKOFF_S[1])
 
     def _take(self) -> FrameValues | Finding | None:
@@ -168,22 +183,41 @@ class Sender:
         with self._changed:
             self._changed.wait_for(lambda: self._findings or self._values or self._is_over)
             if self._findings:
-                return self._findings.popleft()
-            return self._values.popleft() if self._values else None
+                self._in_hand = self._findings.popleft()
+            elif self._values:
+                self._in_hand = self._values.popleft()
+            return self._in_hand
 
     def _deliver(self, message: FrameValues | Finding) -> None:
-        kind = "values" if isinstance(message, FrameValues) else "events"
         try:
             self.link.send(message)
-        except Exception:
-            with self._changed:
-                if isinstance(message, FrameValues) or len(self._findings) >= FINDINGS_KEPT:
-                    self._dropped[kind] += 1
-                else:
-                    self._findings.appendleft(message)
-            raise
+        except Exception as error:
+            # Sent again, it would fail again, and nothing after it would ever be sent.
+            is_hopeless = isinstance(error, ValueError) and not isinstance(error, OSError)
+            self._put_down(message, may_wait=not is_hopeless)
+            if not is_hopeless:
+                raise
+            if not self._has_told:
+                self._notes.append(f"{self.link.name}: a message cannot be sent ({_why(error)})")
+            self._has_told = True
+            return
         with self._changed:
-            self._sent[kind] += 1
+            self._in_hand = None
+            if not self._is_counted:
+                self._sent[_kind(message)] += 1
+
+    def _put_down(self, message: FrameValues | Finding, *, may_wait: bool) -> None:
+        """Lets an event that was not sent wait, if it may; else it is dropped."""
+        with self._changed:
+            self._in_hand = None
+            if self._is_counted:
+                return
+            if isinstance(message, FrameValues):
+                self._dropped["values"] += 1
+            elif may_wait and len(self._findings) < FINDINGS_KEPT:
+                self._findings.appendleft(message)
+            else:
+                self._dropped["events"] += 1
 
     def _close_broken(self) -> None:
         try:
@@ -210,7 +244,7 @@ class Senders:
     ) -> None:
         self._senders = [Sender(link) for link in links]
         self._note = note
-        self._events = 0
+        self._events: Counter[int] = Counter()
         # Of each camera's newest values: which frame they were of, and whether it was away.
         self._newest: dict[int, tuple[int, bool]] = {}
 
@@ -222,12 +256,12 @@ class Senders:
     def update(self, analysis: Analysis) -> None:
         if not self._senders:
             return
-        self._events += len(analysis.events)
+        self._events[analysis.camera] += len(analysis.events)
         findings = findings_of(analysis)
         # While a source is away, and at its end, its last frame comes again.
         now = (analysis.frame.index, analysis.is_away)
         is_new = now != self._newest.get(analysis.camera)
-        values = values_of(analysis, self._events) if is_new else None
+        values = values_of(analysis, self._events[analysis.camera]) if is_new else None
         self._newest[analysis.camera] = now
         for sender in self._senders:
             sender.put(findings, values)
@@ -259,6 +293,10 @@ class Senders:
         for sender in self._senders:
             for text in sender.take_notes():
                 self._note(text)
+
+
+def _kind(message: FrameValues | Finding) -> str:
+    return "values" if isinstance(message, FrameValues) else "events"
 
 
 def _why(error: BaseException) -> str:

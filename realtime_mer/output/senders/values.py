@@ -128,7 +128,7 @@ class FrameValues:
         frame, time_s, captured_at: As in `Frame`.
         fps, dropped, alerts, is_away: As in `Analysis`.
         latency_s: As in `Analysis`.
-        events: Micro-expressions so far, this frame's included.
+        events: Micro-expressions of this camera so far, this frame's included.
         faces: The faces in it.
     """
 
@@ -157,7 +157,7 @@ def values_of(analysis: Analysis, events: int) -> FrameValues:
 
     Args:
         analysis: What is known of a frame.
-        events: Micro-expressions so far.
+        events: Micro-expressions of its camera so far.
     """
     frame = analysis.frame
     return FrameValues(

@@ -1,12 +1,17 @@
 """The options for other programs: what they make, and how they refuse."""
 
 import importlib.util
+import json
+import shutil
 
 import pytest
 
+from realtime_mer.cli import main
 from realtime_mer.command import options as options_module
 from realtime_mer.command.options import parse
 from realtime_mer.command.senders import links_of
+from realtime_mer.output.senders import sender as sender_module
+from tests.realtime_mer.output.senders.servers import Broker, OscReceiver, Subscriber, needs_broker
 
 WAYS = {"--lsl": [], "--lsl-network": [], "--osc": ["9000"], "--mqtt": ["mqtt://broker"]}
 
@@ -62,3 +67,36 @@ def test_no_message_shows_a_password(arguments, capsys):
     message = refused(arguments, capsys)
     assert "hunter2" not in message
     assert f"argument {arguments[-2 if len(arguments) > 1 else 0].partition('=')[0]}: " in message
+
+
+@needs_broker
+def test_other_programs_can_tell_several_sources_apart(faceless, tmp_path, monkeypatch, capsys):
+    for package in ("pythonosc", "paho", "pylsl"):
+        pytest.importorskip(package)
+    # A busy machine takes its time.
+    monkeypatch.setattr(sender_module, "_END_S", 30.0)
+    other, stats = shutil.copy(faceless, tmp_path / "other.avi"), tmp_path / "stats.json"
+    broker, receiver = Broker(tmp_path), OscReceiver()
+    subscriber = Subscriber(broker.port, "lab/#")
+    try:
+        mqtt = ("--mqtt", f"mqtt://127.0.0.1:{broker.port}/lab")
+        ways = ("--osc", str(receiver.port), *mqtt, "--lsl")
+        assert main(["--headless", "--stats", str(stats), *ways, str(faceless), str(other)]) == 0
+        subscriber.until(lambda line: line["content"] == "offline")
+    finally:
+        subscriber.end()
+        broker.kill()
+        receiver.stop()
+    for number, name in enumerate([str(faceless), str(other)]):
+        told = [line for line in subscriber.seen if f"/camera/{number}/" in line["topic"]]
+        assert {line["topic"] for line in told} == {
+            *(f"lab/camera/{number}/state", f"lab/camera/{number}/frames")
+        }
+        assert {line["content"]["source"] for line in told} == {name}
+        frames = [line["content"]["frame"] for line in told if line["topic"].endswith("frames")]
+        assert frames == list(range(30))
+        # The kernel may drop some on a busy machine.
+        assert 25 < len(receiver.of(f"/mer/camera/{number}/frame")) <= 30
+    for counts in json.loads(stats.read_text())["senders"].values():
+        assert counts["values_sent"] == 60
+    assert "LSL streams for all programs on this computer" in capsys.readouterr().out

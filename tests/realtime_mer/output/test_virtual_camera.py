@@ -1,5 +1,6 @@
 """The virtual camera. No test machine has one: the driver is a stand-in, the rest is real."""
 
+import dataclasses
 import threading
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
-from realtime_mer.output.overlay import VideoOverlay
+from realtime_mer.output.overlay import TiledOverlay, VideoOverlay
 from realtime_mer.results import Analysis, Summary
 from realtime_mer.source.frame import Frame
 from tests.realtime_mer.output.senders.conftest import session, wait_until
@@ -82,11 +83,11 @@ def test_other_programs_see_the_video_with_the_marks_in_its_own_size(driver, eve
     assert notes == []
 
 
-def test_a_driver_that_is_slow_does_not_hold_the_session(driver, eventful):
+def test_a_driver_that_is_slow_does_not_hold_the_session(driver, eventful, monkeypatch):
+    monkeypatch.setattr(virtual_camera, "_END_S", 0.2)
     driver.may_send.clear()
     began_at = time.monotonic()
     played(eventful, [])
-    # The end waits for a second.
     assert time.monotonic() - began_at < 5
 
 
@@ -107,6 +108,24 @@ def test_odd_and_small_sources_have_an_even_size(driver):
     wait_until(lambda: len(driver.made) > 1 and driver.made[1].pictures)
     sink.end(SUMMARY)
     assert driver.made[1].size == (62, 46)
+
+
+def test_several_sources_are_tiles(driver, eventful):
+    names = ["a.avi", "b.avi"]
+    each = tuple(session(source=name) for name in names)
+    sink = virtual_camera.VirtualCamera(TiledOverlay(VideoOverlay))
+    sink.begin(dataclasses.replace(each[0], source=" + ".join(names), sources=each))
+    for camera, name in enumerate(names):
+        sink.update(dataclasses.replace(eventful[20], camera=camera, source=name))
+    (width, height), *others = (d.size for d in driver.made[1:])
+    assert others == []
+    wait_until(lambda: driver.made[1].pictures)
+    sink.end(SUMMARY)
+    picture = driver.made[1].pictures[-1].reshape(height, width, 3)
+    # Both have the same content, so both halves are alike but for the names.
+    alike = (picture[:, : width // 2 - 2] == picture[:, width // 2 + 2 :]).all(-1)
+    assert 0.9 < alike.mean() < 1
+    assert picture.std() > 20
 
 
 def test_without_a_virtual_camera_the_remedy_is_told(monkeypatch):

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from realtime_mer.results import Analysis, ClockOrigin, Session, Summary
 from realtime_mer.source.frame import Frame
@@ -52,63 +51,54 @@ def wait_until(condition, timeout_s: float = PATIENCE_S) -> None:
         time.sleep(0.01)
 
 
-class Lines:
-    """What a process prints: JSON objects, one a line."""
+class Heard:
+    """What comes from another program, in the order in which it comes.
 
-    def __init__(self, *command) -> None:
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    Attributes:
+        seen: What has been read.
+    """
+
+    def __init__(self) -> None:
         self.seen: list[dict] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    @classmethod
-    def of(cls, script: str, *arguments) -> "Lines":
-        """A Python script of this folder."""
-        return cls(sys.executable, HERE / script, *arguments)
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self._lines.put(line)
+        self._coming: queue.Queue[dict] = queue.Queue()
 
     def until(self, condition) -> dict:
-        """Reads on until a line fulfils the condition, and returns it."""
+        """Reads on until something fulfils the condition, and returns it."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            self.seen.append(json.loads(line))
+            self.seen.append(self._coming.get(timeout=max(0.0, deadline - time.monotonic())))
             if condition(self.seen[-1]):
                 return self.seen[-1]
 
     def new(self) -> list[dict]:
         """What came since it was read last."""
-        found = [json.loads(self._lines.get()) for _ in range(self._lines.qsize())]
+        found = [self._coming.get() for _ in range(self._coming.qsize())]
         self.seen += found
         return found
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+
+class Lines(Heard):
+    """What a Python script of this folder prints: JSON objects, one a line."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        super().__init__()
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / script, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._coming.put(json.loads(line))
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self._process.stdin.close()
         try:
-            self.process.wait(10)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self.kill()
-
-
-@pytest.fixture
-def lines():
-    """Starts Python scripts of this folder that print JSON."""
-    started: list[Lines] = []
-
-    def start(script: str, *arguments) -> Lines:
-        started.append(Lines.of(script, *arguments))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.end()
+            self._process.kill()
+            self._process.wait()

@@ -47,7 +47,7 @@ def pull(inlet, name: str) -> None:
 def main(beginning: str, source: str, count: int) -> None:
     found = {}
     while len(found) < count:
-        for info in pylsl.resolve_streams(0.5):
+        for info in pylsl.resolve_streams(1.0):
             if info.name().startswith(beginning) and info.source_id() not in found:
                 inlet = pylsl.StreamInlet(info, recover=True)
                 told = header(inlet)

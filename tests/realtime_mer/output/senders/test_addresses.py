@@ -51,6 +51,7 @@ def test_mqtt_addresses(text, expected):
     [
         *("broker", "http://broker", "mqtt://", "mqtt://broker:0", "mqtt://broker:x"),
         *("mqtt://broker/a?b", "mqtt://broker/a+b", "mqtt://broker/%23", f"mqtt://b/{'x' * 201}"),
+        *("mqtt://a b", "mqtt://a\x1bb", "mqtt://a/x%00y", "mqtt://a/x%0Ay", "mqtt://a/%24SYS"),
     ],
 )
 def test_what_is_no_mqtt_address_is_refused(text):

@@ -1,5 +1,6 @@
 """LSL streams, as a receiver in another process and a reader of recordings see them."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -11,7 +12,7 @@ import uuid
 import pytest
 
 from realtime_mer.output.senders.sender import Senders
-from realtime_mer.output.senders.values import CHANNELS, FaceValues
+from realtime_mer.output.senders.values import CHANNELS, FaceValues, FrameValues, values_of
 from realtime_mer.results import Analysis, Mark
 from tests.realtime_mer.output.senders.conftest import SUMMARY, Lines, as_live, session
 from tests.sessions import BLINKS, EVENTS
@@ -102,7 +103,7 @@ def played(eventful):
     started = []
 
     def receiver(script, *arguments) -> Lines:
-        started.append(Lines.of(script, *arguments))
+        started.append(Lines(script, *arguments))
         return started[-1]
 
     yield Played(eventful, receiver)
@@ -215,6 +216,60 @@ def write_xdf(path, played) -> None:
         )
         parts.append(chunk(6, identity + footer.encode()))
     path.write_bytes(b"".join(parts))
+
+
+class Outlet:
+    """Keeps what is pushed to it."""
+
+    def __init__(self) -> None:
+        self.pushed: list[tuple] = []
+
+    def push_sample(self, sample, stamp: float) -> None:
+        self.pushed.append((sample, stamp))
+
+
+def test_markers_of_a_recording_lie_beside_the_values_of_their_frames(eventful, monkeypatch):
+    outlets: list[Outlet] = []
+    monkeypatch.setattr(lsl.LslLink, "_outlet", lambda *_: outlets.append(Outlet()) or outlets[-1])
+    link = lsl.LslLink()
+    link.open(session(live=False))
+    markers, face = outlets
+    for number, analysis in enumerate(eventful):
+        # As the sender does it: what was found comes first.
+        for event in analysis.events:
+            link.send(event)
+        link.send(values_of(analysis, number))
+        time.sleep(0.001)
+    stamps = [stamp for _, stamp in face.pushed]
+    assert [text for (text,), _ in markers.pushed[:3]] == [
+        *("onset/surprise", "apex/surprise", "offset/surprise")
+    ]
+    found = (event.interval for analysis in eventful for event in analysis.events)
+    times = [at for i in found for at in (i.onset_s, i.apex_s, i.offset_s)]
+    for (_, stamp), time_s in zip(markers.pushed, times, strict=True):
+        frame = round(time_s * 30)
+        assert stamps[frame - 1] < stamp < stamps[frame + 1]
+
+
+def test_each_of_several_cameras_has_its_streams():
+    first, second = session(source="a"), session(source="b")
+    both = dataclasses.replace(first, source="a + b", sources=(first, second))
+    link = lsl.LslLink(2)
+    link.open(both)
+    infos = [outlet.get_info() for faces in link._faces for outlet in faces]
+    assert [info.name() for info in infos] == [
+        f"realtime_mer camera {camera} face {face}" for camera in (0, 1) for face in (0, 1)
+    ]
+    sources = [info.desc().child("acquisition").child_value("source") for info in infos]
+    assert sources == ["a", "a", "b", "b"]
+    outlets = [Outlet(), Outlet()]
+    link._faces[1], link._markers = outlets, (markers := Outlet())
+    link.send(Mark(0.0, "window", "a door", source="b"))
+    link.send(FrameValues(1, "b", 0, 0.0, 0.0, 30.0, 0, 0.1, (), False, 0, ()))
+    assert [text for (text,), _ in markers.pushed] == ["mark/a door/camera1"]
+    assert all(len(outlet.pushed) == 1 for outlet in outlets)
+    link._markers, link._faces = None, link._faces[:1]
+    link.close(in_order=True)
 
 
 def test_a_face_keeps_its_stream():

@@ -2,15 +2,12 @@
 
 import contextlib
 import itertools
-import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import jinja2
 import pytest
@@ -26,50 +23,11 @@ from tests.realtime_mer.output.senders.conftest import (
     session,
     wait_until,
 )
+from tests.realtime_mer.output.senders.servers import Broker, Subscriber, needs_broker
 from tests.sessions import events_of
 
 pytest.importorskip("paho.mqtt")
 mqtt = pytest.importorskip("realtime_mer.output.senders.mqtt")
-
-# Debian puts it where users do not look.
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
-ROOT = Path(__file__).resolve().parents[4]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Broker:
-    """Mosquitto on a loopback port; retained messages do not outlive it."""
-
-    def __init__(self, folder: Path, *settings: str) -> None:
-        self.port = free_port()
-        self._file = folder / "mosquitto.conf"
-        lines = [f"listener {self.port} 127.0.0.1", *settings]
-        self._file.write_text("\n".join(lines) + "\n")
-        self.process: subprocess.Popen | None = None
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._file)], stderr=subprocess.DEVNULL
-        )
-        wait_until(self._is_up)
-
-    def _is_up(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -77,12 +35,25 @@ def broker(tmp_path):
     started = []
 
     def start(*settings: str) -> Broker:
-        started.append(Broker(tmp_path, *(settings or ("allow_anonymous true",))))
+        started.append(Broker(tmp_path, *settings))
         return started[-1]
 
     yield start
     for it in started:
         it.kill()
+
+
+@pytest.fixture
+def subscriber_of():
+    started = []
+
+    def start(port: int, topic: str) -> Subscriber:
+        started.append(Subscriber(port, topic))
+        return started[-1]
+
+    yield start
+    for it in started:
+        it.end()
 
 
 def senders_to(port: int, notes: list[str], user: str = "") -> Senders:
@@ -91,12 +62,11 @@ def senders_to(port: int, notes: list[str], user: str = "") -> Senders:
 
 
 @needs_broker
-def test_a_session_as_its_subscribers_see_it(broker, lines, eventful):
+def test_a_session_as_its_subscribers_see_it(broker, subscriber_of, eventful):
     port = broker().port
     live = session()
     analyses = as_live(eventful, live.origin)
-    subscriber = lines("subscriber.py", port, "#")
-    subscriber.until(lambda line: "ready" in line)
+    subscriber = subscriber_of(port, "#")
     notes: list[str] = []
     senders = senders_to(port, notes)
     senders.begin(live)
@@ -109,7 +79,7 @@ def test_a_session_as_its_subscribers_see_it(broker, lines, eventful):
     subscriber.until(lambda line: line.get("content") == "offline")
 
     by_topic: dict[str, list] = {}
-    for line in subscriber.seen[1:]:
+    for line in subscriber.seen:
         by_topic.setdefault(line["topic"], []).append(line["content"])
     assert by_topic["lab/mer/availability"] == ["online", "offline"]
     assert by_topic["lab/mer/session"] == [live.to_dict()]
@@ -158,7 +128,7 @@ def check_device(device: dict, by_topic: dict[str, list]) -> None:
 
 @needs_broker
 def test_a_broker_that_is_killed_gets_its_events_when_it_is_back(
-    broker, lines, eventful, monkeypatch
+    broker, subscriber_of, eventful, monkeypatch
 ):
     monkeypatch.setattr(sender_module, "_BACKOFF_S", (0.1, 0.2))
     monkeypatch.setattr(sender_module, "VALUES_KEPT", 5)
@@ -187,8 +157,7 @@ def test_a_broker_that_is_killed_gets_its_events_when_it_is_back(
     # The subscriber comes first: the broker keeps no events.
     may_connect.clear()
     it.start()
-    subscriber = lines("subscriber.py", it.port, "lab/mer/#")
-    subscriber.until(lambda line: "ready" in line)
+    subscriber = subscriber_of(it.port, "lab/mer/#")
     may_connect.set()
     told = subscriber.until(lambda line: line.get("topic") == "lab/mer/events")
     assert told["content"]["event"] == event.events[0].to_dict()
@@ -266,26 +235,143 @@ def test_a_broker_that_takes_nothing_is_tried_again_and_costs_the_session_no_tim
         connection.close()
 
 
+PROGRAM = """
+import sys, time
+from realtime_mer.output.senders.addresses import MqttAddress
+from realtime_mer.output.senders.mqtt import MqttLink
+from realtime_mer.output.senders.sender import Senders
+from tests.realtime_mer.output.senders.conftest import session
+
+Senders([MqttLink(MqttAddress.parse(sys.argv[1]))]).begin(session())
+time.sleep(600)
+"""
+
+
 @needs_broker
-def test_a_program_that_is_killed_is_offline(broker, lines, camera_server):
+def test_a_program_that_is_killed_is_offline(broker, subscriber_of):
     port = broker().port
-    subscriber = lines("subscriber.py", port, "mer/availability")
-    subscriber.until(lambda line: "ready" in line)
-    server = camera_server(10_000)
-    program = subprocess.Popen(
-        [
-            *(sys.executable, str(ROOT / "run.py"), server.url, "--headless"),
-            *("--mqtt", f"mqtt://127.0.0.1:{port}/mer"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    subscriber = subscriber_of(port, "mer/availability")
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM, f"mqtt://127.0.0.1:{port}/mer"])
     try:
         subscriber.until(lambda line: line.get("content") == "online")
-        program.send_signal(signal.SIGKILL)
-        said = program.communicate()[1]
     finally:
         program.kill()
-    assert subscriber.until(lambda line: "content" in line)["content"] == "offline"
-    assert not re.search("Traceback", said)
+        program.wait()
+    assert subscriber.until(lambda line: True)["content"] == "offline"
+
+
+class Cable:
+    """Passes bytes on between clients and a broker.
+
+    Attributes:
+        cuts: One for each connection: once it is set, nothing comes through, and neither is told.
+        has_noticed: Whether the broker has ended a connection that was cut.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._broker = ("127.0.0.1", port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.cuts: list[threading.Event] = []
+        self.has_noticed = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ends = self._server.accept()[0], socket.create_connection(self._broker)
+                self.cuts.append(threading.Event())
+                for source, target in (ends, ends[::-1]):
+                    it = (source, target, self.cuts[-1], target is ends[0])
+                    threading.Thread(target=self._pass_on, args=it, daemon=True).start()
+
+    def _pass_on(self, source, target, cut: threading.Event, is_from_broker: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                if not cut.is_set():
+                    target.sendall(data)
+        if not cut.is_set():
+            target.close()
+        elif is_from_broker:
+            self.has_noticed.set()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@needs_broker
+def test_a_connection_whose_loss_the_broker_notices_late_does_not_say_offline_for_ever(
+    broker, subscriber_of, monkeypatch
+):
+    monkeypatch.setattr(mqtt, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(mqtt, "_KEEPALIVE_S", 2)
+    monkeypatch.setattr(sender_module, "_BACKOFF_S", (0.05, 0.05))
+    it = broker()
+    cable = Cable(it.port)
+    notes: list[str] = []
+    senders = senders_to(cable.port, notes)
+    senders.begin(session())
+    senders.update(moment(marks=(Mark(0.0, text="before"),)))
+    wait_until(lambda: senders.counts()["MQTT"]["events_sent"] == 1)
+    cable.cuts[0].set()
+    senders.update(moment(1, marks=(Mark(0.1, text="after"),)))
+    wait_until(lambda: senders.counts()["MQTT"]["events_sent"] == 2)
+    wait_until(cable.has_noticed.is_set)
+    subscriber = subscriber_of(it.port, "lab/mer/availability")
+    subscriber.until(lambda line: line.get("content") == "online")
+    senders.end(SUMMARY)
+    cable.close()
+
+
+@needs_broker
+def test_a_certificate_must_be_trusted(broker, tmp_path, monkeypatch):
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    whose = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *new, *whose, *files], check=True, capture_output=True)
+    tls = (f"keyfile {key}", f"certfile {certificate}", "allow_anonymous true", "user root")
+    port = broker(*tls).port
+
+    def notes_of_a_session(host: str = "127.0.0.1") -> list[str]:
+        notes: list[str] = []
+        link = mqtt.MqttLink(MqttAddress.parse(f"mqtts://{host}:{port}/lab"))
+        senders = Senders([link], notes.append)
+        senders.begin(session())
+        senders.update(moment(marks=(Mark(0.0),)))
+        wait_until(
+            lambda: (
+                senders.update(moment())
+                or len(notes) > 1
+                or senders.counts()["MQTT"]["events_sent"]
+            )
+        )
+        senders.end(SUMMARY)
+        return notes
+
+    greeting, refusal, *_ = notes_of_a_session()
+    assert greeting == f"MQTT messages to 127.0.0.1:{port}"
+    assert "its certificate is not trusted: self-signed certificate" in refusal
+    assert "SSL_CERT_FILE" in refusal
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert notes_of_a_session() == [greeting]
+    _, refusal, *_ = notes_of_a_session("localhost")
+    assert "certificate is not valid for 'localhost'" in refusal
+    assert "SSL_CERT_FILE" not in refusal
+
+
+def test_two_prefixes_are_two_devices():
+    prefixes = ["lab/1", "lab_1", "lab/ä", "lab/ö"]
+    addresses = [MqttAddress.parse(f"mqtt://broker/{prefix}") for prefix in prefixes]
+    devices = [mqtt.MqttLink(address)._device(session()) for address in addresses]
+    identities = [device["device"]["identifiers"][0] for device in devices]
+    assert len({*identities}) == 4
+    # Home Assistant takes no others in a topic.
+    assert all(i.isascii() and i.replace("-", "").replace("_", "").isalnum() for i in identities)
+
+
+def test_the_address_in_the_greeting_can_be_copied():
+    link = mqtt.MqttLink(MqttAddress.parse("mqtt://[::1]:1884/lab"))
+    assert link.greeting(session()) == "MQTT messages to [::1]:1884 (not encrypted)"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import threading
+import socket
 import time
 from unittest.mock import ANY
 
@@ -17,59 +17,32 @@ from tests.realtime_mer.output.senders.conftest import (
     session,
     wait_until,
 )
+from tests.realtime_mer.output.senders.servers import OscReceiver
 from tests.sessions import events_of
 
-dispatchers = pytest.importorskip("pythonosc.dispatcher")
-servers = pytest.importorskip("pythonosc.osc_server")
+pytest.importorskip("pythonosc")
 osc = pytest.importorskip("realtime_mer.output.senders.osc")
 
 # What fits into a frame of Ethernet beside the headers of IP and UDP: larger ones are split.
 DATAGRAM_BYTES = 1472
 
 
-class Receiver:
-    """A server that keeps each message, and of each bundle its size and whether it is for now."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.told: list[tuple] = []
-        self.bundles: list[tuple[bool, int]] = []
-        dispatcher = dispatchers.Dispatcher()
-        dispatcher.set_default_handler(lambda *message: self.told.append(message))
-        self._server = servers.OSCUDPServer(("127.0.0.1", port), dispatcher)
-        verify = self._server.verify_request
-
-        def look(request, address) -> bool:
-            is_now = request[0][8:16] == b"\0\0\0\0\0\0\0\1"
-            self.bundles.append((is_now, len(request[0])))
-            return verify(request, address)
-
-        self._server.verify_request = look
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
-
-    def of(self, address: str) -> list[tuple]:
-        return [message[1:] for message in self.told if message[0] == address]
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def receiver():
-    started = Receiver()
+    started = OscReceiver()
     yield started
     started.stop()
 
 
 def test_a_session_as_its_receiver_hears_it(receiver, eventful):
     live = session(start_s=time.monotonic() - 5)
-    analyses = as_live(eventful, live.origin)
+    # To a moment after the first event.
+    analyses = as_live(eventful[:90], live.origin)
     senders = Senders([osc.OscLink("127.0.0.1", receiver.port)])
     senders.begin(live)
     for analysis in analyses:
         senders.update(analysis)
-        time.sleep(0.01)
+        time.sleep(0.005)
     senders.update(moment(len(analyses), marks=(Mark(4.7, "window", "a door"),)))
     senders.end(SUMMARY)
     sent = senders.counts()["OSC"]["values_sent"]
@@ -77,6 +50,7 @@ def test_a_session_as_its_receiver_hears_it(receiver, eventful):
     wait_until(lambda: receiver.of("/mer/mark") and len(receiver.of("/mer/frame")) == sent)
 
     found = events_of(analyses)
+    assert found
     assert len(receiver.of("/mer/event")) == len(found)
     for heard, event in zip(receiver.of("/mer/event"), found, strict=True):
         label, confidence, intensity, age_ms, face = heard
@@ -99,7 +73,7 @@ def test_a_session_as_its_receiver_hears_it(receiver, eventful):
 
 
 def test_nobody_need_listen_and_a_receiver_may_come_later():
-    gone = Receiver()
+    gone = OscReceiver()
     gone.stop()
     notes: list[str] = []
     senders = Senders([osc.OscLink("127.0.0.1", gone.port)], notes.append)
@@ -107,7 +81,7 @@ def test_nobody_need_listen_and_a_receiver_may_come_later():
     for number in range(5):
         senders.update(moment(number))
     wait_until(lambda: senders.counts()["OSC"]["values_sent"] == 5)
-    back = Receiver(gone.port)
+    back = OscReceiver(gone.port)
     senders.update(moment(5))
     wait_until(lambda: back.told)
     senders.end(SUMMARY)
@@ -129,6 +103,27 @@ def test_each_of_several_cameras_has_its_addresses(receiver, eventful):
     ((_, _, _, age_ms, _),) = receiver.of("/mer/camera/1/event")
     # Of a recording, the time until it was reported.
     assert age_ms == pytest.approx(1000 * (event.reported_s - event.interval.onset_s), abs=0.1)
+
+
+def test_a_name_is_looked_up_once_and_its_ipv4_address_is_taken(receiver, monkeypatch):
+    lookups = []
+
+    def look_up(host, port, *_, **__) -> list[tuple]:
+        lookups.append(host)
+        udp = (socket.SOCK_DGRAM, 17, "")
+        return [
+            (socket.AF_INET6, *udp, ("::1", port, 0, 0)),
+            (socket.AF_INET, *udp, ("127.0.0.1", port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    senders = Senders([osc.OscLink("studio.test", receiver.port)])
+    senders.begin(session())
+    for number in range(3):
+        senders.update(moment(number))
+    senders.end(SUMMARY)
+    wait_until(lambda: len(receiver.of("/mer/frame")) == 3)
+    assert lookups == ["studio.test"]
 
 
 def test_a_host_that_does_not_exist_is_told_and_the_session_goes_on():

@@ -33,8 +33,6 @@ class Told:
 
     def send(self, message) -> None:
         assert self.may_send.wait(60)
-        if message == "broken":
-            raise ValueError
         self.sent.append(message)
 
     def close(self, *, in_order: bool) -> None:
@@ -106,7 +104,8 @@ def test_a_receiver_that_is_stuck_loses_old_values_but_no_event(told_to):
     assert senders.counts()["other"]["values_dropped"] == 0
 
 
-def test_the_end_does_not_wait_for_a_receiver_that_is_stuck(told_to):
+def test_the_end_does_not_wait_for_a_receiver_that_is_stuck(told_to, monkeypatch):
+    monkeypatch.setattr(sender_module, "_END_S", 0.2)
     link = Told(stuck=True)
     senders = told_to(link)
     senders.begin(session())
@@ -114,10 +113,15 @@ def test_the_end_does_not_wait_for_a_receiver_that_is_stuck(told_to):
         senders.update(moment(number, marks=(Mark(0.0),)))
     began_at = time.monotonic()
     senders.end(SUMMARY)
-    # A second, and what a busy machine adds.
+    # And what a busy machine adds.
     assert time.monotonic() - began_at < 4
+    # The mark that is being sent is not known to have arrived.
     counts = senders.counts()["told"]
-    assert (counts["events_dropped"], counts["values_dropped"]) == (2, 3)
+    assert (counts["events_dropped"], counts["values_dropped"]) == (3, 3)
+    # What happens now comes too late for the figures.
+    link.may_send.set()
+    wait_until(lambda: link.closed)
+    assert senders.counts()["told"] == counts
 
 
 def test_a_receiver_that_is_away_is_tried_again_and_told_of_once(told_to, monkeypatch):
@@ -158,6 +162,73 @@ def test_an_event_whose_sending_failed_is_sent_again(told_to, monkeypatch):
     senders.end(SUMMARY)
     assert [m.text for m in link.sent if isinstance(m, Mark)] == ["a", "b"]
     assert link.opened == 2
+
+
+def test_a_message_that_can_never_be_sent_keeps_nothing_back(told_to, monkeypatch):
+    link = Told()
+    send = link.send
+
+    def refuse(message) -> None:
+        if isinstance(message, Mark) and message.text != "good":
+            raise ValueError("no such text")
+        send(message)
+
+    monkeypatch.setattr(link, "send", refuse)
+    notes: list[str] = []
+    senders = told_to(link, note=notes.append)
+    senders.begin(session())
+    senders.update(
+        moment(marks=(Mark(0.0, text="bad"), Mark(0.1, text="bad"), Mark(0.2, text="good")))
+    )
+    wait_until(lambda: len(link.sent) == 2)
+    senders.end(SUMMARY)
+    assert (link.opened, link.closed) == (1, [True])
+    counts = senders.counts()["told"]
+    assert (counts["events_sent"], counts["events_dropped"]) == (1, 2)
+    assert notes[1] == "told: a message cannot be sent (no such text)"
+    assert sum("cannot be sent" in note for note in notes) == 1
+
+
+def test_a_receiver_that_comes_and_goes_is_tried_more_and_more_seldom(told_to, monkeypatch):
+    monkeypatch.setattr(sender_module, "_BACKOFF_S", (0.01, 60.0))
+    link = Told()
+
+    def lose(message) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(link, "send", lose)
+    senders = told_to(link)
+    senders.begin(session())
+    senders.update(moment(marks=(Mark(0.0),)))
+    wait_until(lambda: link.opened >= 3)
+    time.sleep(0.5)
+    # After 0.01, 0.02, 0.04, ... s: half a second is over before the ninth.
+    assert link.opened <= 8
+    senders.end(SUMMARY)
+
+
+def test_at_the_end_events_are_worth_one_more_try(told_to, monkeypatch):
+    monkeypatch.setattr(sender_module, "_BACKOFF_S", (60.0, 60.0))
+    link = Told(fails=1)
+    senders = told_to(link)
+    senders.begin(session())
+    wait_until(lambda: link.closed)
+    senders.update(moment(marks=(Mark(0.0, text="late"),)))
+    senders.end(SUMMARY)
+    assert [m.text for m in link.sent if isinstance(m, Mark)] == ["late"]
+    assert senders.counts()["told"]["events_dropped"] == 0
+
+
+def test_events_are_counted_of_each_camera(told_to, eventful):
+    link = Told()
+    (event, *_) = events_of(eventful)
+    senders = told_to(link)
+    senders.begin(session())
+    senders.update(moment(0, camera=1, events=(event, event)))
+    senders.update(moment(0, events=(event,)))
+    senders.end(SUMMARY)
+    values = [m for m in link.sent if isinstance(m, FrameValues)]
+    assert [(m.camera, m.events) for m in values] == [(1, 2), (0, 1)]
 
 
 def test_events_that_wait_are_bounded(told_to):
