@@ -12,15 +12,15 @@ import sys
 
 import aiohttp
 
-ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000/"
+ADDRESS = (sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000/").rstrip("/")
 
 
 async def main() -> None:
     # A session may be silent for hours.
     forever = aiohttp.ClientTimeout(total=None)
     async with (
-        aiohttp.ClientSession(timeout=forever) as http,
-        http.get(f"{ADDRESS}api/v1/live") as lines,
+        aiohttp.ClientSession(timeout=forever, raise_for_status=True) as http,
+        http.get(f"{ADDRESS}/api/v1/live") as lines,
     ):
         async for line in lines.content:
             record = json.loads(line)

@@ -6,9 +6,10 @@
 A camera without a lens shows a video at 30 fps: it notes when each frame was taken, on the clock
 that all processes of the machine share, and draws the frame's number into its corner. A session as
 the command line runs it analyses that, in a process of its own, and tells it in every way whose
-library is installed; a broker for MQTT is started here. Receivers in this process note when each
-thing comes. Every 3 s the face is away for a third of a second: the first frame that has it again
-ends a gap, and the gap's record is timed.
+library is installed; a broker for MQTT is started here if mosquitto is installed. Receivers in this
+process note when each thing comes. Every 3 s the face is away for a third of a second: the first
+frame that has it again ends a gap, and the gap's record is timed. The terminal's way is that of
+lines in a pipe or file; the view on a screen is drawn ten times a second at most.
 
 With --receivers N, so many of all kinds receive at once; before and after it, the same runs without
 any. The table tells how many frames were lost, and what a frame cost.
@@ -22,12 +23,13 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import io
 import itertools
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,25 +64,29 @@ SIZE = (640, 480)
 # Pictures in memory, shown forwards and backwards: 5 s, which holds one event of the demo.
 _PICTURES = 150
 # The face is away for 10 frames of 90.
-_AWAY = range(80, 90)
+_AWAY = range(20, 30)
 _AWAY_PERIOD = 90
 # A frame's number in its lower left corner: squares that survive JPEG.
 _BITS = 14
 _SQUARE = 16
-# A log is looked at so often.
+# A log is looked at so often, and whether the session or the user ends it.
 _TAIL_S = 0.002
+_LOOK_S = 0.2
 # Receivers are all there before frames are timed, and the analysis has settled.
 _SETTLE_S = 3.0
 _START_S = 60.0
 
 # Ways out, in the order of the table.
-LOG = "log file: record"
+LOG, TERMINAL = "log file: record", "terminal: line"
 PAGE_RECORD, PAGE_VALUES, PAGE_PICTURE = (
     f"page's WebSocket: {what}" for what in ("record", "values", "picture")
 )
 LIVE, FRAMES = "/api/v1/live: record", "/api/v1/frames: frame"
 LSL, OSC, MQTT = "LSL: numbers", "OSC: frame", "MQTT: frame"
-WAYS = (LOG, PAGE_RECORD, PAGE_VALUES, PAGE_PICTURE, LIVE, FRAMES, LSL, OSC, MQTT)
+WAYS = (LOG, TERMINAL, PAGE_RECORD, PAGE_VALUES, PAGE_PICTURE, LIVE, FRAMES, LSL, OSC, MQTT)
+
+# A gap's line in the terminal, and the clock at its end.
+_GAP_LINE = re.compile(rb".* - (?:(\d+):)?(\d+):([\d.]+)  face \d+ not seen: face lost")
 
 Kinds = Sequence[str]
 
@@ -157,12 +163,17 @@ def session(
     frames: int,
     is_away: bool,
     arguments: list[str],
+    terminal: Path,
     captured: MutableSequence[float],
     answer: Connection,
 ) -> None:
     """The session's process: answers the page's address, and at the end the statistics."""
     quiet_opencv()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        terminal.open("w", encoding="utf-8") as lines,
+        contextlib.redirect_stdout(lines),
+        contextlib.redirect_stderr(lines),
+    ):
         try:
             with Capture(video) as capture:
                 pictures = [
@@ -186,13 +197,17 @@ class Receivers:
     Args:
         url: The page's address.
         log: The session's log.
+        terminal: What the session writes to its terminal.
         osc: The port that OSC is sent to.
         mqtt: The broker's port; 0 for none.
         timed: Whether to look into what comes; otherwise it is only received.
     """
 
-    def __init__(self, url: str, log: Path, osc: int, mqtt: int, *, timed: bool) -> None:
-        self._url, self._log, self._osc, self._mqtt = url, log, osc, mqtt
+    def __init__(
+        self, url: str, log: Path, terminal: Path, osc: int, mqtt: int, *, timed: bool
+    ) -> None:
+        self._url, self._log, self._terminal = url, log, terminal
+        self._osc, self._mqtt = osc, mqtt
         self._timed = timed
         # (frame's number or None, time on the source's clock or None, arrival).
         self.came: dict[str, list[tuple[int | None, float | None, float]]] = defaultdict(list)
@@ -208,7 +223,8 @@ class Receivers:
             "page": lambda: self._page(pictures=False),
             "live": lambda: self._lines("live"),
             "frames": lambda: self._lines("frames"),
-            "log": self._tail,
+            "log": lambda: self._tail(self._log, lambda line: self._record(LOG, json.loads(line))),
+            "terminal": lambda: self._tail(self._terminal, self._line),
             "osc": self._receive_osc,
             "lsl": lambda: asyncio.to_thread(self._receive_lsl),
             "mqtt": lambda: asyncio.to_thread(self._receive_mqtt),
@@ -264,15 +280,24 @@ class Receivers:
                 else:
                     self._record(LIVE, content)
 
-    async def _tail(self) -> None:
-        while not self._log.exists():
+    def _line(self, line: bytes) -> None:
+        if found := _GAP_LINE.fullmatch(line):
+            hours, minutes, seconds = found.groups()
+            time_s = 3600 * int(hours or 0) + 60 * int(minutes) + float(seconds)
+            self._note(TERMINAL, None, time_s)
+
+    async def _tail(self, path: Path, take: Callable[[bytes], None]) -> None:
+        while not path.exists():
             await asyncio.sleep(0.1)
         rest = b""
-        with self._log.open("rb") as file:
-            while not self.stop.is_set():
+        with path.open("rb") as file:
+            is_over = False
+            while not is_over:
+                # First: what is written until then is read.
+                is_over = self.stop.is_set()
                 *lines, rest = (rest + file.read()).split(b"\n")
                 for line in lines:
-                    self._record(LOG, json.loads(line))
+                    take(line)
                 await asyncio.sleep(_TAIL_S)
 
     async def _receive_osc(self) -> None:
@@ -382,7 +407,7 @@ def kinds_of(count: int, has: Kinds) -> list[str]:
     """Receivers of all kinds, in turn: of pages, programs over HTTP, and what else there is."""
     # One port gets OSC.
     shared = ["picture", "frames", "page", "live", *(kind for kind in has if kind != "osc")]
-    once = ["log", *(kind for kind in has if kind == "osc")]
+    once = ["log", "terminal", *(kind for kind in has if kind == "osc")]
     return [*once, *itertools.islice(itertools.cycle(shared), count)][:count]
 
 
@@ -413,6 +438,7 @@ def run(video: str, seconds: float, folder: Path, kinds: Kinds, *, timed: bool) 
     if frames >= 1 << _BITS:
         raise InputError(f"--seconds is at most {(1 << _BITS) / FPS - _SETTLE_S:.0f}")
     log = folder / f"{time.monotonic_ns()}.jsonl"
+    terminal = log.with_suffix(".txt")
     osc = _free_port(socket.SOCK_DGRAM)
     arguments = ["--log", str(log)]
     with broker(folder) if "mqtt" in kinds else contextlib.nullcontext(0) as mqtt:
@@ -427,13 +453,15 @@ def run(video: str, seconds: float, folder: Path, kinds: Kinds, *, timed: bool) 
         captured = context.Array("d", frames, lock=False)
         here, there = context.Pipe()
         process = context.Process(
-            target=session, args=(video, frames, timed, arguments, captured, there), daemon=True
+            target=session,
+            args=(video, frames, timed, arguments, terminal, captured, there),
+            daemon=True,
         )
         process.start()
         there.close()
         try:
-            url = _answer(here)
-            receivers = Receivers(url, log, osc, mqtt, timed=timed)
+            url = _answer(here, threading.Event())
+            receivers = Receivers(url, log, terminal, osc, mqtt, timed=timed)
             summary, wrong = asyncio.run(_receive(receivers, kinds, here))
         finally:
             process.terminate()
@@ -447,13 +475,22 @@ def run(video: str, seconds: float, folder: Path, kinds: Kinds, *, timed: bool) 
 async def _receive(receivers: Receivers, kinds: Kinds, here: Connection) -> Any:  # noqa: ANN401
     receiving = asyncio.create_task(receivers.run(kinds))
     try:
-        return await asyncio.to_thread(_answer, here)
+        answer = await asyncio.to_thread(_answer, here, receivers.stop)
+    except BaseException:
+        # Stopped: the session goes on, so most receivers would, too.
+        receiving.cancel()
+        raise
     finally:
         receivers.stop.set()
-        await receiving
+        await asyncio.wait([receiving])
+    receiving.result()
+    return answer
 
 
-def _answer(here: Connection) -> Any:  # noqa: ANN401
+def _answer(here: Connection, stop: threading.Event) -> Any:  # noqa: ANN401
+    while not here.poll(_LOOK_S):
+        if stop.is_set():
+            return None
     try:
         answer = here.recv()
     except EOFError:
@@ -524,7 +561,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     p.add_argument("--receivers", type=int, metavar="N", help="load: so many at once")
     p.add_argument("--json", action="store_true", help="one JSON object in place of a table")
     options = p.parse_args(arguments)
-    return exit_status("delays.py", lambda: _main(options))
+    # As Ctrl-C: the broker and the session must not outlive this process.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return exit_status("delays.py", lambda: _main(options))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(options: argparse.Namespace) -> None:
@@ -536,8 +578,12 @@ def _main(options: argparse.Namespace) -> None:
         if video is None:
             video = os.path.join(name, "demo.avi")
             make_demo_clip(video)
+        else:
+            # Before processes are started for it.
+            with Capture(video):
+                pass
         if options.receivers is None:
-            kinds = ["picture", "page", "live", "frames", "log", *has]
+            kinds = ["picture", "page", "live", "frames", "log", "terminal", *has]
             ran = run(video, options.seconds, folder, kinds, timed=True)
             found = {way: figures_of(ran.delays[way]) for way in WAYS if ran.delays.get(way)}
             result: Any = {"delays": found, "session": load_of(ran)}

@@ -99,7 +99,8 @@ class Guard:
 
     On loopback: everyone on this computer, but no web site that is open in a browser here, which a
     foreign host name in the request gives away; with `always_token`, of them only who has the
-    token. Elsewhere: everyone who has the token.
+    token. Elsewhere: everyone who has the token. Other web sites can link to the page, but neither
+    load nor embed anything of it.
 
     Attributes:
         token: First part of every path; None if there is none.
@@ -180,9 +181,21 @@ class Guard:
         # Browsers send the origin where it matters; other programs send none.
         origin = headers.get("Origin")
         own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
-        if origin is not None and origin.lower() not in own:
+        if (origin is not None and origin.lower() not in own) or _is_embedded(headers):
             return "Another site asks for this page."
         return None
+
+
+def _is_embedded(headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks on behalf of another site's page, which cannot read the answer.
+
+    It could still take the places of those who may. A browser sends no origin then, but
+    `Sec-Fetch-Site`. A link that somebody follows is no such request.
+    """
+    if headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+        return False
+    is_link = headers.get("Sec-Fetch-Mode") == "navigate"
+    return not (is_link and headers.get("Sec-Fetch-Dest") == "document")
 
 
 def _bracketed(host: str) -> str:

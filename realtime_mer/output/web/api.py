@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,7 +16,7 @@ from realtime_mer.output.web.connections import HEADERS, Connection, refusal
 from realtime_mer.output.web.description import EVENTS_AT_ONCE, asyncapi, openapi
 from realtime_mer.output.web.feed import Feed, Record
 from realtime_mer.output.web.log_part import LogPart
-from realtime_mer.output.web.messages import text_of, with_dropped
+from realtime_mer.output.web.messages import lost_record, text_of
 from realtime_mer.output.web.metrics import INSTALL, Metrics
 from realtime_mer.output.web.places import has_place
 from realtime_mer.output.web.stream import JSON_LINES, Stream
@@ -79,8 +80,7 @@ class Api:
             viewers: How many pages watch.
         """
         if name in _TEXTS:
-            make, kind = _TEXTS[name]
-            return _whole(json.dumps(make(), indent=1), kind)
+            return _whole(_text(name), _TEXTS[name][1])
         if name == "metrics":
             return self._metrics(request, viewers)
         if name == "api/v1/events":
@@ -137,7 +137,7 @@ class Api:
         if stream.kind == "live":
             lines = stream.records(self._feed)
         elif stream.kind == "frames":
-            lines = stream.frames(self._feed, with_dropped)
+            lines = stream.frames(self._feed)
         else:
             lines = self._log_lines()
         task = asyncio.create_task(stream.send(request, lines, **headers))
@@ -158,9 +158,15 @@ class Api:
             return
         yield self._feed.session + "\n"
         if missing := self._feed.missing_after(0):
-            yield text_of({"type": "lost", "records": missing}) + "\n"
+            yield text_of(lost_record(missing)) + "\n"
         for record in list(self._feed.after(0)):
             yield record.text + "\n"
+
+
+@functools.cache
+def _text(name: str) -> str:
+    # Made once: it takes some milliseconds, in which the analysis may have to wait.
+    return json.dumps(_TEXTS[name][0](), indent=1)
 
 
 def _whole(text: str, kind: str) -> web.Response:

@@ -101,7 +101,16 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "run": {"description": "Other for each session.", **_TEXT},
             "session": _log("session"),
             "audience": {"description": "Who can see the page, a sentence.", **_TEXT},
+            "names": {
+                "description": "Short names of several sources, in their order.",
+                "type": "array",
+                "items": _TEXT,
+            },
             "may_control": {"description": "Whether commands are obeyed.", "type": "boolean"},
+            "last": {
+                "description": "Number of the newest record: up to it, records are past.",
+                **_COUNT,
+            },
         },
     ),
     "record_message": _message(
@@ -117,6 +126,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "How the session is, twice a second.",
         {
             "time_s": _NUMBER,
+            "camera": {
+                "description": "The source that time, rates, latency and faces are of: of several, "
+                "the first one that gives frames.",
+                **_COUNT,
+            },
             "frame": _COUNT,
             "fps": {"description": "Frames analysed a second.", **_OR_NULL},
             "latency_ms": {"description": "From capture to analysis.", **_OR_NULL},
@@ -128,7 +142,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 "type": "array",
                 "items": _TEXT,
             },
-            "is_away": {"description": "The source sends nothing now.", "type": "boolean"},
+            "is_away": {"description": "No source sends anything now.", "type": "boolean"},
             "faces": {"type": "array", "items": {"type": "object"}},
             "events": {"description": "Micro-expressions so far.", **_COUNT},
             "age_s": {"description": "Seconds since the newest analysis.", **_NUMBER},

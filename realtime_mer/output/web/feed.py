@@ -85,6 +85,10 @@ class Feed:
             return iter(())
         return itertools.islice(self._records, max(0, n + 1 - self._records[0].n), None)
 
+    def next_after(self, n: int) -> Record | None:
+        """The first record after number `n` that is kept; None if there is none yet."""
+        return next(self.after(n), None)
+
     def missing_after(self, n: int) -> int:
         """How many records after number `n` are no longer kept."""
         first = self._records[0].n if self._records else 1

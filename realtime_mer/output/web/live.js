@@ -26,8 +26,7 @@ export class Live {
   // Confirmations held back while the page is hidden: without them, the server sends no pictures.
   #heldBack = [];
 
-  // Handlers: `message(message, isPast)`, where what the server kept for those who come later is
-  // past; `state(state)`; and `picture(bitmap)`, without which no pictures are asked for.
+  // Handlers: `message(message, isPast)`, where records from before we came are past; `state(state)`; and `picture(bitmap)`, without which no pictures are asked for.
   constructor(handlers) {
     this.#handlers = handlers;
     this.#address = new URL("live", location.href);
@@ -53,11 +52,16 @@ export class Live {
   #connect() {
     const socket = this.#socket = new WebSocket(this.#address);
     socket.binaryType = "arraybuffer";
-    let isPast = true;
-    this.#lastHeard = performance.now();
+    let last = 0;
+    let lookedAt = this.#lastHeard = performance.now();
+    let patientUntil = 0;
     const watch = setInterval(() => {
-      const silence = performance.now() - this.#lastHeard;
-      if (silence > LOST_MS) socket.close();
+      const time = performance.now();
+      // While we stood still ourselves, messages may have come that wait to be read.
+      if (time - lookedAt > SILENCE_MS) patientUntil = time + LOST_MS;
+      lookedAt = time;
+      const silence = time - this.#lastHeard;
+      if (silence > LOST_MS && time > patientUntil) socket.close();
       else if (silence > SILENCE_MS && this.#state === OPEN) this.#enter(SILENT);
     }, WATCH_MS);
     socket.onmessage = ({ data }) => {
@@ -69,8 +73,8 @@ export class Live {
         return;
       }
       const message = JSON.parse(data);
-      if (message.type === "status" || message.type === "values") isPast = false;
-      this.#handlers.message(message, isPast);
+      if (message.type === "hello") last = message.last;
+      this.#handlers.message(message, message.n <= last);
     };
     socket.onclose = ({ code }) => {
       clearInterval(watch);

@@ -47,14 +47,20 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def hello_message(
-    run: str, session: Mapping[str, Any], audience: str, *, may_control: bool
+    run: str,
+    session: Mapping[str, Any],
+    audience: str,
+    *,
+    names: Sequence[str] = (),
+    may_control: bool,
 ) -> Message:
-    """The first message to each viewer.
+    """The first message to each viewer, but for `last`, which each has its own of.
 
     Args:
         run: Tells this session from others at the same address.
         session: Its record.
         audience: A sentence that says who can see the page.
+        names: Short names of several sources, in their order.
         may_control: Whether viewers may change the sensitivity and make marks.
     """
     return {
@@ -63,8 +69,24 @@ def hello_message(
         "run": run,
         "session": session,
         "audience": audience,
+        "names": list(names),
         "may_control": may_control,
     }
+
+
+def with_last(text: str, last: int) -> str:
+    """The text of a `hello_message` with the number of the newest record.
+
+    Args:
+        text: Its JSON.
+        last: Records up to this number are past; those with higher ones happen from now on.
+    """
+    return _with(text, "last", last)
+
+
+def lost_record(records: int) -> Message:
+    """The record, in place of others, that says how many of them are missing."""
+    return {"type": "lost", "records": records}
 
 
 def results_of(analysis: Analysis) -> Iterator[Result]:
@@ -93,14 +115,16 @@ def status_message(newest: Sequence[Analysis], events: int, age_s: float) -> Mes
 
     Args:
         newest: The newest analysis of each source, in their order. Of several, alerts and dropped
-            frames are those of all, the rest is the first one's.
+            frames are those of all, the rest is that of the first one that gives frames.
         events: Number of events so far.
-        age_s: Seconds since the analysis that is the oldest of these.
+        age_s: Seconds since the newest of these.
     """
-    first = newest[0]
+    # A source that is away, or has ended before the others, has no rate.
+    first = next((analysis for analysis in newest if analysis.fps > 0), newest[0])
     return {
         "type": "status",
         "time_s": first.frame.time_s,
+        "camera": first.camera,
         "frame": first.frame.index,
         "fps": first.fps,
         "latency_ms": None if first.is_away else 1000 * first.latency_s,
@@ -112,7 +136,7 @@ def status_message(newest: Sequence[Analysis], events: int, age_s: float) -> Mes
             for analysis in newest
             for alert in analysis.alerts
         ],
-        "is_away": first.is_away,
+        "is_away": all(analysis.is_away for analysis in newest),
         "faces": [
             {
                 "face": face.face,
@@ -163,7 +187,11 @@ def with_dropped(text: str, dropped: int) -> str:
         text: Its JSON.
         dropped: Of so many, the receiver got no line.
     """
-    return f'{text[:-1]}, "dropped": {dropped}}}'
+    return _with(text, "dropped", dropped)
+
+
+def _with(text: str, name: str, value: int) -> str:
+    return f'{text[:-1]}, "{name}": {value}}}'
 
 
 def _face_values(face: FaceState) -> Message:

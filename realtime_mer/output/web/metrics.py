@@ -121,7 +121,11 @@ class Metrics:
         # The registry that all programs of a process share has other figures, too.
         registry = CollectorRegistry()
         registry.register(_Collector(lambda: _metrics(self._session, self.sources, viewers)))
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # It asks for a version that is no number.
+            encode, content_type = choose_encoder("")
         return encode(registry), content_type
 
 

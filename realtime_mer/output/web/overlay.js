@@ -3,13 +3,15 @@
 // Of the address: show=events,score,heat (which parts), scale=1.5, side=left or right, and
 // seconds=8 (how long a card stays).
 
-import { colour, decoded, drawCurve, drawFace, drawMotion } from "./drawing.js";
+import { colour, drawCurve, drawMotion } from "./drawing.js";
 import { Live, OPEN } from "./live.js";
 import { colourOf, fixed, motionOf, percent, sizeOf } from "./words.js";
 
 const CURVE_S = 10;
 const LEAVE_MS = 800;
 const MAX_CARDS = 3;
+// An older score is not the present.
+const STALE_S = 2;
 
 const at = (id) => document.getElementById(id);
 const wishes = new URLSearchParams(location.search);
@@ -22,6 +24,9 @@ let seen = 0;
 let now = 0;
 let isOver = false;
 let isOpen = false;
+// Which of several sources the score is of, and whether there is anything new of it.
+let camera = 0;
+let isStill = true;
 let trace = [];
 let windows = [];
 
@@ -38,9 +43,8 @@ function make(tag, className, text) {
   return element;
 }
 
-function addCard(n, event) {
+function addCard(event) {
   const card = make("li", colourOf(event.label, labels));
-  card.dataset.n = n;
   const head = make("p", "head");
   head.append(make("span", "label", event.label), make("span", "", percent(event.confidence)));
   card.append(head, make("p", "facts", sizeOf(event)));
@@ -53,29 +57,10 @@ function addCard(n, event) {
   setTimeout(() => card.remove(), stayMs + LEAVE_MS);
 }
 
-// Removes what has no room: older cards, then the faces on the last one.
+// Removes older cards that have no room.
 function fit() {
   const cards = at("cards");
-  const isTooHigh = () => cards.children.length && cards.firstElementChild.offsetTop < 0;
-  while (isTooHigh() && cards.children.length > 1) cards.firstElementChild.remove();
-  if (isTooHigh()) cards.querySelector(".faces")?.remove();
-}
-
-async function addFaces(message) {
-  const card = at("cards").querySelector(`li[data-n="${Number(message.n)}"]`);
-  if (!card) return;
-  const bitmaps = await Promise.all([decoded(message.onset), decoded(message.apex)]);
-  const faces = make("div", "faces");
-  bitmaps.forEach((bitmap, k) => {
-    const canvas = make("canvas", "");
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", k ? "The face at the apex, with the motion" : "The face at the onset");
-    drawFace(canvas, bitmap, k ? message.arrows : [], getComputedStyle(card).getPropertyValue("--colour"));
-    bitmap.close();
-    faces.append(canvas);
-  });
-  card.firstElementChild.after(faces);
-  fit();
+  while (cards.children.length > 1 && cards.firstElementChild.offsetTop < 0) cards.firstElementChild.remove();
 }
 
 function addRecord({ n, record }, isPast) {
@@ -86,12 +71,12 @@ function addRecord({ n, record }, isPast) {
     start: record.onset_s, apex: record.apex_s, end: record.offset_s,
     colour: colour(colourOf(record.label, labels)),
   });
-  if (!isPast && shown.has("events")) addCard(n, record);
+  if (!isPast && shown.has("events")) addCard(record);
 }
 
-// Of several sources, the first one's score is shown; events are of all.
+// Of several sources, one's score is shown; events are of all.
 function addValues(message) {
-  if (message.camera) return;
+  if (message.camera !== camera) return;
   now = message.time_s;
   const main = message.faces.reduce((best, face) => (best && best.face <= face.face ? best : face), null);
   if (main) trace.push([now, main.score === null ? null : main.score / (main.threshold || 1)]);
@@ -108,6 +93,7 @@ function addValues(message) {
 function greet(message) {
   labels = message.session.labels;
   isOver = false;
+  isStill = true;
   if (run === message.run) return;
   run = message.run;
   seen = 0;
@@ -116,8 +102,16 @@ function greet(message) {
   at("cards").replaceChildren();
 }
 
+function showStatus(status) {
+  isStill = status.time_s === undefined || status.is_away || status.age_s > STALE_S;
+  if (isStill || status.camera === camera) return;
+  camera = status.camera;
+  trace = [];
+}
+
 function showPresence() {
   document.body.classList.toggle("absent", isOver || !isOpen);
+  document.body.classList.toggle("still", isStill);
 }
 
 document.documentElement.style.setProperty("--scale", between(wishes.get("scale"), 0.25, 8, 1));
@@ -133,8 +127,8 @@ new Live({
   message(message, isPast) {
     if (message.type === "hello") greet(message);
     else if (message.type === "record") addRecord(message, isPast);
-    else if (message.type === "thumbnail") addFaces(message);
     else if (message.type === "values") addValues(message);
+    else if (message.type === "status") showStatus(message);
     else if (message.type === "end") isOver = true;
     showPresence();
   },

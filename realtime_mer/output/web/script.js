@@ -40,8 +40,9 @@ let run = null;
 let labels = [];
 let kind = "";
 let mayControl = false;
-// Names of the sources, if there are several.
+// The sources, if there are several, and their short names.
 let sources = [];
+let names = [];
 // Number of the last record, and of the events.
 let seen = 0;
 let count = 0;
@@ -49,8 +50,11 @@ let ended = false;
 let state = CONNECTING;
 // The newest status says that there is nothing new to see.
 let isStill = false;
-// Seconds of the source's clock.
+// A picture has come over this connection: none from before it may look like the present.
+let hasPicture = false;
+// Seconds of the clock that the sources have, and when values of the first one came.
 let now = 0;
+let firstAt = null;
 let beganAt = null;
 // Of each face, by source: its scores, as [time, score / threshold].
 let traces = new Map();
@@ -75,8 +79,7 @@ function make(tag, className, text) {
 
 // Which of several sources and faces a record is about.
 function whose(record) {
-  // Of a file or camera, its name is enough.
-  const source = sources.length ? (record.source ?? "").replace(/^\/.*\//, "") : "";
+  const source = names[sources.indexOf(record.source)] ?? "";
   return [source, record.face ? `face ${record.face}` : ""].filter(Boolean).join(", ");
 }
 
@@ -115,16 +118,25 @@ function bars(probabilities) {
   return list;
 }
 
+// Where and when something was: of a long name, the end is left out.
+function placeOf(record, time) {
+  const place = make("span", "place");
+  const name = whose(record);
+  if (name) place.append(make("span", "whose", name));
+  place.title = record.source ?? "";
+  place.append(make("span", "when", clock(time)));
+  return place;
+}
+
 function addEvent(n, event, isPast) {
   const row = make("li", `event ${colourOf(event.label, labels)}`);
   row.dataset.n = n;
   row.tabIndex = -1;
   const head = make("div", "head");
-  const place = [whose(event), clock(event.onset_s)].filter(Boolean);
   head.append(
     make("span", "label", event.label),
     make("span", "sure", percent(event.confidence)),
-    make("span", "when", place.join(" · ")));
+    placeOf(event, event.onset_s));
   const body = make("div", "body");
   body.append(bars(event.probabilities ?? {}));
   row.append(head, body, make("p", "facts", factsOf(event)));
@@ -167,7 +179,7 @@ function addMark(n, mark, isPast) {
   row.dataset.n = n;
   row.tabIndex = -1;
   const head = make("div", "head");
-  head.append(make("span", "label", mark.text || "mark"), make("span", "when", clock(mark.time_s)));
+  head.append(make("span", "label", mark.text || "mark"), placeOf(mark, mark.time_s));
   row.append(head);
   addRow(row);
   marks.push({ n, mark });
@@ -230,7 +242,7 @@ function addRecord(message, isPast) {
 
 function forget() {
   seen = count = now = 0;
-  beganAt = null;
+  beganAt = firstAt = null;
   traces = new Map();
   faces = new Map();
   spans = [];
@@ -252,9 +264,10 @@ function greet(message) {
     run = message.run;
     if (isOther) addRow(make("li", "note session", `above: a new session, ${session.source}`));
   }
-  ended = false;
+  ended = hasPicture = false;
   labels = session.labels;
   sources = (session.sources ?? []).map((source) => source.source);
+  names = message.names;
   kind = session.live ? "LIVE" : "FILE";
   at("kind").hidden = false;
   write("source", session.source);
@@ -279,10 +292,11 @@ function showState() {
   const text = ended ? "session over" : STATES[state];
   write("connection", text);
   at("connection").className = ended ? "ended" : state;
-  const isStale = ended || state !== OPEN || isStill;
+  const isStale = ended || state !== OPEN || isStill || !hasPicture;
   document.body.classList.toggle("stale", isStale);
   at("veil").hidden = !isStale;
-  write("veil", state === OPEN && !ended ? "no new picture" : text);
+  const waiting = hasPicture ? "no new picture" : "waiting for a picture";
+  write("veil", state === OPEN && !ended ? waiting : text);
 }
 
 function showStatus(status) {
@@ -369,20 +383,22 @@ function addValues(message) {
     trace.push([message.time_s, face.score === null ? null : face.score / (face.threshold || 1)]);
     traces.set(name, trace);
   }
+  now = sources.length ? Math.max(now, message.time_s) : message.time_s;
   if (camera === 0) addFirst(message.time_s, mainFace(message.faces));
   for (const [name, trace] of traces) {
     while (trace.length && trace[0][0] < now - CURVE_S) trace.shift();
     if (!trace.length) traces.delete(name);
   }
   showReadable();
-  if (camera === 0) draw();
+  // Curve and timeline go on if the first source has ended before the others.
+  if (camera === 0 || now - firstAt > HOLE_S) draw();
 }
 
-// The values of the first source: its clock is the page's.
+// The values of the first source: score and timeline are about it.
 function addFirst(time, main) {
-  const before = beganAt === null ? null : now;
+  const before = firstAt;
   beganAt ??= time;
-  now = time;
+  firstAt = time;
   const score = main?.score ?? null;
   write("score", fixed(score, 2));
   at("score").classList.toggle("over", score !== null && score >= (main.threshold || 1));
@@ -447,13 +463,13 @@ function drawTimeline() {
   for (let tick = Math.ceil(start / step) * step; tick <= end; tick += step) ticks.push(tick);
   drawStrip(at("strip"), { start, end, spans, gaps, ticks });
   const place = (time) => `${(100 * (time - start)) / spanS}%`;
-  const names = at("ticks");
-  while (names.children.length > ticks.length) names.lastElementChild.remove();
-  while (names.children.length < ticks.length) names.append(make("span"));
+  const texts = at("ticks");
+  while (texts.children.length > ticks.length) texts.lastElementChild.remove();
+  while (texts.children.length < ticks.length) texts.append(make("span"));
   ticks.forEach((tick, k) => {
-    names.children[k].textContent = clock(tick, 0);
-    names.children[k].style.left = place(tick);
-    names.children[k].hidden = tick > start + 0.96 * spanS;
+    texts.children[k].textContent = clock(tick, 0);
+    texts.children[k].style.left = place(tick);
+    texts.children[k].hidden = tick > start + 0.96 * spanS;
   });
   for (const item of [...at("moments").children]) {
     if (item.time < start) removeMoment(item);
@@ -507,6 +523,9 @@ function showPicture(bitmap) {
   }
   pen.drawImage(bitmap, 0, 0);
   picture.dataset.shown = "yes";
+  if (hasPicture) return;
+  hasPicture = true;
+  showState();
 }
 
 // What the reader does.
@@ -522,13 +541,15 @@ function setGaps(areShown) {
   at("events").classList.toggle("without-gaps", !areShown);
 }
 
+// Sends a command; returns whether it left.
 function command(message) {
-  if (mayControl && !live.send(message)) toast("not sent: there is no connection");
+  const isSent = mayControl && live.send(message);
+  if (mayControl && !isSent) toast("not sent: there is no connection");
+  return isSent;
 }
 
 function mark() {
-  command({ command: "mark", text: at("mark-text").value.trim() });
-  at("mark-text").value = "";
+  if (command({ command: "mark", text: at("mark-text").value.trim() })) at("mark-text").value = "";
 }
 
 function step(steps) {

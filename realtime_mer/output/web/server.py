@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from aiohttp import WSCloseCode, web
 
+from realtime_mer.output.per_source import short_names
 from realtime_mer.output.web.address import Guard
 from realtime_mer.output.web.api import PAGES, Api
 from realtime_mer.output.web.commands import Command, Refused
@@ -143,7 +144,13 @@ class Server:
         record = session.to_dict()
         self._feed.session = text_of(record)
         self._hello = text_of(
-            hello_message(self._run, record, self._guard.audience, may_control=self._may_control)
+            hello_message(
+                self._run,
+                record,
+                self._guard.audience,
+                names=list(short_names(session).values()),
+                may_control=self._may_control,
+            )
         )
         if log is not None:
             self._api.log = LogPart(log, self._feed.session.encode("ascii") + b"\n")
@@ -338,7 +345,7 @@ class Server:
         return status_message(
             [analysis for analysis, _ in newest],
             self._feed.events,
-            max(now - taken_at for _, taken_at in newest),
+            min(now - taken_at for _, taken_at in newest),
         )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

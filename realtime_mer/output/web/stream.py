@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from realtime_mer.output.web.connections import HEADERS, Connection
 from realtime_mer.output.web.feed import Feed
+from realtime_mer.output.web.messages import lost_record, text_of, with_dropped
 from realtime_mer.output.web.viewer import in_time
 
 JSON_LINES = "application/x-ndjson"
@@ -92,16 +93,15 @@ class Stream:
         seen = feed.count
         yield feed.session + "\n"
         async for _ in self.news():
-            while seen < feed.count:
-                for record in list(feed.after(seen)):
-                    yield record.text + "\n"
-                    seen = record.n
+            while (record := feed.next_after(seen)) is not None:
+                if missing := record.n - seen - 1:
+                    yield text_of(lost_record(missing)) + "\n"
+                yield record.text + "\n"
+                seen = record.n
         if feed.summary:
             yield feed.summary + "\n"
 
-    async def frames(
-        self, feed: Feed, with_dropped: Callable[[str, int], str]
-    ) -> AsyncIterator[str]:
+    async def frames(self, feed: Feed) -> AsyncIterator[str]:
         """The frames from now on; a receiver that is too slow misses some, and learns how many."""
         seen, is_first = feed.newest_frame, True
         async for _ in self.news():

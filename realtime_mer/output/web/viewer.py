@@ -18,6 +18,7 @@ from realtime_mer.output.web.commands import (
 )
 from realtime_mer.output.web.connections import HEADERS, Connection
 from realtime_mer.output.web.feed import THUMBNAILS_KEPT, Feed
+from realtime_mer.output.web.messages import with_last
 
 # A viewer that accepts nothing or does not answer for this long is gone. Chosen by judgement.
 STUCK_S = 5.0
@@ -36,9 +37,10 @@ def in_time() -> asyncio.Timeout:
 
 def new_socket() -> web.WebSocketResponse:
     """A WebSocket to a viewer."""
-    # Pings are answered by the viewer, who sees the answers to ours.
+    # Pings are answered by the viewer, who sees the answers to ours. aiohttp waits half as long for
+    # an answer as it waits before it asks.
     socket = web.WebSocketResponse(
-        heartbeat=STUCK_S,
+        heartbeat=2 * STUCK_S,
         autoping=False,
         compress=False,
         max_msg_size=MAX_MESSAGE_BYTES,
@@ -55,7 +57,7 @@ class Viewer:
         feed: What it gets records from.
         answer: The WebSocket.
         connection: The connection below it.
-        hello: The first message.
+        hello: The first message, without `last`.
         wants_pictures: Whether it gets pictures and thumbnails.
         has_changed: Called when it has more or less room for pictures than before.
         obey: Called with its commands; None if it may give none.
@@ -144,7 +146,8 @@ class Viewer:
         try:
             async with in_time():
                 await self._answer.ping()
-            await self._send(self._hello)
+            self._seen = self._feed.count
+            await self._send(with_last(self._hello, self._seen))
             await self._send_backlog()
             while self._farewell is None:
                 self._wake.clear()
@@ -193,18 +196,16 @@ class Viewer:
             self._obey(command)
 
     async def _send_backlog(self) -> None:
-        newest, backlog = self._feed.count, self._feed.backlog
+        past = [record for record in self._feed.backlog if record.n <= self._seen]
         if self._wants_pictures:
             self._thumbnails.extend(reversed(self._feed.thumbnails))
-        for record in backlog:
+        for record in past:
             await self._send(record.message)
-        self._seen = newest
 
     async def _send_news(self) -> None:
-        while self._seen < self._feed.count:
-            for record in list(self._feed.after(self._seen)):
-                await self._send(record.message)
-                self._seen = record.n
+        while (record := self._feed.next_after(self._seen)) is not None:
+            await self._send(record.message)
+            self._seen = record.n
         while self._told:
             await self._send(self._told.popleft())
         status, self._status = self._status, None

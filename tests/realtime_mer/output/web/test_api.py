@@ -147,6 +147,25 @@ def test_a_live_stream_is_a_log_from_now_on_with_its_summary():
         jsonschema.validate(record, schema())
 
 
+def test_a_live_stream_says_how_many_records_it_lost(monkeypatch):
+    monkeypatch.setattr(feed, "RECORDS_KEPT", 2)
+
+    async def look(view):
+        async with receiving(view, "api/v1/live") as lines:
+            await anext(lines)
+            # All at once, before the receiver can take one.
+            add = view._server._add
+            at_once = [event(k) for k in range(5)]
+            view._server._loop.call_soon_threadsafe(lambda: [add(each) for each in at_once])
+            return [await anext(lines) for _ in range(3)]
+
+    with serving() as view:
+        lost, *rest = asyncio.run(look(view))
+    assert lost == {"type": "lost", "records": 3}
+    jsonschema.validate(lost, schema())
+    assert [record["onset_s"] for record in rest] == [3, 4]
+
+
 def test_frames_come_one_a_line_in_order():
     async def look(view):
         async with receiving(view, "api/v1/frames") as lines:

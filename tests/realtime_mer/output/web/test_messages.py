@@ -123,6 +123,17 @@ def test_of_several_sources_the_status_has_the_alerts_and_drops_of_all():
     assert status["dropped"] == 5
 
 
+def test_of_several_sources_the_status_is_that_of_the_first_that_gives_frames():
+    gone = analysis(fps=0.0, is_away=True, source="left")
+    other = analysis(known_face(), fps=29.0, source="right", camera=1)
+    status = messages.status_message([gone, other], 0, 0.1)
+    fits(status, "status_message")
+    assert (status["camera"], status["fps"], status["is_away"]) == (1, 29.0, False)
+    assert len(status["faces"]) == 1
+    nobody = messages.status_message([gone, gone], 0, 0.1)
+    assert (nobody["camera"], nobody["is_away"]) == (0, True)
+
+
 def test_records_fit_the_schema_of_the_log():
     gap, change = Gap(0, 0.1, 0.9, GapReason.FACE_LOST), StatusChange(SourceStatus.FROZEN, 0.8)
     span = VisibilitySpan(0, 0.0, 1.0, (1.0, 1.0, 2.0), (1.0, 1.0, 0.0), 1.0)
@@ -141,6 +152,8 @@ def test_records_fit_the_schema_of_the_log():
 
 def test_greeting_and_farewell_fit_their_schemas():
     hello = messages.hello_message("a1", SESSION.to_dict(), "All.", may_control=True)
+    hello = json.loads(messages.with_last(messages.text_of(hello), 7))
+    assert hello["last"] == 7
     fits(hello, "hello")
     fits(messages.end_message(SUMMARY.to_dict()), "end")
     fits(messages.controlled_message("done"), "controlled")

@@ -118,6 +118,9 @@ def test_open_metrics_are_spoken_when_they_are_asked_for():
     body, kind = told.exposition({}, "application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
+    # A version that is none is no reason to fail.
+    _, kind = told.exposition({}, "application/openmetrics-text; version=new")
+    assert kind.startswith("text/plain")
 
 
 def test_nothing_is_added_to_the_registry_that_a_process_shares():

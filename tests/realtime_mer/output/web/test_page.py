@@ -59,7 +59,8 @@ class Browser:
                 self.complaints.append(message["params"])
 
     async def evaluate(self, expression):
-        answer = await self("Runtime.evaluate", expression=expression, returnByValue=True)
+        values = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = await self("Runtime.evaluate", **values)
         return answer["result"].get("value")
 
     async def open(self, url):
@@ -216,6 +217,14 @@ def test_browser_reconnects_after_the_connection_was_lost(tmp_path):
                 await page.wait_for(f"{text} === 'session over'")
                 assert await page.evaluate(STALE)
             with serving(Flat(), str(port)) as view:
+                await page.wait_for(f"{text} === 'connected'")
+                # What is still shown is of the session before: it is not the present.
+                veil = "document.getElementById('veil')"
+                assert await page.evaluate(STALE)
+                assert await page.evaluate(f"{veil}.textContent") == "waiting for a picture"
+                with feeding(view):
+                    await page.wait_for(f"!({STALE})")
+                assert await page.evaluate(f"{veil}.hidden")
                 view.update(analysis(0, [event()]))
                 await page.wait_for("document.querySelectorAll('#events li').length === 3")
 
@@ -226,6 +235,7 @@ def text_of(name):
     return f"document.getElementById('{name}').textContent"
 
 
+CONNECTED = f"{text_of('connection')} === 'connected'"
 ROWS = "[...document.querySelectorAll('#events li')]"
 FOCUS = "document.activeElement"
 
@@ -306,6 +316,7 @@ def test_the_page_by_keyboard_alone(tmp_path):
             assert await page.evaluate("document.getElementById('help').open")
             await page.press("Escape")
             await page.wait_for("!document.getElementById('help').open")
+            await page.wait_for(CONNECTED)
             await page.press("+", "-", "k")
             with feeding(view):
                 await page.wait_for(f"{text_of('toast')} === 'marked'")
@@ -325,8 +336,107 @@ def test_the_page_by_keyboard_alone(tmp_path):
                 outline += f"getComputedStyle({FOCUS}).outlineStyle !== 'none'"
                 assert await page.evaluate(outline)
             assert page.complaints == []
+            # A note that cannot be sent is not lost.
+            await asyncio.to_thread(view.end, SUMMARY)
+            await page.wait_for(f"{text_of('connection')} === 'session over'")
+            await page.evaluate("document.getElementById('mark-text').focus()")
+            await page.press("x", "Enter")
+            await page.wait_for(f"{text_of('toast')}.startsWith('not sent')")
+            assert await page.evaluate("document.getElementById('mark-text').value") == "x"
 
     with serving(Flat(), controls=controls) as view:
+        asyncio.run(look(view))
+
+
+def of_several(*names):
+    each = tuple(dataclasses.replace(SESSION, source=name) for name in names)
+    return dataclasses.replace(each[0], source=" + ".join(names), sources=each)
+
+
+@needs_browser
+def test_of_several_sources_a_long_name_breaks_no_label_and_the_others_go_on(tmp_path):
+    names = [f"rtsp://***@10.0.0.2/Streaming/Channels/{k}01" for k in (1, 2)]
+
+    async def look(view):
+        async with browser(tmp_path) as page:
+            await page.resize(1440, 900)
+            await page.open(view.url)
+            await page.wait_for(CONNECTED)
+            view.update(analysis(60, [event(1.0, source=names[0])], source=names[0]))
+            await page.wait_for(f"{ROWS}.length === 1")
+            head = f"{ROWS}[0].querySelector('.head')"
+            assert await page.evaluate(f"{head}.querySelector('.whose').textContent") == (
+                "***@10.0.0.2/Streaming/Channels/101"
+            )
+            assert (
+                await page.evaluate(f"{head}.querySelector('.label').getClientRects().length") == 1
+            )
+            for part in ("sure", "when"):
+                assert await page.evaluate(
+                    f"{head}.querySelector('.{part}').getBoundingClientRect().right"
+                    f" <= {head}.getBoundingClientRect().right"
+                )
+            # The first one has ended; the other one's time is the page's.
+            ended = analysis(60, source=names[0], is_away=True)
+            view.update(dataclasses.replace(ended, faces=(), fps=0.0))
+            later = dataclasses.replace(analysis(3600, source=names[1]), camera=1)
+            view.update(later)
+            await page.wait_for(f"{text_of('timeline-name')} === 'Last 2 minutes'")
+            await page.wait_for(f"{text_of('time')} === '2:00.0'")
+            assert page.complaints == []
+
+    with serving(Flat(), session=of_several(*names)) as view:
+        asyncio.run(look(view))
+
+
+# A connection over a socket that the test holds in its hands.
+HELD = """(async () => {
+  class Held {
+    constructor() { Held.all = [...(Held.all ?? []), this]; this.readyState = 1; }
+    send() {}
+    close() { this.isClosed = true; }
+    get(message) { this.onmessage({data: JSON.stringify(message)}); }
+  }
+  window.WebSocket = Object.assign(Held, {OPEN: 1});
+  const { Live } = await import('./live.js');
+  window.heard = [];
+  window.states = [];
+  new Live({
+    message: (message, isPast) => message.type === 'record' && heard.push([message.n, isPast]),
+    state: (state) => states.push(state),
+  });
+  window.held = Held.all.at(-1);
+  window.shift = 0;
+  const now = performance.now.bind(performance);
+  performance.now = () => now() + shift;
+})()"""
+
+
+@needs_browser
+def test_the_page_knows_the_past_and_waits_for_what_it_could_not_read(tmp_path):
+    async def look(view):
+        async with browser(tmp_path) as page:
+            await page.open(view.url + "overlay")
+            await page.wait_for("document.readyState === 'complete'")
+            await page.evaluate(HELD)
+            await page.evaluate("held.get({type: 'hello', last: 2})")
+            # Before any status.
+            await page.evaluate("[1, 2, 3].forEach((n) => held.get({type: 'record', n}))")
+            assert await page.evaluate("heard") == [[1, True], [2, True], [3, False]]
+            # The page itself stood still for 6 s: messages may wait.
+            await page.evaluate("shift += 6000")
+            await page.wait_for("states.includes('silent')")
+            assert not await page.evaluate("held.isClosed")
+            await page.evaluate("held.get({type: 'status'})")
+            assert await page.evaluate("states.at(-1)") == "open"
+            # The server is silent for 6 s, as the page sees every second.
+            await page.evaluate("looks = 0, setInterval(() => looks++, 250)")
+            for _ in range(5):
+                await page.evaluate("looks = 0, shift += 1000")
+                await page.wait_for("looks > 0")
+            await page.wait_for("held.isClosed")
+
+    with serving() as view:
         asyncio.run(look(view))
 
 
@@ -359,6 +469,13 @@ def test_the_overlay_shows_what_happens_on_no_background(tmp_path):
             await page.wait_for("told.includes('<i>odd</i>')")
             await page.wait_for(f"{cards}.length === 0")
             assert await page.evaluate("document.getElementById('face').hidden")
+            shown = "getComputedStyle(document.getElementById('now')).visibility"
+            with feeding(view):
+                await page.wait_for(f"{shown} === 'visible'")
+            # Nothing of a source that is away is the present.
+            view.update(analysis(90, is_away=True))
+            await page.wait_for(f"{shown} === 'hidden'")
+            assert not await page.evaluate(absent)
             for element in ("document.documentElement", "document.body"):
                 ground = await page.evaluate(f"getComputedStyle({element}).backgroundColor")
                 assert ground == "rgba(0, 0, 0, 0)"

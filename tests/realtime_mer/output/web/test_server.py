@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 from pathlib import Path
 
 import aiohttp
 import cv2
 import numpy as np
+import pytest
 
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.output.web import WebView, places, viewer
@@ -23,6 +25,7 @@ from tests.realtime_mer.output.web.viewers import (
     feeding,
     get,
     is_picture,
+    is_type,
     looking,
     messages_until,
     port_of,
@@ -92,6 +95,37 @@ def test_other_sites_cannot_open_the_socket():
         assert asyncio.run(status(view, None)) == 101
         for origin in ("http://evil.example", "null", "http://localhost:1"):
             assert asyncio.run(status(view, origin)) == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_can_link_to_the_page_but_load_nothing_of_it(site):
+    # As a browser asks for an image, a script or a frame: without an origin.
+    embedded = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    frame = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    link = frame | {"Sec-Fetch-Dest": "document"}
+    with serving() as view:
+        for name in ("", "script.js", "api/v1/live", "api/v1/events", "log.jsonl"):
+            assert get(view.url + name, **embedded)[0] == 403
+            assert get(view.url + name, **frame)[0] == 403
+        assert get(view.url, **link)[0] == 200
+        assert get(view.url + "script.js", **{"Sec-Fetch-Site": "same-origin"})[0] == 200
+
+
+def test_a_source_that_has_ended_does_not_make_the_others_old():
+    async def look(view):
+        async with looking(view, "?pictures=0") as live:
+            return (await messages_until(live, is_type("status")))[-1]
+
+    several = dataclasses.replace(
+        SESSION, sources=tuple(dataclasses.replace(SESSION, source=name) for name in "ab")
+    )
+    with serving(Flat(), session=several) as view:
+        view.update(analysis(1, source="a"))
+        wait_for(lambda: view._server._newest)
+        first, came_at = view._server._newest[0]
+        view._server._newest[0] = (first, came_at - 60)
+        view.update(analysis(2, source="b", camera=1))
+        assert asyncio.run(look(view))["age_s"] < PATIENCE_S
 
 
 def test_beyond_loopback_every_path_needs_the_token(elsewhere, caplog, capfd):

@@ -159,6 +159,18 @@ def test_no_latency_is_shown_while_the_source_is_away():
     assert (status["is_away"], status["latency_ms"]) == (True, None)
 
 
+def test_viewers_learn_which_records_are_past():
+    async def look(view):
+        async with looking(view, "?pictures=0") as live:
+            return (await messages_until(live, is_type("record")))[0]
+
+    with serving(Flat()) as view:
+        view.update(analysis(1, [event(), event(3.0)]))
+        wait_for(lambda: view._server._feed.count == 2)
+        hello = asyncio.run(look(view))
+    assert (hello["type"], hello["last"]) == ("hello", 2)
+
+
 def test_later_viewers_get_the_last_events():
     async def look(view):
         async with looking(view) as live:
