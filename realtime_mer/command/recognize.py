@@ -13,7 +13,7 @@ from realtime_mer.command.options import analysis_settings, check_source_options
 from realtime_mer.command.senders import links_of
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.clock import clock
-from realtime_mer.output.frame_memory import MEMORY_BYTES
+from realtime_mer.output.frame_memory import memory_of_each
 from realtime_mer.output.log import CsvLog, JsonLinesLog
 from realtime_mer.output.overlay import Overlay, TiledOverlay, VideoOverlay
 from realtime_mer.output.per_source import PerSource
@@ -94,7 +94,7 @@ class Outputs:
             sound = sources[0] if len(sources) == 1 and options.fps is None else None
             self.sinks.append(VideoOutput(options.output, new_overlay(), sound=sound, note=note))
         folder, is_on = options.record_events or RECORDINGS, options.record_events is not None
-        memory = MEMORY_BYTES // len(named)
+        memory = memory_of_each(len(named))
         self.recorders = [
             EventRecorder(folder, on=is_on, note=note, memory_bytes=memory) for _ in named
         ]

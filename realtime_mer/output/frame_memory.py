@@ -248,6 +248,11 @@ class FrameMemory:
         self.bytes += kept.size
 
 
+def memory_of_each(count: int) -> int:
+    """What each of so many memories may take, so that together they take no more than one."""
+    return min(MEMORY_BYTES, _memory_share()) // count
+
+
 def _memory_share() -> int:
     """A part of the machine's memory, in bytes."""
     try:

@@ -42,11 +42,12 @@ class PerSource:
         """
         begun, self._begun = self._begun, []
         own = summary.sources or (summary,)
-        failed: list[Exception] = []
+        failed: list[BaseException] = []
         for sink, figures in zip(begun, own, strict=False):
             try:
                 sink.end(figures)
-            except Exception as error:
+            except BaseException as error:
+                # Also Ctrl-C: what the others have must not be lost.
                 failed.append(error)
         for other in (error for error in failed if not isinstance(error, InputError)):
             raise other
@@ -66,10 +67,14 @@ def short_names(session: Session) -> dict[str, str]:
     """
     full = [source.source for source in session.sources]
     short = [re.sub(r"^\w+://", "", name) for name in full]
+    short = _where_distinct(short, full)
     if not session.live:
         last = [name.rstrip("/").rsplit("/", 1)[-1] or name for name in short]
-        # The same name in two folders would not tell them apart.
-        count = Counter(last)
-        pairs = zip(last, short, strict=True)
-        short = [name if count[name] == 1 else path for name, path in pairs]
+        short = _where_distinct(last, short)
     return dict(zip(full, short, strict=True))
+
+
+def _where_distinct(short: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """Short names, and longer ones in place of those that would not tell two sources apart."""
+    count = Counter(short)
+    return [name if count[name] == 1 else other for name, other in zip(short, longer, strict=True)]

@@ -83,8 +83,8 @@ class VideoOutput:
     - A recording keeps its sound, if the sound's file is named.
     - Encoding has a thread of its own. A recording waits for it; of a live source, the pictures for
       which it is too slow are left out, and counted in a note.
-    - Of several sources, there are about as many pictures a second as the fastest one gives; what
-      others show in them may be a frame older.
+    - Of several sources, there are about as many pictures a second as the fastest one gives, of
+      live ones 40 at most; what others show in them may be a frame older.
     - The file gets its name when it is complete, also after Ctrl-C or an error in the source.
       Before that it is called NAME.part.mp4, and can be played at any time. If it cannot be written
       any more, it keeps that name, a note says so, the session goes on, and `end` raises.

@@ -26,6 +26,7 @@ from typing import Any
 
 from realtime_mer.analysis.baseline import BASELINE_S
 from realtime_mer.errors import InputError
+from realtime_mer.interrupts import shielded
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.recognition.classifier import Classifier
 from realtime_mer.redaction import redacted_in
@@ -54,6 +55,7 @@ class _Member:
         waiting: Its analyses that have not been handed on, the oldest first.
         has_ended: Whether it gives nothing more.
         error: What broke it.
+        closing: The thread that closes it after its end.
         due_at: On `time.monotonic()`, when its last analysis comes again if there is none new.
     """
 
@@ -63,6 +65,7 @@ class _Member:
     waiting: deque[Analysis] = field(default_factory=deque)
     has_ended: bool = False
     error: InputError | None = None
+    closing: threading.Thread | None = None
     due_at: float = math.inf
 
 
@@ -111,9 +114,12 @@ class RecognizerGroup:
         spotter_model = SpotterModel(spotter)
         self._changed = threading.Condition()
         self._members: list[_Member] = []
+        self._is_closed = False
         # What broke sources, and has not been raised yet.
         self._broken: list[BaseException] = []
-        self._notes: dict[str, None] = {}
+        # What the user should know of all of them comes once.
+        self._common = (classifier.note,) if classifier.note else ()
+        self._notes: dict[str, None] = dict.fromkeys(self._common)
         try:
             for number, reader in enumerate(readers):
                 recognizer = Recognizer(
@@ -146,9 +152,10 @@ class RecognizerGroup:
 
     def close(self) -> None:
         """Stops all threads, then the trackers. May be called at any moment, by any thread."""
-        with contextlib.ExitStack() as stack:
+        self._is_closed = True
+        with shielded(), contextlib.ExitStack() as stack:
             for member in self._members:
-                stack.callback(member.recognizer.close)
+                stack.callback(_close, member)
 
     def pause(self) -> None:
         """Analyses nothing more until `resume`, as `Recognizer.pause`."""
@@ -173,9 +180,19 @@ class RecognizerGroup:
         Raises:
             InputError: As `Recognizer.mark`.
         """
-        members = self._running or self._members
-        marks = [member.recognizer.mark(text, by) for member in members]
-        return dataclasses.replace(marks[0], source=members[0].name)
+        marks: list[Mark] = []
+        refused: InputError | None = None
+        for member in self._running or self._members:
+            try:
+                mark = member.recognizer.mark(text, by)
+            except InputError as error:
+                # It may have ended a moment ago, while others go on.
+                refused = error
+            else:
+                marks.append(dataclasses.replace(mark, source=member.name))
+        if not marks and refused is not None:
+            raise refused
+        return marks[0]
 
     def take_baseline(self, seconds: float = BASELINE_S) -> None:
         """As `Recognizer.take_baseline`, of all sources."""
@@ -206,10 +223,9 @@ class RecognizerGroup:
         """What the user should know, a sentence each; may grow until the end."""
         for member in self._members:
             for note in member.recognizer.notes:
-                text = note if member.name in note else f"{member.name}: {note}"
-                self._notes.setdefault(text)
-            if member.error is not None:
-                self._notes.setdefault(f"{redacted_in(str(member.error))} The others go on.")
+                if note not in self._common:
+                    text = note if member.name in note else f"{member.name}: {note}"
+                    self._notes.setdefault(text)
         return tuple(self._notes)
 
     @property
@@ -246,6 +262,8 @@ class RecognizerGroup:
         Raises:
             InputError: A source broke in a way that the user has to mend; the others have ended.
         """
+        if self._is_closed:
+            return
         for member in self._running:
             member.recognizer.start()
         try:
@@ -309,6 +327,8 @@ class RecognizerGroup:
             member.error = error
             self._broken.append(error)
             self._end(member)
+            if self._running:
+                self._notes.setdefault(f"{redacted_in(str(error))} The others go on.")
         else:
             if analysis is not None:
                 member.waiting.append(_of(member, analysis))
@@ -329,7 +349,12 @@ class RecognizerGroup:
             )
         if last is not None:
             member.waiting.append(_of(member, last))
-        recognizer.close()
+        # A camera that was lost may take long to let go, and the others do not wait for that.
+        member.closing = threading.Thread(target=recognizer.close, name="close", daemon=True)
+        try:
+            member.closing.start()
+        except RuntimeError:  # there is no room for one more thread
+            member.closing = None
 
     def leftover(self) -> Analysis | None:
         """What had been found and not been asked for when it was closed; None if there is no more.
@@ -422,6 +447,15 @@ class RecognizerGroup:
             The figures, and in `reason` how it ended.
         """
         return run(self, [Callbacks(on_event, on_analysis)])
+
+
+def _close(member: _Member) -> None:
+    """Closes a source, or waits until it is closed."""
+    if (closing := member.closing) is None:
+        member.recognizer.close()
+        return
+    while closing.is_alive():
+        closing.join(_WAIT_S)
 
 
 def _of(member: _Member, analysis: Analysis) -> Analysis:

@@ -68,9 +68,9 @@ def write(
 
 
 def _missed(verdicts: Sequence[Verdict]) -> Iterator[Span]:
-    """The events that reviewers added."""
+    """The events that reviewers added, and did not take back by another verdict."""
     for verdict in verdicts:
-        if verdict.added and verdict.reviewers:
+        if verdict.added and verdict.said.verdict == "true":
             record = {"type": "missed_micro_expression", "face": verdict.host.face}
             onset_s, offset_s = (round(time_s, 3) for time_s in verdict.times)
             yield Span(onset_s, offset_s, "", record, verdict=verdict)

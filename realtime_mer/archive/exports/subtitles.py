@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from realtime_mer.archive.exports.timeline import Span, Timeline
+from realtime_mer.archive.exports.timeline import Span, Timeline, agreed_label
 from realtime_mer.archive.results_folder import VideoResult
 from realtime_mer.archive.reviews.verdicts import Verdict
 from realtime_mer.output.writable import replace_file
@@ -43,10 +43,13 @@ def write(
 
 def _text(span: Span) -> str:
     what = f"face {span.record['face']}: {span.text}"
-    if span.verdict is not None and span.verdict.said.verdict == "true":
-        what += " (reviewed)"
-    else:
+    said = "" if span.verdict is None else span.verdict.said.verdict
+    if said != "true":
         what += f" {100 * span.record['confidence']:.0f} %"
+    if span.verdict is not None and said:
+        label = agreed_label(span.verdict)
+        word = said if said != "true" else "" if label == span.text else label
+        what += f" (reviewed{f': {word}' if word else ''})"
     return f"{what}, {span.start_s:.3f} to {span.end_s:.3f} s".translate(_MARKUP)
 
 

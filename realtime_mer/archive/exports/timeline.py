@@ -161,7 +161,7 @@ class Timeline:
             onset_s, offset_s = verdict.times
             apex_s = min(max(apex_s, onset_s), offset_s)
             times = {"onset_s": onset_s, "apex_s": apex_s, "offset_s": offset_s}
-            record = {**record, **times, "label": _agreed_label(verdict)}
+            record = {**record, **times, "label": agreed_label(verdict)}
         apex_s = self._media_s(apex_s)
         return self._span(record, apex_s=apex_s, number=number, verdict=verdict)
 
@@ -169,7 +169,7 @@ class Timeline:
         """A micro-expression that reviewers added, as if it had been reported."""
         onset_s, offset_s = verdict.times
         record = {"type": "micro_expression", "face": verdict.host.face}
-        record |= {"onset_s": onset_s, "offset_s": offset_s, "label": _agreed_label(verdict)}
+        record |= {"onset_s": onset_s, "offset_s": offset_s, "label": agreed_label(verdict)}
         return self._span(record, verdict=verdict)
 
     def _reviewed(self, verdict: Verdict) -> Iterator[Span]:
@@ -232,9 +232,10 @@ class Timeline:
         return found
 
 
-def _agreed_label(verdict: Verdict) -> str:
+def agreed_label(verdict: Verdict) -> str:
+    """What reviewers call an event that is true, on one line."""
     label = verdict.said.label
-    return "label disputed" if label == DISPUTED else label or "no label"
+    return "label disputed" if label == DISPUTED else line(label) or "no label"
 
 
 def _lanes(spans: Iterable[Span]) -> list[list[Span]]:

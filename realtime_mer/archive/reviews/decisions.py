@@ -38,6 +38,8 @@ VERDICTS = ("true", "false", "unsure")
 ENDING = ".jsonl"
 
 _NAME = re.compile(r"\w[\w.-]{0,39}")
+# What columns of the table that are about all reviewers begin with.
+_RESERVED = "consensus"
 # Bounds of what a reviewer can say, seconds: longer than any macro-expression and any video.
 _LONGEST_S = 10.0
 _LATEST_S = 1e7
@@ -348,7 +350,7 @@ def checked_name(name: str) -> str:
             f"{name!r} cannot be a reviewer's name: give letters, digits, '.', '_' and '-', 40 at "
             "most (--name)"
         )
-    if name.lower() == "consensus":
+    if name.lower() == _RESERVED:
         raise InputError(
             f"{name!r} cannot be a reviewer's name: the table has columns of that name for what "
             "all say together. Give another --name."
@@ -381,8 +383,8 @@ def read_all(folder: Path, material: Material, *, without: Path | None = None) -
 
 def review_files(folder: Path) -> list[Path]:
     """The files of all reviewers, by name."""
-    files = sorted(folder.glob(f"*{ENDING}"))
-    return [path for path in files if _NAME.fullmatch(path.name.removesuffix(ENDING))]
+    names = {path: path.name.removesuffix(ENDING) for path in sorted(folder.glob(f"*{ENDING}"))}
+    return [p for p, name in names.items() if _NAME.fullmatch(name) and name.lower() != _RESERVED]
 
 
 def reviewed_videos(folder: Path) -> frozenset[str]:

@@ -16,6 +16,7 @@ from realtime_mer.archive.results_folder import ResultsFolder, VideoResult
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.redaction import printable
+from realtime_mer.results import Interval
 from realtime_mer.spotting.spotter import SpotterModel
 
 # A reviewer's decision belongs to the event of the same face whose onset is nearest, and no
@@ -174,14 +175,20 @@ def _read(
 
 
 def _found(video: VideoResult, number: int, record: dict[str, Any]) -> Found:
+    """
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: The record is damaged.
+    """
     score, least = record.get("spotting_score"), record.get("least_sensitivity")
+    # It checks their order.
+    when = Interval(*(float(record[name]) for name in ("onset_s", "apex_s", "offset_s")))
     return Found(
         video=video,
         number=number,
         face=int(record["face"]),
-        onset_s=float(record["onset_s"]),
-        apex_s=float(record["apex_s"]),
-        offset_s=float(record["offset_s"]),
+        onset_s=when.onset_s,
+        apex_s=when.apex_s,
+        offset_s=when.offset_s,
         label=str(record["label"]),
         confidence=float(record["confidence"]),
         score=None if score is None else float(score),

@@ -483,7 +483,29 @@ def test_bids_has_what_reviewers_say_of_each_event(folder):
 def test_subtitles_are_of_all_reports_unless_the_reviewed_are_asked_for(folder):
     write_reviews(folder)
     (path,) = exported(folder, "srt")
-    assert [start for start, _, _ in subtitles(path)] == [1200, 3000, 5100]
+    # The label is the program's, so what reviewers say otherwise stands beside it.
+    assert [(start, text) for start, _, text in subtitles(path)] == [
+        (1200, "face 0: surprise (reviewed: positive), 1.200 to 1.500 s"),
+        (3000, "face 1: negative 55 % (reviewed: false), 3.000 to 3.300 s"),
+        (5100, "face 0: positive 75 % (reviewed: disputed), 5.100 to 5.400 s"),
+    ]
+    write_review(folder, "ana", (0, {}))
+    write_review(folder, "ben", (1, {"verdict": "unsure"}))
+    (path,) = exported(folder, "srt")
+    assert [text for _, _, text in subtitles(path)] == [
+        "face 0: surprise (reviewed), 1.200 to 1.500 s",
+        "face 1: negative 55 % (reviewed: unsure), 3.000 to 3.300 s",
+        "face 0: positive 75 %, 5.100 to 5.400 s",
+    ]
+
+
+def test_an_added_event_that_its_reviewer_calls_false_was_not_missed(folder):
+    write_review(folder, "ana", (0, {}), (None, {"onset_s": 2.0, "offset_s": 2.3}))
+    added = json.loads((folder.reviews / "ana.jsonl").read_text().splitlines()[1])
+    with (folder.reviews / "ana.jsonl").open("a") as file:
+        file.write(json.dumps(added | {"type": "decision", "n": 3, "verdict": "false"}) + "\n")
+    table, _ = exported(folder, "bids")
+    assert "missed_micro_expression" not in table.read_text()
 
 
 @pytest.mark.parametrize("to", FORMATS)

@@ -1,10 +1,12 @@
 """What several reviewers' decisions come to, and where users find it."""
 
 import json
+import math
 
 import pandas
 import pytest
 
+from realtime_mer.archive.report.figures import reviewed
 from realtime_mer.archive.reviews.verdicts import Reviews
 from realtime_mer.archive.tables import write_tables
 from realtime_mer.records import seconds
@@ -41,6 +43,57 @@ def test_events_say_what_reviewers_decided(folder):
 def test_a_missed_event_that_two_add_is_one(folder):
     write_reviews(folder)
     assert added(Reviews.read(folder)) == [(2.02, 2.32, ("ana", "ben"), "added: negative")]
+
+
+def test_three_reviewers_give_the_figures_that_one_counts_by_hand(folder):
+    no, unsure = {"verdict": "false"}, {"verdict": "unsure"}
+    write_review(folder, "ana", (0, {}), (1, {"label": "surprise"}), (2, no), (3, unsure))
+    later = {"onset_s": 1.3, "offset_s": 1.7}
+    write_review(folder, "ben", (0, later), (1, no), (2, no), (3, {}))
+    write_review(folder, "cyd", (0, no), (1, {"label": "positive"}), (2, unsure), (3, no))
+    found = [v for its in Reviews.read(folder).of_video.values() for v in its]
+    assert [(v.said.verdict, v.said.votes, v.said.label) for v in found] == [
+        ("true", (2, 1), "surprise"),
+        ("true", (2, 1), "disputed"),
+        ("false", (0, 2), ""),
+        ("disputed", (1, 1), ""),
+    ]
+    # Halfway between what the two say who take it for true.
+    assert tuple(map(seconds, found[0].times)) == (1.25, 1.6)
+    figures = reviewed(found)
+    assert figures.counts == {"true": 2, "false": 1, "disputed": 1}
+    # Wilson's interval by its formula, of 2 in 3 that are decided.
+    p, n, z = 2 / 3, 3, 1.959964
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    bounds = [(middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+    precision = figures.precision
+    assert [precision.value, precision.low, precision.high] == pytest.approx([p, *bounds], abs=1e-5)
+
+
+def test_missed_events_that_overlap_by_just_half_are_one(folder):
+    # In floating point, their overlap is a little less than half.
+    write_review(folder, "ana", (None, {"onset_s": 2.0, "offset_s": 2.3}))
+    write_review(folder, "ben", (None, {"onset_s": 2.1, "offset_s": 2.4}))
+    assert [who for _, _, who, _ in added(Reviews.read(folder))] == [("ana", "ben")]
+
+
+def test_a_damaged_log_keeps_no_reviews_from_the_others(folder):
+    write_reviews(folder)
+    damaged, whole = folder.done()
+    write_review(folder, "cyd", (3, {}))
+    records = damaged.records()
+    event = next(r for r in records if r["type"] == "micro_expression")
+    event["apex_s"] = event["onset_s"] - 1
+    damaged.log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    reviews = Reviews.read(folder)
+    assert reviews.of(damaged.key) == ()
+    assert [verdict.said.verdict for verdict in reviews.of(whole.key)] == ["true"]
+
+
+def test_a_file_that_no_reviewer_can_have_does_not_count(folder):
+    write_review(folder, "ana", (0, {}))
+    write_review(folder, "Consensus", (0, {"verdict": "false"}))
+    assert Reviews.read(folder).names == ("ana",)
 
 
 @pytest.mark.parametrize(

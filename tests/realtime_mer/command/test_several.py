@@ -14,6 +14,9 @@ import jsonschema
 import pytest
 
 from realtime_mer.cli import main
+from realtime_mer.command.options import parse
+from realtime_mer.command.recognize import Outputs
+from realtime_mer.output import frame_memory
 from realtime_mer.output.log import schema
 from tests.sessions import records
 
@@ -58,6 +61,13 @@ def test_sources_that_cannot_be_used_are_named_and_nothing_is_begun(faceless, tm
         assert main(["--headless", "--log", log, faceless, source]) == 2
         assert words in capsys.readouterr().err
         assert not log.exists() or not log.read_bytes()
+
+
+def test_recorders_of_several_sources_take_together_what_one_may_take(monkeypatch):
+    monkeypatch.setattr(frame_memory, "_memory_share", lambda: 300_000_000)
+    sources = ["left.avi", "right.avi"]
+    outputs = Outputs(parse(["--headless", *sources], "run.py"), sources)
+    assert [recorder._memory.limit_bytes for recorder in outputs.recorders] == [150_000_000] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")

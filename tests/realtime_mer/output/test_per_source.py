@@ -52,6 +52,15 @@ def test_all_are_ended_and_what_failed_is_named():
     assert [line for line in diary if line.endswith("end")] == ["a end", "b end", "c end"]
 
 
+def test_all_are_ended_when_ctrl_c_comes_meanwhile():
+    diary = []
+    both = PerSource([Recorder("a", diary, end=KeyboardInterrupt()), Recorder("b", diary)])
+    both.begin(session("a", "b"))
+    with pytest.raises(KeyboardInterrupt):
+        both.end(summary(sources=(summary(), summary())))
+    assert diary == ["a begin", "b begin", "a end", "b end"]
+
+
 def test_only_those_that_were_begun_are_ended():
     diary = []
     both = PerSource([Recorder("a", diary, begin=InputError("no")), Recorder("b", diary)])
@@ -67,6 +76,11 @@ def test_only_those_that_were_begun_are_ended():
         (("talks/left.mp4", "talks/right.mp4"), False, ("left.mp4", "right.mp4")),
         (("a/clip.mp4", "b/clip.mp4"), False, ("a/clip.mp4", "b/clip.mp4")),
         (("frames/", "clip.mp4"), False, ("frames", "clip.mp4")),
+        (
+            ("http://10.0.0.2/live", "rtsp://10.0.0.2/live", "rtsp://10.0.0.2/low"),
+            True,
+            ("http://10.0.0.2/live", "rtsp://10.0.0.2/live", "10.0.0.2/low"),
+        ),
         (("camera 0", "rtsp://10.0.0.2/live"), True, ("camera 0", "10.0.0.2/live")),
     ],
 )

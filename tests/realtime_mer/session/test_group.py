@@ -12,6 +12,7 @@ from realtime_mer.output.log import JsonLinesLog, schema
 from realtime_mer.session import group as module
 from realtime_mer.session.group import RecognizerGroup
 from realtime_mer.session.run import run
+from realtime_mer.source import capture
 from tests.sessions import (
     EVENTS,
     FPS,
@@ -126,6 +127,40 @@ def test_a_recording_that_breaks_does_not_end_the_other(tmp_path):
     assert (complete["reason"], complete["frames_read"]) == ("end of source", len(NOISE))
 
 
+def test_of_two_recordings_that_break_only_the_first_leaves_others():
+    films = [Film(NOISE[: 5 * k], InputError(f"film {k} tore.")) for k in (1, 2)]
+    with pytest.raises(InputError, match=r"^film 1 tore\. film 2 tore\.$"):
+        run(group := RecognizerGroup(films), [])
+    assert group.notes == ("film 1 tore. The others go on.",)
+
+
+def test_a_camera_that_is_slow_to_let_go_does_not_hold_up_the_others(monkeypatch):
+    monkeypatch.setattr(capture, "_JOIN_TIMEOUT_S", 20.0)
+    let_go, waited = threading.Event(), []
+
+    class Lingering(Film):
+        def close(self):
+            waited.append(let_go.wait(20))
+
+    with RecognizerGroup([Lingering(NOISE[:3]), Film(NOISE)]) as group:
+        for analysis in group.analyses():
+            if analysis.camera == 1 and analysis.frame.index == len(NOISE) - 1:
+                let_go.set()
+    assert waited == [True]
+    assert no_stage_runs()
+
+
+def test_what_holds_for_all_is_noted_once(monkeypatch):
+    class Elsewhere(module.Classifier):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.note = "the classifier runs on CPU"
+
+    monkeypatch.setattr(module, "Classifier", Elsewhere)
+    with RecognizerGroup([Film(NOISE), Film(NOISE)]) as group:
+        assert group.notes == ("the classifier runs on CPU",)
+
+
 def test_it_may_be_left_in_the_middle():
     group = RecognizerGroup([Film(NOISE), Film(NOISE)])
     for analysis in group.analyses():
@@ -136,6 +171,8 @@ def test_it_may_be_left_in_the_middle():
     while not no_stage_runs() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert no_stage_runs()
+    # Left, it is over.
+    assert list(group.analyses()) == []
 
 
 def test_sensitivity_and_marks_are_those_of_all(tmp_path):
@@ -150,6 +187,15 @@ def test_sensitivity_and_marks_are_those_of_all(tmp_path):
         ("film", "now"),
         ("film (2)", "now"),
     ]
+
+
+def test_a_source_that_has_just_ended_keeps_no_mark_from_the_others():
+    with RecognizerGroup([Film(NOISE), Film(NOISE)]) as group:
+        group._members[0].recognizer.close()
+        assert group.mark("now").source == "film (2)"
+        group._members[1].recognizer.close()
+        with pytest.raises(InputError, match="the session has ended"):
+            group.mark()
 
 
 def test_sources_that_cannot_go_together_are_refused(faceless, tmp_path):
