@@ -18,6 +18,9 @@ from realtime_mer.errors import InputError
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
 
 LABELS = ("negative", "positive", "surprise")
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17)
+"""Action units that a second head may learn: those of the upper face and the mouth that the sets
+mark often. Chosen."""
 SETS = ("casme2", "smic", "samm")
 INDEX = "combined_3_class2_for_optical_flow.csv"
 IMAGES = "STSNet_whole_norm_u_v_os"
@@ -36,8 +39,11 @@ class Clips:
         sets: Data set of each clip; in the release, one of `SETS`.
         subjects: Subject of each clip; no two sets share a name.
         labels: (n,) int64, index into `classes`.
-        pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.recognition.flow_pair`.
+        pairs: (n, 2, 28, 28, 3) uint8, see `realtime_mer.recognition.flow_pair`; for a network that
+            sees something else, that (`tools/recognition/inputs.py`).
         classes: What the labels mean.
+        units: (n, 12) int8, whether each of `ACTION_UNITS` moved: 1 yes, 0 no, -1 not known; None
+            where no set tells it.
     """
 
     names: np.ndarray
@@ -46,13 +52,14 @@ class Clips:
     labels: np.ndarray
     pairs: np.ndarray
     classes: tuple[str, ...] = LABELS
+    units: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, keep: np.ndarray) -> Clips:
-        arrays = (f.name for f in fields(self) if f.name != "classes")
-        return replace(self, **{name: getattr(self, name)[keep] for name in arrays})
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "classes"}
+        return replace(self, **{k: v[keep] for k, v in arrays.items() if v is not None})
 
     def without(self, subjects: Iterable[str]) -> Clips:
         """The clips of all other subjects.
@@ -138,8 +145,12 @@ def read_release(directory: Path) -> Clips:
 
 def sets_of(clips: Clips) -> tuple[str, ...]:
     """The data sets that have clips: those of the release in its order, then others by name."""
-    there = set(map(str, clips.sets))
-    return (*(s for s in SETS if s in there), *sorted(there - set(SETS)))
+    return sets_in_order(set(map(str, clips.sets)))
+
+
+def sets_in_order(names: set[str]) -> tuple[str, ...]:
+    """Names of data sets: those of the release in its order, then others by name."""
+    return (*(s for s in SETS if s in names), *sorted(names - set(SETS)))
 
 
 def subject_folds(clips: Clips, folds: int, seed: int) -> np.ndarray:

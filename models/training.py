@@ -8,8 +8,9 @@ Shapes in comments: n clips; the 2 after it are rise and fall.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import LABELS, Clips
+from models.data import ACTION_UNITS, LABELS, Clips
+from models.inputs import Planes
+from models.support_vectors import SupportVectors
 from models.views import Views, mirrored
+from realtime_mer.errors import InputError
 
 # Strengths of the augmentations, chosen by hand; docs/recognition.md measures what each is worth.
 # Registration: turn in radians, scale as a fraction, shift in halves of the image's side.
@@ -33,6 +37,7 @@ _FALSE_STRAIN = 0.08
 # Ends of a channel's range in bytes: scaled to 0 and 255 before, they move inwards in reduction.
 _LOW_END = (0, 25)
 _HIGH_END = (215, 255)
+_PLANES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Recipe:
         jitter: Strength of another registration.
         noise: Strength of false motion.
         balance: Strength of the class weights, as in `class_weights`.
+        action_units: Weight of the loss of a second head, which learns the clips' action units and
+            is dropped after training; 0 for none.
     """
 
     epochs: int = 40
@@ -71,6 +78,7 @@ class Recipe:
     jitter: float = 1.0
     noise: float = 1.0
     balance: float = 0.5
+    action_units: float = 0.0
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Generator) -> Tensor:
@@ -238,6 +246,47 @@ def class_weights(labels: np.ndarray, strength: float, classes: int = len(LABELS
     return torch.tensor(weights / weights[labels].mean(), dtype=torch.float32)
 
 
+class UnitHead(nn.Module):
+    """A second head: action units, from what the network's last layer makes its logits of.
+
+    It stands beside the network, which stays as it is.
+
+    Raises:
+        InputError: The network does not end in a linear layer.
+    """
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        super().__init__()
+        last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1:]
+        if not last or last[0].out_features != classes:
+            raise InputError("--action-units needs a network that ends in a linear layer")
+        self.linear = nn.Linear(last[0].in_features, len(ACTION_UNITS))
+        # In a list, so that the network's layer is no part of this module.
+        self._watched, self._seen = [last[0]], torch.empty(0)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, it sees what the network's last layer sees."""
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._seen = inputs[0]
+
+        hook = self._watched[0].register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def loss(self, units: Tensor) -> Tensor:
+        """Cross-entropy of what is known of `Clips.units` (n, 12), for the clips seen last."""
+        known = (units >= 0).float()
+        answers = self.linear(self._seen)  # (n, 12)
+        each = functional.binary_cross_entropy_with_logits(
+            answers, units.float(), known, reduction="sum"
+        )
+        return each / known.sum().clamp(min=1)
+
+
 def fit(
     network: nn.Module,
     clips: Clips,
@@ -250,22 +299,37 @@ def fit(
     The same seed gives the same network on the same machine and number of threads.
 
     Args:
-        network: Changed in place.
-        clips: To train on.
+        network: Changed in place. A classical baseline learns at once, without a schedule.
+        clips: To train on; `pairs` holds what the network sees.
         recipe: The schedule.
         seed: Of augmentation, order and dropout.
         after_epoch: Called with the number of the epoch and the average so far.
     """
+    if isinstance(network, SupportVectors):
+        network.learn(clips)
+        if after_epoch:
+            after_epoch(0, network)
+        return network
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device)
     pairs, labels = torch.from_numpy(clips.pairs), torch.from_numpy(clips.labels)
-    augment = Augment(pairs, recipe, random)
-    views = Views(composites=getattr(network, "composites", True)).to(device)
+    planes: Planes | None = getattr(network, "planes", None)
+    augment: Callable[[Tensor], Tensor] = (
+        planes.augment(clips.pairs, recipe, random) if planes else Augment(pairs, recipe, random)
+    )
+    views = _views_of(network).to(device)
+    # A network with losses of its own.
+    training_losses = getattr(network, "training_losses", None)
     weights = class_weights(clips.labels, recipe.balance, len(clips.classes)).to(device)
-    decay = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
+    units, head = None, None
+    if recipe.action_units and clips.units is not None:
+        units = torch.from_numpy(clips.units).to(device)
+        head = UnitHead(network, len(clips.classes)).to(device)
+    learned = [*network.parameters(), *(head.parameters() if head else ())]
+    decay = [p for p in learned if p.ndim > 1]
+    rest = [p for p in learned if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [
             {"params": decay, "weight_decay": recipe.weight_decay},
@@ -289,9 +353,16 @@ def fit(
         order = torch.randperm(len(pairs), generator=random)
         for step in range(steps_an_epoch):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            logits = network(views(augment(chosen).to(device)))
-            target = labels[chosen].to(device)
-            loss = functional.cross_entropy(
+            seen, target = views(augment(chosen).to(device)), labels[chosen].to(device)
+            further = torch.zeros((), device=device)
+            with head.watching() if head else contextlib.nullcontext():
+                if training_losses:
+                    logits, further = training_losses(seen, target)
+                else:
+                    logits = network(seen)
+            if head and units is not None:
+                further = further + recipe.action_units * head.loss(units[chosen])
+            loss = further + functional.cross_entropy(
                 logits, target, weights, label_smoothing=recipe.label_smoothing
             )
             optimizer.zero_grad(set_to_none=True)
@@ -305,15 +376,31 @@ def fit(
     return average.module.cpu().eval()
 
 
+def _views_of(network: nn.Module) -> nn.Module:
+    """From flow pairs to what the network sees; planes stay as they are."""
+    if getattr(network, "planes", None):
+        return nn.Identity()
+    return Views(composites=getattr(network, "composites", True))
+
+
 @torch.no_grad()
 def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
-    """Logits (n, 3) of flow pairs (n, 2, 28, 28, 3), as the deployed weights give them.
+    """Logits (n, classes) of flow pairs (n, 2, 28, 28, 3), as the deployed weights give them.
 
     They are the mean over a pair and its mirror image: both show the same expression, so where the
-    network's answers differ, it is noise.
+    network's answers differ, it is noise. Planes stand in for the pairs where the network sees
+    those. A classical baseline answers without a mirror.
     """
+    if isinstance(network, SupportVectors):
+        return network.logits(pairs)
     device = next(network.parameters()).device
-    views = Views(composites=getattr(network, "composites", True)).to(device)
-    seen = torch.from_numpy(pairs).to(device)
+    planes: Planes | None = getattr(network, "planes", None)
+    mirror = planes.mirrored if planes else mirrored
+    views = _views_of(network).to(device)
     network.eval()
-    return ((network(views(seen)) + network(views(mirrored(seen)))) / 2).cpu().numpy()
+    answers = []
+    # Of large inputs, a few at a time.
+    for seen in torch.from_numpy(pairs).split(_PLANES_AT_ONCE if planes else max(len(pairs), 1)):
+        part = seen.to(device)
+        answers.append((network(views(part)) + network(views(mirror(part)))) / 2)
+    return torch.cat(answers).cpu().numpy()

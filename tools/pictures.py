@@ -105,10 +105,11 @@ _WAITING_SIZE = (320, 240)
 _PAGE_TIMEOUT_S = 60.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _PAGE_IS_OPEN = "document.getElementById('connection')?.className === 'open'"
-# The page has drawn the video, its status and the faces of the newest event.
+# The page has drawn the video, its status, and the event at a time with its faces.
 _PAGE_IS_COMPLETE = (
     "document.getElementById('picture').dataset.shown === 'yes'"
     " && document.getElementById('time').textContent !== '–'"
+    " && document.querySelector('#events li:first-child')?.textContent.includes('{time}')"
     " && document.querySelectorAll('#events li:first-child canvas').length === 2"
 )
 
@@ -334,8 +335,9 @@ class PagePicture:
     def begin(self, session: Session) -> None:
         self._view.begin(session)
         # It watches from the beginning: a page knows the score of its own time only.
+        onset = clock(self._choice.event.interval.onset_s)
         self._taken = self._pool.submit(
-            screenshot, self._browser, self._view.url, self._is_open, self._is_wanted
+            screenshot, self._browser, self._view.url, onset, self._is_open, self._is_wanted
         )
         self._taken.add_done_callback(lambda _: self._is_open.set())
         self._is_open.wait()
@@ -367,13 +369,14 @@ def find_browser() -> str | None:
 
 
 def screenshot(
-    browser: str, url: str, is_open: threading.Event, is_wanted: threading.Event
+    browser: str, url: str, onset: str, is_open: threading.Event, is_wanted: threading.Event
 ) -> bytes:
     """A PNG of the page at `url`.
 
     Args:
         browser: Path of the browser.
         url: The page's address.
+        onset: When the newest event of the picture began, as the page writes it.
         is_open: Set when the page watches.
         is_wanted: Waited for; then the picture is taken as soon as the page is complete.
 
@@ -397,7 +400,9 @@ def screenshot(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            return asyncio.run(_captured(browser, Path(profile), process, is_open, is_wanted))
+            return asyncio.run(
+                _captured(browser, Path(profile), process, onset, is_open, is_wanted)
+            )
         except (TimeoutError, aiohttp.ClientError) as error:
             raise InputError(
                 f"{browser} took no picture of the page within {_PAGE_TIMEOUT_S:.0f} s: {error!r}"
@@ -413,6 +418,7 @@ async def _captured(
     browser: str,
     profile: Path,
     process: subprocess.Popen[bytes],
+    onset: str,
     is_open: threading.Event,
     is_wanted: threading.Event,
 ) -> bytes:
@@ -456,7 +462,7 @@ async def _captured(
             is_open.set()
             await asyncio.to_thread(is_wanted.wait)
             await resize(*_PAGE_SIZE)
-            await wait_for(_PAGE_IS_COMPLETE)
+            await wait_for(_PAGE_IS_COMPLETE.format(time=onset))
             return base64.b64decode((await ask("Page.captureScreenshot", format="png"))["data"])
 
 

@@ -7,7 +7,16 @@ import torch
 from models.causalnet import CausalNet
 from models.data import read_release
 from models.ststnet import STSTNet
-from models.training import Augment, Recipe, class_weights, fit, predict, wrong_apex
+from models.training import (
+    Augment,
+    Recipe,
+    UnitHead,
+    class_weights,
+    fit,
+    predict,
+    wrong_apex,
+)
+from realtime_mer.errors import InputError
 from tests.tiny_release import write_release
 
 STILL = replace(Recipe(), mirror=0, reverse=0, key_frames=0, key_frame_error=0, jitter=0, noise=0)
@@ -116,3 +125,39 @@ def test_compact_learns_to_tell_the_tiny_releases_classes_apart(clips):
     network = fit(CausalNet.compact(), train, replace(Recipe(), epochs=25, batch=12), seed=0)
     right = predict(network, test.pairs).argmax(1) == test.labels
     assert right.mean() > 0.8
+
+
+def test_the_loss_of_action_units_counts_what_is_known_only():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    head = UnitHead(network, classes=3)
+    with torch.no_grad():
+        head.linear.weight.zero_()
+        head.linear.bias.copy_(torch.linspace(-2, 2, 12))
+    units = torch.full((2, 12), -1)
+    units[0, 0], units[0, 11] = 1, 1  # of the second clip nothing is known
+    with head.watching():
+        network(torch.ones(2, 2, 2))
+    # -log sigmoid(-2) and -log sigmoid(2), their mean.
+    assert head.loss(units).item() == pytest.approx((2.126928 + 0.126928) / 2, abs=1e-5)
+    assert head.loss(torch.full((2, 12), -1)).item() == 0
+
+
+def test_a_second_head_needs_a_linear_layer_at_the_end():
+    with pytest.raises(InputError, match="linear layer"):
+        UnitHead(torch.nn.Linear(4, 5), classes=3)
+
+
+def test_action_units_leave_the_form_of_the_network_as_it_was(clips):
+    units = np.zeros((len(clips), 12), np.int8)
+    units[clips.labels == 1, 8] = 1
+    recipe = replace(Recipe(), epochs=2, batch=8, average=0)
+    answers = {}
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        network = fit(
+            STSTNet(), replace(clips, units=units), replace(recipe, action_units=weight), 0
+        )
+        assert network.state_dict().keys() == STSTNet().state_dict().keys()
+        answers[weight] = predict(network, clips.pairs)
+    assert answers[0].shape == answers[1].shape == (len(clips), 3)
+    assert not np.allclose(answers[0], answers[1], atol=1e-4)

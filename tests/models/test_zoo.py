@@ -3,7 +3,7 @@ import torch
 
 from models.ablations import WithoutCAB, WithoutDirections, WithStrain
 from models.causalnet import CausalNet
-from models.zoo import NETWORKS, make_network
+from models.zoo import NETWORKS, OTHER_INPUTS, make_network
 
 # 140 and 277 million parameters; their parts are tested elsewhere.
 LARGE = {"htnet", "causalnet-released"}
@@ -29,6 +29,26 @@ def test_every_network_can_have_other_classes(name):
 def test_sizes_are_those_in_print(name, printed):
     size = sum(p.numel() for p in NETWORKS[name]().parameters())
     assert size == pytest.approx(printed, rel=0.02)
+
+
+def size_of(*modules: torch.nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", OTHER_INPUTS)
+def test_the_others_take_what_they_say(name):
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        network = make_network(name, 5).eval()
+        assert network(torch.empty(2, *network.planes.shape)).shape == (2, 5)
+
+
+def test_mmnet_and_srmcl_have_the_sizes_in_print():
+    with torch.device("meta"):
+        mmnet, srmcl = make_network("mmnet"), make_network("srmcl", 5)
+    assert size_of(mmnet) == pytest.approx(9.24e6, rel=0.001)
+    assert size_of(srmcl) == pytest.approx(26.6e6, rel=0.001)
+    only_in_training = size_of(srmcl.to_decoder, srmcl.decoder) + srmcl.hidden_token.numel()
+    assert size_of(srmcl) - only_in_training == pytest.approx(19.5e6, rel=0.001)
 
 
 def change(network: torch.nn.Module, image: slice, channel: slice) -> float:

@@ -16,33 +16,39 @@ card.
 
 By default, figures are honest: the schedule is fixed, and nothing is chosen on the left-out
 subjects. --test-selected is the protocol of the released code instead: after every epoch it answers
-the left-out subject, and the best epoch counts. Such figures serve only to compare with print.
+the left-out subject, and the best epoch counts. With --search it also chooses the configuration on
+the test subjects, and prints three figures side by side: honest, best epoch on test, best epoch and
+configuration on test. All but the first serve only to compare with print.
+
+    python tools/recognition/evaluate.py --data DIR --out results/search --test-selected --search \\
+        --subjects 12
+    python tools/recognition/evaluate.py --data DIR --out results/cross --test-sets samm
+    python tools/recognition/evaluate.py --read results
+
+--train-sets and --test-sets train on some sets and answer others. --read trains nothing: it takes
+the figures from answers in files, ours and those of the released code.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import json
 import os
+import re
 import sys
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.data import LABELS, SETS, Clips, sets_of, subject_folds
+from models.data import LABELS, SETS, Clips, sets_of
 from models.metrics import (
     confusion,
     expected_calibration_error,
@@ -50,93 +56,45 @@ from models.metrics import (
     scores,
     softmax,
 )
-from models.training import Recipe, fit, predict
-from models.zoo import NETWORKS, make_network
+from models.training import Recipe
+from models.zoo import CLASSICAL, NAMES
 from realtime_mer.errors import InputError
 from tools.command import (
     command_parser,
     exit_status,
     make_folder,
-    progress_bar,
     read_json,
-    save_array,
 )
 from tools.recognition.export import write_card
+from tools.recognition.inputs import with_inputs
 from tools.recognition.prepared import FLOWS, read_clips
+from tools.recognition.protocol import (
+    ALL_SUBJECTS,
+    HONEST,
+    SEARCHED,
+    TEST_SELECTED,
+    Plan,
+    answer_all,
+    answer_fold,
+    answer_fold_with,
+    cross_database,
+)
+from tools.recognition.read_results import (
+    read_results,
+    show_results,
+    summarize_results,
+    table_of,
+)
+from tools.recognition.search import (
+    CONFIGURATIONS,
+    SAMPLE,
+    configurations,
+    show_search,
+    summarize_search,
+    ways_of,
+)
 
-HONEST, TEST_SELECTED = "honest", "test-selected"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run measures; a run continues only under the same plan.
-
-    Attributes:
-        model: A name in `NETWORKS`.
-        protocol: `HONEST` or `TEST_SELECTED`.
-        folds: Groups of subjects; 0 leaves out every subject alone.
-        members: Networks whose logits are averaged for an answer.
-        recipe: Of their training.
-        sets: The data sets of the clips.
-        classes: The classes.
-        flow: Whose flow of prepared sets, a key of `FLOWS`.
-    """
-
-    model: str
-    protocol: str
-    folds: int
-    members: int
-    recipe: Recipe
-    sets: tuple[str, ...] = SETS
-    classes: tuple[str, ...] = LABELS
-    flow: str = "dis"
-
-    def fold_of(self, clips: Clips) -> np.ndarray:
-        """(clips,) the number of each clip's fold."""
-        if self.folds:
-            return subject_folds(clips, self.folds, seed=0)
-        return np.unique(clips.subjects, return_inverse=True)[1]
-
-
-class _PerfectError(Exception):
-    """Every left-out clip is answered rightly, so test-selected training ends."""
-
-
-def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
-    """Logits (left-out clips, classes) of one fold, from networks trained on the others."""
-    torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
-    left_out = plan.fold_of(clips) == fold
-    train, test = clips[~left_out], clips[left_out]
-    answers = []
-    for member in range(plan.members):
-        member_seed = (seed * 1000 + fold) * 100 + member
-        torch.manual_seed(member_seed)
-        network = make_network(plan.model, len(plan.classes))
-        if plan.protocol == HONEST:
-            answers.append(predict(fit(network, train, plan.recipe, member_seed), test.pairs))
-        else:
-            answers.append(_best_epoch(network, train, test, plan.recipe, member_seed))
-    return np.mean(answers, axis=0)
-
-
-def _best_epoch(
-    network: nn.Module, train: Clips, test: Clips, recipe: Recipe, seed: int
-) -> np.ndarray:
-    """Logits of the epoch that answers most of the left-out clips rightly."""
-    best, best_right = np.empty(0), -1
-
-    def keep_if_best(_: int, trained: nn.Module) -> None:
-        nonlocal best, best_right
-        logits = predict(trained, test.pairs)
-        right = int((logits.argmax(1) == test.labels).sum())
-        if right > best_right:
-            best, best_right = logits, right
-        if right == len(test):
-            raise _PerfectError
-
-    with contextlib.suppress(_PerfectError):
-        fit(network, train, recipe, seed, keep_if_best)
-    return best
+_PLAN = "plan.json"
 
 
 def cross_calibrated(logits: np.ndarray, clips: Clips) -> np.ndarray:
@@ -144,29 +102,33 @@ def cross_calibrated(logits: np.ndarray, clips: Clips) -> np.ndarray:
     probabilities = np.empty_like(logits)
     for subject in np.unique(clips.subjects):
         own = clips.subjects == subject
-        temperature = fit_temperature(logits[~own], clips.labels[~own])
+        temperature = 1.0 if own.all() else fit_temperature(logits[~own], clips.labels[~own])
         probabilities[own] = softmax(logits[own] / temperature)
     return probabilities
 
 
-def summarize(plan: Plan, clips: Clips, logits: dict[int, np.ndarray]) -> dict[str, Any]:
+def summarize(
+    plan: Plan, clips: Clips, split: str, logits: dict[int, np.ndarray]
+) -> dict[str, Any]:
     """Mean and spread over seeds.
 
     Args:
         plan: What was measured.
-        clips: The clips.
-        logits: Of all clips, by seed.
+        clips: The clips that were answered.
+        split: In words.
+        logits: Of these clips, by seed.
     """
-    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in plan.sets}}
+    sets = [s for s in plan.sets if (clips.sets == s).any()]
+    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in sets}}
     classes = len(plan.classes)
     summary: dict[str, Any] = {
         "model": plan.model,
         "protocol": plan.protocol,
-        "split": f"{plan.folds} folds of subjects" if plan.folds else "leave one subject out",
+        "split": split,
         "members": plan.members,
         "seeds": len(logits),
         "recipe": asdict(plan.recipe),
-        "sets": list(plan.sets),
+        "sets": sets,
         "classes": list(plan.classes),
     }
     spread: dict[str, dict[str, float]] = {}
@@ -214,6 +176,8 @@ def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
         )
     if summary["protocol"] != HONEST:
         raise InputError(f"a card takes honest figures only, these are {summary['protocol']}")
+    if not re.fullmatch(rf"{ALL_SUBJECTS}|[0-9]+ folds of subjects", str(summary["split"])):
+        raise InputError(f"a card takes figures on all subjects, these are: {summary['split']}")
     figures = {key: summary[key] for key in keys}
     if "ensemble" in summary:
         figures["ensemble"] = summary["ensemble"]
@@ -320,47 +284,89 @@ def run(
     Raises:
         InputError: `out` cannot be written, or holds a run under another plan.
     """
-    parts = out / "folds"
-    make_folder(parts, "--out")
-    plan_text = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
-    plan_file = out / "plan.json"
-    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != plan_text:
-        raise InputError(f"{out} holds a run with other settings: give another --out")
-    plan_file.write_text(plan_text, encoding="utf-8")
+    parts = _folder_of(plan, clips, out)
     fold = plan.fold_of(clips)
-    wanted = [(seed, k) for seed in seeds for k in range(fold.max() + 1)]
-    missing = [(s, k) for s, k in wanted if not (parts / f"{s}-{k}.npy").exists()]
-    with progress_bar(console) as progress:
-        task = progress.add_task(
-            plan.model, total=len(wanted), completed=len(wanted) - len(missing)
-        )
-
-        def keep(seed: int, k: int, answer: np.ndarray) -> None:
-            save_array(parts / f"{seed}-{k}.npy", answer)
-            progress.advance(task)
-
-        if jobs == 1:
-            for seed, k in missing:
-                keep(seed, k, answer_fold(plan, clips, k, seed))
-        elif missing:
-            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-                running: dict[Future[np.ndarray], tuple[int, int]] = {
-                    pool.submit(answer_fold, plan, clips, k, seed): (seed, k) for seed, k in missing
-                }
-                for done in as_completed(running):
-                    keep(*running[done], done.result())
-    logits = {seed: np.zeros((len(clips), len(plan.classes))) for seed in seeds}
-    for seed, k in wanted:
-        logits[seed][fold == k] = np.load(parts / f"{seed}-{k}.npy")
-    summary = summarize(plan, clips, logits)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    write_predictions(out / "predictions.csv", clips, logits)
+    tasks = {f"{s}-{k}": (plan, clips, k, s) for s in seeds for k in _folds(fold)}
+    made = answer_all(parts, tasks, answer_fold, jobs, plan.model, console)
+    answered = clips[fold >= 0]
+    logits = {seed: _pooled([made[f"{seed}-{k}"] for k in _folds(fold)], fold) for seed in seeds}
+    summary = summarize(plan, answered, plan.describe_split(clips), logits)
+    write_summary(out, summary)
+    write_predictions(out / "predictions.csv", answered, logits)
     classes = len(plan.classes)
     matrix = np.mean(
-        [confusion(clips.labels, z.argmax(1), classes) for z in logits.values()], axis=0
+        [confusion(answered.labels, z.argmax(1), classes) for z in logits.values()], axis=0
     )
     draw_confusion(out / "confusion.png", summary, matrix)
     return summary
+
+
+def search(
+    plan: Plan, clips: Clips, count: int, seeds: list[int], jobs: int, out: Path, console: Console
+) -> dict[str, Any]:
+    """Does the search of the released code with `count` configurations; returns its summary.
+
+    A folder may be gone on with by more configurations or seeds.
+
+    Raises:
+        InputError: As `run`.
+    """
+    tried = configurations(plan.model, plan.recipe)[:count]
+    parts = _folder_of(plan, clips, out)
+    fold = plan.fold_of(clips)
+    tasks = {
+        f"{c}-{s}-{k}": (plan, configuration, ways_of(c), clips, k, s)
+        for c, configuration in enumerate(tried)
+        for s in seeds
+        for k in _folds(fold)
+    }
+    made = answer_all(parts, tasks, answer_fold_with, jobs, plan.model, console)
+    honest, best = {}, {}
+    for c in range(len(tried)):
+        for seed in seeds:
+            answers = [made[f"{c}-{seed}-{k}"] for k in _folds(fold)]
+            best[c, seed] = _pooled([answer[-1] for answer in answers], fold)
+            if HONEST in ways_of(c):
+                honest[seed] = _pooled([answer[0] for answer in answers], fold)
+    answered = clips[fold >= 0]
+    summary, lines = summarize_search(plan, answered, plan.describe_split(clips), honest, best)
+    write_summary(out, summary)
+    for line, logits in lines.items():
+        write_predictions(out / table_of(line), answered, logits)
+    return summary
+
+
+def _folds(fold: np.ndarray) -> range:
+    return range(fold.max() + 1)
+
+
+def _pooled(answers: list[np.ndarray], fold: np.ndarray) -> np.ndarray:
+    """The logits of all answered clips, in their order, from those of each fold."""
+    logits = np.zeros((len(fold), answers[0].shape[-1]))
+    for k, answer in enumerate(answers):
+        logits[fold == k] = answer
+    return logits[fold >= 0]
+
+
+def _folder_of(plan: Plan, clips: Clips, out: Path) -> Path:
+    """The folder for the answers of each training of a plan, made if it is not there yet.
+
+    Raises:
+        InputError: `out` cannot be written, or holds a run under another plan.
+    """
+    parts = out / "folds"
+    make_folder(parts, "--out")
+    plan_text = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
+    plan_file = out / _PLAN
+    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != plan_text:
+        raise InputError(f"{out} holds a run with other settings: give another --out")
+    plan_file.write_text(plan_text, encoding="utf-8")
+    return parts
+
+
+def write_summary(out: Path, summary: dict[str, Any]) -> None:
+    """Writes the figures as JSON."""
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def recipe_of(arguments: list[str]) -> Recipe:
@@ -383,13 +389,13 @@ def recipe_of(arguments: list[str]) -> Recipe:
     return replace(Recipe(), **changes)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say what `read_clips` reads."""
+def add_data_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds the options that say what `read_clips` reads; --data may be left out if not required."""
     parser.add_argument(
         "--data",
         type=Path,
         nargs="+",
-        required=True,
+        required=required,
         metavar="DIR",
         help="the flow release, or what tools/recognition/prepare.py made; several are pooled",
     )
@@ -410,6 +416,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_units_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of a second head that learns action units."""
+    parser.add_argument(
+        "--action-units",
+        type=float,
+        metavar="WEIGHT",
+        help="also learn the clips' action units by a second head, which is not kept: the weight "
+        "of its loss; default: 0",
+    )
+
+
 def clips_of(options: argparse.Namespace) -> Clips:
     """The clips that the options of `add_data_arguments` name.
 
@@ -421,14 +438,21 @@ def clips_of(options: argparse.Namespace) -> Clips:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    add_data_arguments(parser, required=False)
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument(
+        "--read",
+        type=Path,
+        metavar="RESULTS_DIR",
+        help="train nothing: print the figures of the answers that lie there, ours or the text "
+        "files of the released code; --out also keeps them as summary.json",
+    )
     parser.add_argument(
         "--model",
-        choices=sorted(NETWORKS),
+        choices=sorted(NAMES),
         default="causalnet-compact",
         metavar="NAME",
-        help=f"one of {', '.join(NETWORKS)}",
+        help=f"one of {', '.join(NAMES)}",
     )
     parser.add_argument("--folds", type=int, default=0, help="default: leave one subject out")
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
@@ -442,40 +466,131 @@ def main(arguments: list[str] | None = None) -> int:
         help="train with another recipe than that of the deployed weights: "
         + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
     )
+    add_units_argument(parser)
     parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
+    parser.add_argument(
+        "--subjects",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out so many subjects only, drawn from all sets alike; default: every one",
+    )
+    for option, what in (("--train-sets", "train on"), ("--test-sets", "answer")):
+        parser.add_argument(
+            option,
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help=f"cross-database: {what} these sets; the other option's default is all others",
+        )
     parser.add_argument("--test-selected", action="store_true", help="the released code's protocol")
+    parser.add_argument(
+        "--search",
+        type=int,
+        nargs="?",
+        const=SAMPLE,
+        metavar="N",
+        help=f"with --test-selected: also choose among N configurations on test, {SAMPLE} unless "
+        "said otherwise, 36 for the whole search of the released code",
+    )
     options = parser.parse_args(arguments)
+    if options.read is None and not (options.data and options.out):
+        parser.error("the following arguments are required: --data and --out, or --read")
 
     def work() -> None:
-        if options.folds == 1 or options.folds < 0:
-            raise InputError("--folds is 2 or more; without it, every subject is left out alone")
-        if min(options.seeds, options.members, options.jobs) < 1:
-            raise InputError("--seeds, --members and --jobs are at least 1")
+        console = Console()
+        if options.read is not None:
+            results = summarize_results(read_results(options.read))
+            if options.out:
+                make_folder(options.out, "--out")
+                if (options.out / _PLAN).exists():
+                    raise InputError(f"{options.out} holds a run: give another --out")
+                write_summary(options.out, results)
+            show_results(console, results)
+            return
         recipe = recipe_of(options.recipe)
-        if options.card and (options.folds or options.test_selected or options.recipe):
-            raise InputError(
-                "--card takes honest figures of the deployed training, leaving one subject out: "
-                "give it without --folds, --test-selected and --recipe"
-            )
-        clips, console = clips_of(options), Console()
+        if options.action_units is not None:
+            recipe = replace(recipe, action_units=options.action_units)
+        _check(options)
+        clips = with_inputs(clips_of(options), options.data, options.model, options.flow)
+        if recipe.action_units and clips.units is None:
+            raise InputError("no set in the data tells action units: give no --action-units")
         if len(set(clips.subjects)) < 2:
             raise InputError("the clips are of one subject: nobody is left to train on")
+        if options.subjects > len(set(clips.subjects)):
+            raise InputError(
+                f"--subjects is at most {len(set(clips.subjects))}, as many as are in the data"
+            )
+        train: tuple[str, ...] = ()
+        test: tuple[str, ...] = ()
+        if options.train_sets or options.test_sets:
+            train, test = cross_database(clips, options.train_sets, options.test_sets)
+        chosen = TEST_SELECTED if options.search is None else SEARCHED
         plan = Plan(
             model=options.model,
-            protocol=TEST_SELECTED if options.test_selected else HONEST,
+            protocol=chosen if options.test_selected else HONEST,
             folds=options.folds,
             members=options.members,
             recipe=recipe,
             sets=sets_of(clips),
             classes=clips.classes,
             flow=options.flow,
+            subjects=options.subjects,
+            train_sets=train,
+            test_sets=test,
         )
-        summary = run(plan, clips, list(range(options.seeds)), options.jobs, options.out, console)
+        seeds = list(range(options.seeds))
+        if plan.protocol == SEARCHED:
+            found = search(plan, clips, options.search, seeds, options.jobs, options.out, console)
+            show_search(console, found)
+            return
+        summary = run(plan, clips, seeds, options.jobs, options.out, console)
         if options.card:
             write_into_card(options.card, summary)
         show(console, summary)
 
     return exit_status(parser.prog, work, resumable=True)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises InputError if options do not go together."""
+    crosses = bool(options.train_sets or options.test_sets)
+    if options.folds == 1 or options.folds < 0:
+        raise InputError("--folds is 2 or more; without it, every subject is left out alone")
+    if min(options.seeds, options.members, options.jobs) < 1:
+        raise InputError("--seeds, --members and --jobs are at least 1")
+    if options.subjects < 0:
+        raise InputError("--subjects is at least 1; without it, every subject is left out")
+    if options.subjects and options.folds:
+        raise InputError("--subjects leaves out subjects alone: give it without --folds")
+    if crosses and (options.folds or options.subjects):
+        raise InputError(
+            "--train-sets and --test-sets answer whole sets: give them without --folds and "
+            "--subjects"
+        )
+    if options.model in CLASSICAL and (options.test_selected or options.action_units):
+        raise InputError(
+            f"{options.model} has no epochs to choose from and no second head: leave out "
+            "--test-selected and --action-units"
+        )
+    if options.search is not None:
+        if not options.test_selected:
+            raise InputError("--search chooses on test subjects: give it with --test-selected")
+        if not 1 <= options.search <= CONFIGURATIONS:
+            raise InputError(f"--search is 1 to {CONFIGURATIONS}")
+        if options.model == "causalnet-released" and options.classes != len(LABELS):
+            raise InputError(
+                f"--search of causalnet-released has {len(LABELS)} classes: give no other --classes"
+            )
+    other = (options.folds, options.test_selected, options.recipe, options.subjects, crosses)
+    if options.action_units is not None and options.action_units < 0:
+        raise InputError("--action-units is 0 or more")
+    if options.card and any(other):
+        raise InputError(
+            "--card takes honest figures of the deployed training, leaving one subject out: give "
+            "it without --folds, --test-selected, --recipe, --subjects, --train-sets and "
+            "--test-sets"
+        )
 
 
 if __name__ == "__main__":

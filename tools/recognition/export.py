@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.ensemble import Ensemble
 from models.views import Views, mirrored
-from models.zoo import make_network
+from models.zoo import NETWORKS, make_network
 from realtime_mer.errors import InputError
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
 from tools.command import command_parser, exit_status
@@ -160,9 +160,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         checkpoint = load_checkpoint(options.checkpoint)
+        model = checkpoint["card"].get("network", NETWORK)
+        if model not in NETWORKS:
+            raise InputError(
+                f"{options.checkpoint} holds {model}, and the program feeds flow pairs only: such "
+                "a network has no ONNX file"
+            )
         networks = []
         for state in checkpoint["states"]:
-            network = make_network(NETWORK, len(checkpoint["card"]["labels"]))
+            network = make_network(model, len(checkpoint["card"]["labels"]))
             network.load_state_dict(state)
             networks.append(network)
         temperature, card = checkpoint["temperature"], checkpoint["card"]

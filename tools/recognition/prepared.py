@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from models.data import LABELS, Clips, read_release
+from models.data import ACTION_UNITS, LABELS, Clips, read_release
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
@@ -221,7 +222,32 @@ def _with_class(
         labels=np.array([classes.index(columns[column][i]) for i in keep], int),
         pairs=np.array(prepared.pairs[keep]),
         classes=classes,
+        units=units_of(
+            [columns["action_units"][i] for i in keep],
+            [columns["possible_action_units"][i] for i in keep],
+        ),
     )
+
+
+def units_of(
+    moved: Sequence[Sequence[str]], possible: Sequence[Sequence[str]]
+) -> np.ndarray | None:
+    """`Clips.units` of what the columns of a table say; the sides of the face count alike.
+
+    Args:
+        moved: `action_units` of each clip. A clip with none and no possible ones tells nothing.
+        possible: `possible_action_units` of each clip: not known.
+    """
+    units = np.full((len(moved), len(ACTION_UNITS)), -1, np.int8)
+    for row, sure, unsure in zip(units, map(_numbers, moved), map(_numbers, possible), strict=True):
+        if sure or unsure:
+            row[:] = [1 if u in sure else -1 if u in unsure else 0 for u in ACTION_UNITS]
+    return units if (units >= 0).any() else None
+
+
+def _numbers(units: Sequence[str] | None) -> set[int]:
+    """Of action units such as AU12 or AU12R, the numbers."""
+    return {int(re.sub("[^0-9]", "", unit)) for unit in units or ()}
 
 
 def _joined(parts: Sequence[Clips]) -> Clips:
@@ -232,7 +258,13 @@ def _joined(parts: Sequence[Clips]) -> Clips:
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("names", "sets", "subjects", "labels", "pairs")
     }
-    return Clips(**arrays, classes=parts[0].classes)
+    units = None
+    if any(part.units is not None for part in parts):
+        nothing = np.full((1, len(ACTION_UNITS)), -1, np.int8)
+        units = np.concatenate(
+            [nothing.repeat(len(p), 0) if p.units is None else p.units for p in parts]
+        )
+    return Clips(**arrays, classes=parts[0].classes, units=units)
 
 
 # Faces of a clip

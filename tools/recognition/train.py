@@ -6,12 +6,16 @@ DIR is the flow release (its folder, or a clone of the official CausalNet reposi
 tools/recognition/prepare.py made; several are pooled. Several networks from
 several seeds become one ONNX file. A temperature, fitted on subjects held out in turn, calibrates
 the probabilities; nothing else is chosen on these subjects.
+
+--model trains another network of the zoo. The program feeds flow pairs, so a network that sees
+something else (mmnet, srmcl, micro-exp-stcnn) has no ONNX file: give --checkpoint, not --out.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from models.data import LABELS, SETS, Clips, sets_of, subject_folds
 from models.metrics import expected_calibration_error, fit_temperature, softmax
 from models.training import Recipe, fit, predict
-from models.zoo import make_network
+from models.zoo import NETWORKS, OTHER_INPUTS, make_network
 from realtime_mer.errors import InputError
 from tools.command import command_parser, exit_status, progress_bar, read_json
-from tools.recognition.evaluate import add_data_arguments, clips_of, figures_for_card
+from tools.recognition.evaluate import (
+    add_data_arguments,
+    clips_of,
+    figures_for_card,
+    recipe_of,
+)
 from tools.recognition.export import NETWORK, export
+from tools.recognition.inputs import SEEN, with_inputs
 from tools.recognition.prepared import is_prepared
 
 RELEASE_TERMS = (
@@ -44,19 +54,25 @@ TERMS = (
 
 
 def train_members(
-    clips: Clips, recipe: Recipe, seeds: list[int], progress: Progress, task: TaskID
+    clips: Clips,
+    recipe: Recipe,
+    seeds: list[int],
+    progress: Progress,
+    task: TaskID,
+    model: str = NETWORK,
 ) -> list[nn.Module]:
     """A network for each seed; the task advances by an epoch at a time."""
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
-        network = make_network(NETWORK, len(clips.classes))
+        network = make_network(model, len(clips.classes))
         members.append(fit(network, clips, recipe, seed, lambda *_: progress.advance(task)))
     return members
 
 
 def mean_logits(members: Sequence[nn.Module], pairs: np.ndarray) -> np.ndarray:
-    """Logits (n, classes) of flow pairs (n, 2, 28, 28, 3), the mean over the networks."""
+    """Logits (n, classes) of flow pairs (n, 2, 28, 28, 3), or of what the networks see in their
+    place: the mean over the networks."""
     return np.mean([predict(member, pairs) for member in members], axis=0)
 
 
@@ -86,11 +102,29 @@ def data_of(clips: Clips, folders: Sequence[Path]) -> tuple[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--out", type=Path, help="ONNX file to write")
+    parser.add_argument(
+        "--model",
+        choices=sorted((*NETWORKS, *OTHER_INPUTS)),
+        default=NETWORK,
+        metavar="NAME",
+        help=f"{NETWORK} (default), or one of {', '.join((*NETWORKS, *OTHER_INPUTS))}",
+    )
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="train with another recipe, as in tools/recognition/evaluate.py",
+    )
     parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--members", type=int, default=3, help="networks averaged in the file")
-    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument(
+        "--members",
+        type=int,
+        help=f"networks averaged in the file; default 3 of {NETWORK}, which alone can be several",
+    )
+    parser.add_argument("--epochs", type=int, help=f"default {Recipe().epochs}")
     parser.add_argument(
         "--folds", type=int, default=4, help="groups of subjects, for the temperature"
     )
@@ -98,28 +132,42 @@ def main(arguments: list[str] | None = None) -> int:
         "--figures", type=Path, help="summary of tools/recognition/evaluate.py, for the card"
     )
     parser.add_argument("--checkpoint", type=Path, help="also keep the PyTorch weights here")
-    parser.add_argument("--name", default="causalnet-compact")
+    parser.add_argument("--name", help="in the card; default: that of the network")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the operations are small: threads would wait for each other
 
     def work() -> None:
-        if options.members < 1 or options.folds < 2 or options.epochs < 1:
+        model, name = options.model, options.name or options.model
+        recipe = recipe_of(options.recipe)
+        if options.epochs is not None:
+            recipe = replace(recipe, epochs=options.epochs)
+        count = (3 if model == NETWORK else 1) if options.members is None else options.members
+        if count < 1 or options.folds < 2 or recipe.epochs < 1:
             raise InputError("--members and --epochs are at least 1, --folds at least 2")
-        name, console = options.name, Console(stderr=True)
+        if count > 1 and model != NETWORK:
+            raise InputError(f"only {NETWORK} can be several networks in one: leave out --members")
+        if model in OTHER_INPUTS and (options.out or not options.checkpoint):
+            raise InputError(
+                f"the program feeds flow pairs, and {model} sees {SEEN[model][0]}: give "
+                "--checkpoint FILE, which keeps the PyTorch weights, in place of --out"
+            )
+        if not (options.out or options.checkpoint):
+            raise InputError("give --out FILE, the ONNX file to write")
+        console = Console(stderr=True)
         clips = clips_of(options).without(options.exclude_subjects)
+        clips = with_inputs(clips, options.data, model, options.flow)
         loso = figures_of(options.figures, name, clips.classes) if options.figures else None
         data, terms = data_of(clips, options.data)
-        recipe = Recipe(epochs=options.epochs)
-        seeds = [options.seed * 1000 + i for i in range(options.members)]
+        seeds = [options.seed * 1000 + i for i in range(count)]
         with progress_bar(console) as progress:
-            epochs = recipe.epochs * options.members
+            epochs = recipe.epochs * count
             task = progress.add_task("training", total=epochs * (1 + options.folds))
             fold = subject_folds(clips, options.folds, options.seed)
             held_out = np.zeros((len(clips), len(clips.classes)))
             for k in range(options.folds):
-                members = train_members(clips[fold != k], recipe, seeds, progress, task)
+                members = train_members(clips[fold != k], recipe, seeds, progress, task, model)
                 held_out[fold == k] = mean_logits(members, clips.pairs[fold == k])
-            members = train_members(clips, recipe, seeds, progress, task)
+            members = train_members(clips, recipe, seeds, progress, task, model)
         temperature = fit_temperature(held_out, clips.labels)
         error = expected_calibration_error(softmax(held_out / temperature), clips.labels)
         card = {
@@ -131,21 +179,24 @@ def main(arguments: list[str] | None = None) -> int:
                 "subjects": len(set(clips.subjects)),
             },
             "excluded_subjects": sorted(options.exclude_subjects),
-            "members": options.members,
+            "members": count,
             "seed": options.seed,
             "calibration_error": round(error, 4),
             "licence": terms,
         }
+        if model != NETWORK:
+            card["network"] = model
         if loso:
             card["loso"] = loso
-        export(members, temperature, options.out, card, mirror=True)
+        if options.out:
+            export(members, temperature, options.out, card, mirror=True)
         if options.checkpoint:
             states = [member.state_dict() for member in members]
             kept = {"states": states, "temperature": temperature, "card": card}
             torch.save(kept, options.checkpoint)
         console.print(
-            f"{options.out}: {len(clips)} clips, temperature {temperature:.2f}, calibration error "
-            f"{error:.3f} on held-out subjects"
+            f"{options.out or options.checkpoint}: {len(clips)} clips, temperature "
+            f"{temperature:.2f}, calibration error {error:.3f} on held-out subjects"
         )
 
     return exit_status(parser.prog, work)

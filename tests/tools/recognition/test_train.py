@@ -121,3 +121,30 @@ def test_a_bad_checkpoint_ends_with_a_message(tmp_path, capsys, content):
         path.write_bytes(content)
     assert export.main([str(path), "--out", str(tmp_path / "w.onnx")]) == 2
     assert "w.pt" in capsys.readouterr().err
+
+
+def test_another_network_of_flow_pairs_becomes_a_file_too(release, tmp_path):
+    out, again, kept = (tmp_path / name for name in ("st.onnx", "again.onnx", "st.pt"))
+    once = ["--model", "ststnet", "--recipe", "epochs=1", "--folds", "2"]
+    files = ["--out", str(out), "--checkpoint", str(kept)]
+    assert train.main(["--data", str(release), *once, *files]) == 0
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert (card["name"], card["network"], card["members"]) == ("ststnet", "ststnet", 1)
+    assert export.main([str(kept), "--out", str(again)]) == 0
+    pairs = read_release(release).pairs
+    first, second = (Classifier(path, "cpu").classify(pairs) for path in (out, again))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--model", "mmnet", "--out", "x.onnx"], "--checkpoint"),
+        (["--model", "mmnet", "--checkpoint", "x.pt"], "prepare.py"),
+        (["--model", "ststnet", "--out", "x.onnx", "--members", "2"], "--members"),
+        ([], "--out"),
+    ],
+)
+def test_what_a_network_cannot_have_is_named(release, capsys, change, named):
+    assert train.main(["--data", str(release), *change]) == 2
+    assert named in capsys.readouterr().err
