@@ -1,6 +1,8 @@
 """Small videos for tests, written with FFmpeg's libraries: each picture of one grey level."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 import av
@@ -13,6 +15,19 @@ TIME_BASE = Fraction(1, 1000)
 def levels(count=20):
     """Grey levels that rise from picture to picture."""
     return [20 + 10 * k for k in range(count)]
+
+
+@contextlib.contextmanager
+def usual_priority() -> Iterator[None]:
+    """SVT-AV1 gives root's thread the highest real-time priority, which would outlive the block."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def encode(
@@ -30,7 +45,7 @@ def encode(
     audio: str | None = None,
 ):
     """Writes a video; `times_ms` are the presentation times of its packets, in their order."""
-    with av.open(str(path), "w", format=file_format) as output:
+    with usual_priority(), av.open(str(path), "w", format=file_format) as output:
         sound = output.add_stream(audio, rate=16000) if audio else None
         stream = output.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height = size
