@@ -2,12 +2,14 @@
 
 import contextlib
 import itertools
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -235,6 +237,7 @@ def test_a_broker_that_takes_nothing_is_tried_again_and_costs_the_session_no_tim
         connection.close()
 
 
+ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = """
 import sys, time
 from realtime_mer.output.senders.addresses import MqttAddress
@@ -251,7 +254,11 @@ time.sleep(600)
 def test_a_program_that_is_killed_is_offline(broker, subscriber_of):
     port = broker().port
     subscriber = subscriber_of(port, "mer/availability")
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM, f"mqtt://127.0.0.1:{port}/mer"])
+    # Whatever the folder and the environment that earlier tests have left, it finds the helpers.
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, f"mqtt://127.0.0.1:{port}/mer"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     try:
         subscriber.until(lambda line: line.get("content") == "online")
     finally:
