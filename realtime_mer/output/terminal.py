@@ -21,6 +21,7 @@ from rich.text import Text
 
 from realtime_mer.output.clock import clock
 from realtime_mer.output.per_source import short_names
+from realtime_mer.output.size import size_of
 from realtime_mer.redaction import printable
 from realtime_mer.results import (
     PARTS,
@@ -74,10 +75,10 @@ def event_line(event: MicroExpression, dash: str = "-", narrow: bool = False) ->
     when = clock(event.interval.onset_s)
     if not narrow:
         when = f"{when} {dash} {clock(event.interval.offset_s):<8}"
+    length_ms, motion_px = size_of(event)
     return (
         f"{when}  {event.label:<9} {event.confidence:4.0%}  "
-        f"{1000 * event.interval.length_s:4.0f} ms  {event.intensity_px:4.1f} px  "
-        f"face {event.face}"
+        f"{length_ms:>4} ms  {motion_px:>4} px  face {event.face}"
     )
 
 

@@ -24,6 +24,7 @@ from realtime_mer.output.overlay.paint import (
 )
 from realtime_mer.output.overlay.scene import Scene
 from realtime_mer.output.overlay.status import alerts_height
+from realtime_mer.output.size import size_of
 from realtime_mer.results import EventPicture, MicroExpression
 
 # Arrows are this many times as long as the motion, 1 to 3 px: at true length they would be dots.
@@ -126,7 +127,8 @@ class _PicturedCard:
 
 
 def _size(event: MicroExpression, between: str) -> str:
-    return f"{1000 * event.interval.length_s:.0f} ms{between}{event.intensity_px:.1f} px"
+    length_ms, motion_px = size_of(event)
+    return f"{length_ms} ms{between}{motion_px} px"
 
 
 def _head(card: np.ndarray, scene: Scene, event: MicroExpression, x: float, end: float) -> None:

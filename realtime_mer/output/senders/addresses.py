@@ -19,6 +19,11 @@ _PREFIX = "realtime_mer"
 _LONGEST_PREFIX = 200
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True, slots=True)
 class OscAddress:
     """Host and port that OSC messages are sent to.

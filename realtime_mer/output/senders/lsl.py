@@ -87,10 +87,9 @@ class LslLink:
             raise InputError(f"--lsl cannot load LSL's library: {error}") from None
         self._lsl = pylsl
         self._network = network
+        # Settings count only before the library's first call, and then for the whole process.
         if not network:
             _check_loopback()
-        # It counts only before the first call of the library, and then for the whole process.
-        if not network:
             pylsl.set_config_content(_QUIET + _THIS_COMPUTER)
         elif not _has_settings():
             pylsl.set_config_content(_QUIET)
@@ -190,8 +189,7 @@ class LslLink:
         return monotonic_s + best[1]
 
     def _marker_info(self, session: Session) -> pylsl.StreamInfo:
-        kind = ("Markers", 1, "string")
-        return self._info(session, MARKERS, *kind)
+        return self._info(session, MARKERS, "Markers", 1, "string")
 
     def _face_info(self, session: Session, camera: int, slot: int) -> pylsl.StreamInfo:
         name = FACE_OF_CAMERA.format(camera, slot) if session.sources else FACE.format(slot)
@@ -241,9 +239,6 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._taken: list[int | None] = [None] * count
-
-    def __len__(self) -> int:
-        return len(self._taken)
 
     def __call__(self, faces: tuple[FaceValues, ...]) -> list[FaceValues | None]:
         """The face of each stream; None where there is none."""

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from realtime_mer import __version__
-from realtime_mer.output.senders.addresses import PASSWORD_VARIABLE, MqttAddress
+from realtime_mer.output.senders.addresses import PASSWORD_VARIABLE, MqttAddress, bracketed
 from realtime_mer.output.senders.values import MOTIONS, FaceValues, Finding, FrameValues
 from realtime_mer.records import number, plain, seconds
 from realtime_mer.results import PARTS, UNCERTAIN, MicroExpression, Session
@@ -89,9 +89,8 @@ class MqttLink:
 
     def greeting(self, session: Session) -> str:
         address = self._address
-        host = f"[{address.host}]" if ":" in address.host else address.host
         lock = "" if address.is_encrypted else " (not encrypted)"
-        return f"MQTT messages to {host}:{address.port}{lock}"
+        return f"MQTT messages to {bracketed(address.host)}:{address.port}{lock}"
 
     def open(self, session: Session) -> None:
         address, paho = self._address, self._paho

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from realtime_mer.output.senders.addresses import bracketed
 from realtime_mer.output.senders.values import (
     MOTIONS,
     FaceValues,
@@ -47,8 +48,7 @@ class OscLink:
         self._address: tuple[Any, ...] = ()
 
     def greeting(self, session: Session) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"OSC messages to {host}:{self._port}"
+        return f"OSC messages to {bracketed(self._host)}:{self._port}"
 
     def open(self, session: Session) -> None:
         self._session = session

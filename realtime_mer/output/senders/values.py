@@ -57,6 +57,19 @@ CHANNELS = (
 """What each number of `FaceValues.numbers` is. Pixels are those of the canonical face."""
 
 
+def pose_deg_of(state: FaceState) -> tuple[float, float, float] | None:
+    """Yaw, pitch and roll of a head, as `head_pose_deg` gives them; None if they are not known."""
+    if state.depth is None:
+        return None
+    points = np.column_stack([state.landmarks[:, :2], state.depth])
+    return head_pose_deg(points.astype(np.float64))
+
+
+def blink_of(state: FaceState) -> float | None:
+    """How closed the more closed eye is, 0 to 1; None if it is not known."""
+    return None if state.blendshapes is None else float(state.blendshapes[_BLINKS].max())
+
+
 @dataclass(frozen=True, slots=True)
 class FaceValues:
     """What one frame says about one face, in numbers; NaN where something is not known.
@@ -83,12 +96,8 @@ class FaceValues:
     @classmethod
     def of(cls, state: FaceState) -> FaceValues:
         """The values of a face."""
-        pose, blink, motion = _NOTHING * 3, math.nan, _NOTHING * (2 * EXPRESSIVE)
-        if state.depth is not None:
-            points = np.column_stack([state.landmarks[:, :2], state.depth])
-            pose = head_pose_deg(points.astype(np.float64))
-        if state.blendshapes is not None:
-            blink = float(state.blendshapes[_BLINKS].max())
+        pose, blink = pose_deg_of(state), blink_of(state)
+        motion = _NOTHING * (2 * EXPRESSIVE)
         if state.motion is not None:
             motion = tuple(state.motion.ravel().tolist())
         limits = _NOTHING * len(PARTS) if state.limits is None else state.limits
@@ -97,8 +106,8 @@ class FaceValues:
             score=float(state.score),
             limits=tuple(map(float, limits)),
             quality=float(state.quality),
-            pose_deg=tuple(map(float, pose)),
-            blink=blink,
+            pose_deg=_NOTHING * 3 if pose is None else pose,
+            blink=math.nan if blink is None else blink,
             motion=motion,
         )
 

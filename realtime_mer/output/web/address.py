@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from realtime_mer.errors import InputError
+from realtime_mer.output.senders.addresses import bracketed
 from realtime_mer.redaction import redacted
 
 LOOPBACK = "127.0.0.1"
@@ -134,8 +135,8 @@ class Guard:
             "localhost",
             LOOPBACK,
             "[::1]",
-            _bracketed(address.host),
-            _bracketed(str(ip)),
+            bracketed(address.host),
+            bracketed(str(ip)),
         }
         self._names = {name.lower() for name in self._names}
 
@@ -148,7 +149,7 @@ class Guard:
     def url(self) -> str:
         """The page's address, the token included."""
         host = _own_address() if self._any else self._host
-        return f"http://{_bracketed(host)}:{self._port}{self.prefix}"
+        return f"http://{bracketed(host)}:{self._port}{self.prefix}"
 
     @property
     def audience(self) -> str:
@@ -196,10 +197,6 @@ def _is_embedded(headers: Mapping[str, str]) -> bool:
         return False
     is_link = headers.get("Sec-Fetch-Mode") == "navigate"
     return not (is_link and headers.get("Sec-Fetch-Dest") == "document")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _own_address() -> str:

@@ -166,7 +166,7 @@ export function decoded(base64) {
 }
 
 // A face of an event; `arrows` are [x, y, dx, dy] in pixels of the 224 px face.
-export function drawFace(canvas, bitmap, arrows = [], ink = "#fff") {
+export function drawFace(canvas, bitmap, arrows, ink) {
   canvas.width = canvas.height = FACE_PX;
   const pen = canvas.getContext("2d");
   pen.drawImage(bitmap, 0, 0, FACE_PX, FACE_PX);
@@ -179,7 +179,7 @@ export function drawFace(canvas, bitmap, arrows = [], ink = "#fff") {
 }
 
 // An arrow from (x, y) to (x + dx, y + dy).
-export function drawArrow(pen, x, y, dx, dy) {
+function drawArrow(pen, x, y, dx, dy) {
   const [endX, endY] = [x + dx, y + dy];
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();

@@ -26,7 +26,8 @@ export class Live {
   // Confirmations held back while the page is hidden: without them, the server sends no pictures.
   #heldBack = [];
 
-  // Handlers: `message(message, isPast)`, where records from before we came are past; `state(state)`; and `picture(bitmap)`, without which no pictures are asked for.
+  // Handlers: `message(message, isPast)`, where records from before we came are past;
+  // `state(state)`; and `picture(bitmap)`, without which no pictures are asked for.
   constructor(handlers) {
     this.#handlers = handlers;
     this.#address = new URL("live", location.href);

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from realtime_mer.face.quality import head_pose_deg
 from realtime_mer.output.overlay.events import arrows
+from realtime_mer.output.senders.values import MOTIONS, blink_of, pose_deg_of
 from realtime_mer.records import number, plain
 from realtime_mer.results import (
     Analysis,
@@ -26,14 +26,10 @@ from realtime_mer.results import (
     VisibilitySpan,
     readable_parts,
 )
-from realtime_mer.spotting.motion import EXPRESSIVE, REGIONS
 
 VERSION = 1
 """Of the messages. It rises when one loses a field or a field changes its meaning."""
 
-_REGIONS = tuple(REGIONS)[:EXPRESSIVE]
-# Where MediaPipe's order of blendshapes has the two eyes' blinks.
-_BLINKS = slice(9, 11)
 # Of thumbnails: 3 to 8 kB a face.
 _JPEG_QUALITY = 80
 
@@ -203,12 +199,12 @@ def _face_values(face: FaceState) -> Message:
         "limits": None if face.limits is None else [number(limit, 2) for limit in face.limits],
         "readable": None if face.limits is None else list(readable_parts(face.limits)),
     }
-    if face.blendshapes is not None:
-        values["blink"] = number(float(face.blendshapes[_BLINKS].max()), 2)
+    if (blink := blink_of(face)) is not None:
+        values["blink"] = number(blink, 2)
     if face.motion is not None:
         values["regions"] = {
             name: [number(x, 2), number(y, 2)]
-            for name, (x, y) in zip(_REGIONS, face.motion.tolist(), strict=True)
+            for name, (x, y) in zip(MOTIONS, face.motion.tolist(), strict=True)
         }
     return values
 
@@ -220,10 +216,8 @@ def _box(face: FaceState) -> list[float | None]:
 
 
 def _pose(face: FaceState) -> list[float | None] | None:
-    if face.depth is None:
-        return None
-    points = np.column_stack([face.landmarks[:, :2], face.depth])
-    return [number(angle, 1) for angle in head_pose_deg(points.astype(np.float64))]
+    pose = pose_deg_of(face)
+    return None if pose is None else [number(angle, 1) for angle in pose]
 
 
 def thumbnail_message(n: int, picture: EventPicture) -> Message:

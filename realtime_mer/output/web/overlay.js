@@ -3,17 +3,14 @@
 // Of the address: show=events,score,heat (which parts), scale=1.5, side=left or right, and
 // seconds=8 (how long a card stays).
 
-import { colour, drawCurve, drawMotion } from "./drawing.js";
+import { CURVE_S, at, isOld, mainFace, make, scoreOf, windowOf } from "./common.js";
+import { drawCurve, drawMotion } from "./drawing.js";
 import { Live, OPEN } from "./live.js";
 import { colourOf, fixed, motionOf, percent, sizeOf } from "./words.js";
 
-const CURVE_S = 10;
 const LEAVE_MS = 800;
 const MAX_CARDS = 3;
-// An older score is not the present.
-const STALE_S = 2;
 
-const at = (id) => document.getElementById(id);
 const wishes = new URLSearchParams(location.search);
 const shown = new Set((wishes.get("show") ?? "events,score,heat").split(","));
 const stayMs = 1000 * between(wishes.get("seconds"), 1, 600, 8);
@@ -34,13 +31,6 @@ let windows = [];
 function between(text, least, most, usual) {
   const number = Number.parseFloat(text);
   return Number.isFinite(number) ? Math.min(most, Math.max(least, number)) : usual;
-}
-
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
 }
 
 function addCard(event) {
@@ -67,10 +57,7 @@ function addRecord({ n, record }, isPast) {
   if (n <= seen) return;
   seen = n;
   if (record.type !== "micro_expression") return;
-  windows.push({
-    start: record.onset_s, apex: record.apex_s, end: record.offset_s,
-    colour: colour(colourOf(record.label, labels)),
-  });
+  windows.push(windowOf(record, labels));
   if (!isPast && shown.has("events")) addCard(record);
 }
 
@@ -78,13 +65,13 @@ function addRecord({ n, record }, isPast) {
 function addValues(message) {
   if (message.camera !== camera) return;
   now = message.time_s;
-  const main = message.faces.reduce((best, face) => (best && best.face <= face.face ? best : face), null);
-  if (main) trace.push([now, main.score === null ? null : main.score / (main.threshold || 1)]);
+  const main = mainFace(message.faces);
+  if (main) trace.push([now, scoreOf(main)]);
   while (trace.length && trace[0][0] < now - CURVE_S) trace.shift();
   windows = windows.filter((window) => window.end > now - CURVE_S);
   if (shown.has("score")) {
     at("figure").textContent = fixed(main?.score, 2);
-    at("figure").classList.toggle("over", (main?.score ?? 0) >= (main?.threshold ?? 1));
+    at("figure").classList.toggle("over", scoreOf(main) >= 1);
     drawCurve(at("curve"), { now, spanS: CURVE_S, traces: [trace], windows, hasMain: true, isPlain: true });
   }
   if (shown.has("heat")) drawMotion(at("face"), main?.regions ?? null);
@@ -103,7 +90,7 @@ function greet(message) {
 }
 
 function showStatus(status) {
-  isStill = status.time_s === undefined || status.is_away || status.age_s > STALE_S;
+  isStill = status.time_s === undefined || isOld(status);
   if (isStill || status.camera === camera) return;
   camera = status.camera;
   trace = [];

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection
-from typing import Protocol
+
+from realtime_mer.output.web.connections import Connection
 
 # Chosen by judgement, for viewers and for receivers of the API each.
 MAX_VIEWERS = 32
@@ -15,29 +17,41 @@ MAX_VIEWERS_OF_ADDRESS = 24
 PROOF_S = 1.0
 
 
-class Occupant(Protocol):
+class Occupant:
     """Whoever has a place.
 
+    Args:
+        connection: Its connection.
+
     Attributes:
-        address: IP address.
         joined_at: When it came, on `time.monotonic()`.
         is_proven: It has answered: somebody is there.
-        is_gone: Its connection is closed.
     """
 
-    @property
-    def address(self) -> str: ...
+    is_proven = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.joined_at = time.monotonic()
+        self._wake = asyncio.Event()
 
     @property
-    def joined_at(self) -> float: ...
+    def address(self) -> str:
+        """IP address."""
+        return self._connection.address
 
     @property
-    def is_proven(self) -> bool: ...
+    def is_gone(self) -> bool:
+        """Its connection is closed."""
+        return not self._connection.is_open
 
-    @property
-    def is_gone(self) -> bool: ...
+    def wake(self) -> None:
+        """There is something new."""
+        self._wake.set()
 
-    def cut_off(self) -> None: ...
+    def cut_off(self) -> None:
+        """Closes the connection without waiting for data that has not been accepted."""
+        self._connection.abort()
 
 
 def has_place(occupants: Collection[Occupant], address: str) -> bool:

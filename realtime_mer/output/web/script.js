@@ -1,11 +1,10 @@
 // The page: what the server sends, shown. Text from the server is never treated as markup.
 
+import { CURVE_S, STALE_S, at, isOld, mainFace, make, scoreOf, windowOf } from "./common.js";
 import { colour, decoded, drawCurve, drawFace, drawStrip } from "./drawing.js";
 import { CONNECTING, FULL, LOST, Live, OPEN, SILENT } from "./live.js";
 import { clock, colourOf, counted, factsOf, fixed, length, motionOf, percent } from "./words.js";
 
-// Seconds that the curve shows.
-const CURVE_S = 10;
 // The timeline grows from one to five minutes.
 const SHORTEST_TIMELINE_S = 60;
 const LONGEST_TIMELINE_S = 300;
@@ -18,8 +17,6 @@ const TOAST_MS = 3000;
 const MAX_ROWS = 200;
 const MAX_SPANS = 2000;
 const MAX_GLASSES = 4;
-// An older picture is not the present.
-const STALE_S = 2;
 // The parts of a face in the server's words, and in those of the page.
 const PARTS = { "upper face": "brows", "middle face": "middle", "lower face": "mouth" };
 
@@ -31,7 +28,6 @@ const STATES = {
   [FULL]: "all places are taken, trying again",
 };
 
-const at = (id) => document.getElementById(id);
 const picture = at("picture");
 const pen = picture.getContext("2d");
 
@@ -68,13 +64,6 @@ let toastTimer = 0;
 
 function write(id, text) {
   if (at(id).textContent !== text) at(id).textContent = text;
-}
-
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
 }
 
 // Which of several sources and faces a record is about.
@@ -318,7 +307,7 @@ function showStatus(status) {
   const main = mainFace(status.faces);
   write("nuisances", main ? main.nuisances.join(", ") : "no face");
   const alerts = [...status.alerts];
-  isStill = status.is_away || status.age_s > STALE_S;
+  isStill = isOld(status);
   if (status.age_s > STALE_S) alerts.push(`no new picture for ${Math.floor(status.age_s)} s`);
   alert(alerts.join(" · "));
   showState();
@@ -344,10 +333,6 @@ function toast(text) {
 }
 
 // The values of the moment: glass, curve and timeline.
-
-function mainFace(known) {
-  return known.reduce((best, face) => (best && best.face <= face.face ? best : face), null);
-}
 
 // A small face for each face: a part of it is filled while it can be read.
 function showReadable() {
@@ -380,7 +365,7 @@ function addValues(message) {
   for (const face of message.faces) {
     const name = `${camera}/${face.face}`;
     const trace = traces.get(name) ?? [];
-    trace.push([message.time_s, face.score === null ? null : face.score / (face.threshold || 1)]);
+    trace.push([message.time_s, scoreOf(face)]);
     traces.set(name, trace);
   }
   now = sources.length ? Math.max(now, message.time_s) : message.time_s;
@@ -399,9 +384,8 @@ function addFirst(time, main) {
   const before = firstAt;
   beganAt ??= time;
   firstAt = time;
-  const score = main?.score ?? null;
-  write("score", fixed(score, 2));
-  at("score").classList.toggle("over", score !== null && score >= (main.threshold || 1));
+  write("score", fixed(main?.score, 2));
+  at("score").classList.toggle("over", scoreOf(main) >= 1);
   addSpan(before, time, main);
 }
 
@@ -436,12 +420,7 @@ function draw() {
   const order = [...traces].sort(([a], [b]) => (a === name) - (b === name)).map(([, trace]) => trace);
   const windows = events
     .filter(({ event }) => event.offset_s > now - CURVE_S && isAboutFirst(event))
-    .map(({ event }) => ({
-      start: event.onset_s,
-      apex: event.apex_s,
-      end: event.offset_s,
-      colour: colour(colourOf(event.label, labels)),
-    }));
+    .map(({ event }) => windowOf(event, labels));
   for (const { mark } of marks) {
     if (mark.time_s <= now - CURVE_S) continue;
     windows.push({ start: mark.time_s, end: mark.time_s, colour: colour("text") });

@@ -109,7 +109,6 @@ class Server:
         self._hello = ""
         self._feed = Feed()
         self._api = Api(self._feed, self._run, self._streams_have_changed)
-        self._figures: Metrics | None = None
         # The newest of each source, and when it came.
         self._newest: dict[int, tuple[Analysis, float]] = {}
         # Cameras whose values are on the way to the server's thread; when the next ones are due.
@@ -155,7 +154,7 @@ class Server:
         if log is not None:
             self._api.log = LogPart(log, self._feed.session.encode("ascii") + b"\n")
         prepare()
-        self._api.figures = self._figures = Metrics(session)
+        self._api.figures = Metrics(session)
         self._thread = threading.Thread(target=self._work, name="web", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -186,8 +185,8 @@ class Server:
         is_new = camera not in self._newest or (analysis.frame is not self._newest[camera][0].frame)
         now = time.monotonic()
         self._newest[camera] = (analysis, now)
-        if self._figures is not None:
-            self._figures.add(analysis)
+        if self._api.figures is not None:
+            self._api.figures.add(analysis)
         if is_new:
             self._send_values(analysis, now)
             self._frame_count += 1 + len(analysis.unshown)

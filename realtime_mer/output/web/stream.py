@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -11,12 +9,13 @@ from aiohttp import web
 from realtime_mer.output.web.connections import HEADERS, Connection
 from realtime_mer.output.web.feed import Feed
 from realtime_mer.output.web.messages import lost_record, text_of, with_dropped
+from realtime_mer.output.web.places import Occupant
 from realtime_mer.output.web.viewer import in_time
 
 JSON_LINES = "application/x-ndjson"
 
 
-class Stream:
+class Stream(Occupant):
     """One receiver. What it does not take waits in the feed, not here.
 
     Args:
@@ -28,31 +27,15 @@ class Stream:
     is_proven = True
 
     def __init__(self, connection: Connection, kind: str) -> None:
-        self._connection, self.kind = connection, kind
-        self.joined_at = time.monotonic()
-        self._wake = asyncio.Event()
+        super().__init__(connection)
+        self.kind = kind
         self._is_over = False
         connection.when_lost = self._wake.set
-
-    @property
-    def address(self) -> str:
-        return self._connection.address
-
-    @property
-    def is_gone(self) -> bool:
-        return not self._connection.is_open
-
-    def wake(self) -> None:
-        """There is something new."""
-        self._wake.set()
 
     def end(self) -> None:
         """Nothing more will come."""
         self._is_over = True
         self._wake.set()
-
-    def cut_off(self) -> None:
-        self._connection.abort()
 
     async def send(
         self, request: web.BaseRequest, lines: AsyncIterator[str | bytes], **headers: str

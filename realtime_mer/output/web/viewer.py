@@ -19,6 +19,7 @@ from realtime_mer.output.web.commands import (
 from realtime_mer.output.web.connections import HEADERS, Connection
 from realtime_mer.output.web.feed import THUMBNAILS_KEPT, Feed
 from realtime_mer.output.web.messages import with_last
+from realtime_mer.output.web.places import Occupant
 
 # A viewer that accepts nothing or does not answer for this long is gone. Chosen by judgement.
 STUCK_S = 5.0
@@ -50,7 +51,7 @@ def new_socket() -> web.WebSocketResponse:
     return socket
 
 
-class Viewer:
+class Viewer(Occupant):
     """At most one picture, one status and one set of values a camera wait; newer ones replace them.
 
     Args:
@@ -74,13 +75,10 @@ class Viewer:
         has_changed: Callable[[], None],
         obey: Callable[[Command], None] | None,
     ) -> None:
-        self._feed, self._answer, self._connection = feed, answer, connection
+        super().__init__(connection)
+        self._feed, self._answer = feed, answer
         self._hello, self._wants_pictures = hello, wants_pictures
         self._has_changed, self._obey = has_changed, obey
-        self.joined_at = time.monotonic()
-        # It has answered: somebody is there.
-        self.is_proven = False
-        self._wake = asyncio.Event()
         self._seen = 0
         self._status: str | None = None
         self._values: dict[int, str] = {}
@@ -93,14 +91,6 @@ class Viewer:
         self._commanded: deque[float] = deque(maxlen=_COMMANDS_A_SECOND)
 
     @property
-    def address(self) -> str:
-        return self._connection.address
-
-    @property
-    def is_gone(self) -> bool:
-        return not self._connection.is_open
-
-    @property
     def is_leaving(self) -> bool:
         return self._farewell is not None
 
@@ -109,10 +99,6 @@ class Viewer:
         """Whether it could take a picture."""
         is_free = self._picture is None and self._unconfirmed < _MAX_UNCONFIRMED
         return self._wants_pictures and is_free
-
-    def wake(self) -> None:
-        """There are new records."""
-        self._wake.set()
 
     def show(self, picture: bytes) -> None:
         if self._wants_pictures:
@@ -159,10 +145,6 @@ class Viewer:
                 await self._answer.close(code=WSCloseCode.GOING_AWAY)
         except (OSError, TimeoutError):
             self.cut_off()
-
-    def cut_off(self) -> None:
-        """Closes the connection without waiting for data that has not been accepted."""
-        self._connection.abort()
 
     async def listen(self, message: WSMessage) -> None:
         """Takes what the viewer says.

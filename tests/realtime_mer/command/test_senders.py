@@ -1,8 +1,8 @@
 """The options for other programs: what they make, and how they refuse."""
 
-import importlib.util
 import json
 import shutil
+import tomllib
 
 import pytest
 
@@ -12,6 +12,7 @@ from realtime_mer.command.options import parse
 from realtime_mer.command.senders import links_of
 from realtime_mer.output.senders import sender as sender_module
 from tests.realtime_mer.output.senders.servers import Broker, OscReceiver, Subscriber, needs_broker
+from tests.test_structure import ROOT, imports_of
 
 WAYS = {"--lsl": [], "--lsl-network": [], "--osc": ["9000"], "--mqtt": ["mqtt://broker"]}
 
@@ -47,9 +48,12 @@ def test_a_package_that_is_missing_is_named_with_its_extra(option, monkeypatch, 
 
 
 def test_the_packages_are_named_as_they_are_imported():
+    output = ROOT / "realtime_mer/output"
+    imported = {name.split(".")[0] for file in output.rglob("*.py") for name in imports_of(file)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for module, extra in options_module._EXTRAS.values():
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{extra} is not installed")
+        assert module in imported
+        assert extra in project["optional-dependencies"]
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,12 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.overlay import TiledOverlay, VideoOverlay
-from realtime_mer.results import Analysis, Summary
+from realtime_mer.results import Analysis
 from realtime_mer.source.frame import Frame
-from tests.realtime_mer.output.senders.conftest import session, wait_until
+from tests.realtime_mer.output.senders.conftest import SUMMARY, session, wait_until
 
 pyvirtualcam = pytest.importorskip("pyvirtualcam")
 virtual_camera = pytest.importorskip("realtime_mer.output.virtual_camera")
-
-SUMMARY = Summary("end of source", 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
 class Driver:

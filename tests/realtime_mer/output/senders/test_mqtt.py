@@ -254,7 +254,7 @@ time.sleep(600)
 def test_a_program_that_is_killed_is_offline(broker, subscriber_of):
     port = broker().port
     subscriber = subscriber_of(port, "mer/availability")
-    # Whatever the folder and the environment that earlier tests have left, it finds the helpers.
+    # It finds the helpers wherever the tests were started.
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, f"mqtt://127.0.0.1:{port}/mer"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -11,8 +12,9 @@ import subprocess
 import aiohttp
 import pytest
 
+from realtime_mer.output.size import size_of
 from realtime_mer.output.web import PageControls
-from realtime_mer.results import Gap, GapReason, Mark, SourceStatus, StatusChange
+from realtime_mer.results import Gap, GapReason, Interval, Mark, SourceStatus, StatusChange
 from tests.realtime_mer.output.web.viewers import (
     PATIENCE_S,
     SESSION,
@@ -141,6 +143,11 @@ async def browser(profile):
 
 @needs_browser
 def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
+    sized = [
+        dataclasses.replace(event(), interval=Interval(1.0004, 1.1, end_s), intensity_px=px)
+        for end_s, px in ((1.3018, 1.848), (1.3, 1.25), (1.2999, 1.15), (1.25, 0.049))
+    ]
+
     async def look(view):
         async with browser(tmp_path) as page:
             await page.open(view.url)
@@ -174,6 +181,10 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
             alert = await page.evaluate(text.format("alert"))
             spoken = await page.evaluate(text.format("spoken"))
             source = await page.evaluate(text.format("source"))
+            # As the terminal and the picture show them.
+            words = "import('./words.js').then((words) => {}.map(words.sizeOf))"
+            sizes = await page.evaluate(words.format(json.dumps([e.to_dict() for e in sized])))
+            assert sizes == ["{} ms · {} px".format(*size_of(e)) for e in sized]
             audience = await page.evaluate(text.format("audience"))
             # Chromium complains that this test reads the canvas often.
             complaints = [c for c in page.complaints if "getImageData" not in str(c)]
