@@ -33,7 +33,7 @@ from realtime_mer.archive.content import Content
 from realtime_mer.archive.display import Progress, Running
 from realtime_mer.archive.manifest import program
 from realtime_mer.archive.results_folder import PART
-from realtime_mer.archive.run import Run, Settings
+from realtime_mer.archive.run import CHANGED, Run, Settings
 from realtime_mer.archive.run import archive as archive_here
 from realtime_mer.archive.worker import Outcome
 from realtime_mer.errors import InputError
@@ -289,7 +289,6 @@ class ClusterRun(Run):
         import ray
 
         self._ray = ray
-        self._asked_jobs = arguments[5] if len(arguments) > 5 else named.get("jobs")
         # By their numbers, in the order of the inputs: those that are not taken yet, and those that
         # are taken and at work.
         self._untaken: dict[int, _Item] = {}
@@ -298,7 +297,6 @@ class ClusterRun(Run):
         self._count = self._attempts = 0
         self._looked_at = -_LOOK_S
         self._shown_at = 0.0
-        self._program = program()
         self._models, self._task = self._shared()
         self._remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(node.analyse)
         # All that its tasks write is in here, so that it is easily removed.
@@ -328,7 +326,7 @@ class ClusterRun(Run):
             "least_confidence": s.least_confidence,
             "frames": s.frames,
             "models": digest.hexdigest()[:16],
-            "program": self._program,
+            "program": program(),
         }
         return [self._ray.put(files)], common
 
@@ -501,8 +499,7 @@ class ClusterRun(Run):
         if item.entry is not None and (read["error"] or read["sha256"] != content.sha256):
             # It was read before, by a task that was lost.
             self._cancel(item)
-            reason = "it was changed while it was read: run the archive again with --retry-failed"
-            item.outcome = Outcome(read["error"] or reason), 0.0
+            item.outcome = Outcome(read["error"] or CHANGED), 0.0
             self._settle_outcome(item)
             return
         content.sha256, content.error = read["sha256"], read["error"]

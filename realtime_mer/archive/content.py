@@ -98,10 +98,8 @@ class Content:
 
     def _refused(self, error: Exception) -> None:
         self.is_missing = isinstance(error, FileNotFoundError | PermissionError)
-        self.error = str(error) if isinstance(error, InputError) else self._cannot(error)
-
-    def _cannot(self, error: Exception) -> str:
-        return f"it cannot be read: {why(error)}"
+        is_told = isinstance(error, InputError)
+        self.error = str(error) if is_told else f"it cannot be read: {why(error)}"
 
     def _digest(self, file: IO[bytes]) -> str:
         digest = hashlib.sha256()

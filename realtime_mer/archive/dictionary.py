@@ -202,6 +202,13 @@ def _events(labels: Sequence[str]) -> tuple[Column, ...]:
             "of 224 x 224 (eye centres 95 px apart).",
         ),
         Column(
+            "from_neutral_px",
+            "number",
+            "px",
+            "The same from the person's neutral face to the apex. Empty without a good baseline "
+            "(--baseline of a session).",
+        ),
+        Column(
             "limit_px",
             "number",
             "px",

@@ -54,6 +54,7 @@ class Progress:
     Attributes:
         inputs, bytes: All that was named.
         done, unchanged, failed, duplicates: Inputs; the unchanged were done by an earlier run.
+        in_part: Of the done and unchanged, those of which only a part could be read.
         settled_bytes: Bytes of the inputs that need nothing more.
         analysed_bytes, analysed_s: Bytes and seconds of video analysed in this run.
         events: Events found in this run.
@@ -68,6 +69,7 @@ class Progress:
     unchanged: int = 0
     failed: int = 0
     duplicates: int = 0
+    in_part: int = 0
     settled_bytes: int = 0
     analysed_bytes: int = 0
     analysed_s: float = 0.0
@@ -183,6 +185,8 @@ def summary_lines(p: Progress, results: str) -> Sequence[str]:
     if p.left:
         parts.append(f"{p.left} not yet done")
     lines = [f"{p.inputs} videos: {', '.join(parts)}; {p.events} events found; {results}"]
+    if p.in_part:
+        lines.append(f"{p.in_part} of them could be read only in part: the report tells which.")
     lines += [f"failed: {name}: {reason}" for name, reason in p.failures]
     if p.left:
         lines.append("The same command goes on where this was stopped.")

@@ -88,9 +88,10 @@ class Manifest:
         # Lines of the journal that wait, entries of which only the last state counts among them.
         self._lines: list[bytes] = []
         self._changed: dict[str, dict[str, Any]] = {}
-        self._is_whole_due, self._number = True, ""
+        # The number of the journal; None if all is to be written whole.
+        self._number: str | None = None
         self._journal: IO[bytes] | None = None
-        self._journal_bytes = self._manifest_bytes = 0
+        # The manifest as it was written last.
         self._ours: os.stat_result | None = None
         self._written_at = 0.0
         for entry in self.entries:
@@ -239,16 +240,15 @@ class Manifest:
         if not now and time.monotonic() - self._written_at < _LEAST_S:
             return
         self._note_changed()
-        if not self._lines and not self._is_whole_due:
+        if not self._lines and self._number is not None:
             return
         try:
-            is_large = self._journal_bytes > max(_JOURNAL_BYTES, self._manifest_bytes)
-            if self._is_whole_due or is_large or not self._is_ours():
+            if self._number is None or not self._is_ours() or self._is_journal_large():
                 self._write_whole(secrets.token_hex(8))
             else:
-                self._append()
+                self._append(self._number)
         except OSError as error:
-            self._is_whole_due = True
+            self._number = None
             raise _unwritable(self._folder, error) from None
         self._written_at = time.monotonic()
 
@@ -260,8 +260,7 @@ class Manifest:
         """
         self._note_changed()
         try:
-            if self._lines or self._is_whole_due or self._journal is not None:
-                self._write_whole(None)
+            self._write_whole(None)
         except OSError as error:
             raise _unwritable(self._folder, error) from None
         finally:
@@ -273,31 +272,26 @@ class Manifest:
         top |= {"replaced": self._replaced}
         top.pop(journal.NUMBER, None)
         if number is not None:
-            self._number = top[journal.NUMBER] = number
-        text = _text(top).encode("ascii")
-        replace_file(self._folder.manifest_path, text)
+            top[journal.NUMBER] = number
+        replace_file(self._folder.manifest_path, _text(top).encode("ascii"))
         # From here on the journal of the manifest before does not count.
         self._lines.clear()
-        self._is_whole_due = False
-        self._manifest_bytes, self._ours = len(text), self._folder.manifest_path.stat()
+        self._number, self._ours = number, self._folder.manifest_path.stat()
         self._close_journal()
-        self._journal_bytes = 0
         if number is None:
             self._folder.journal_path.unlink(missing_ok=True)
 
-    def _append(self) -> None:
+    def _append(self, number: str) -> None:
         if self._journal is None:
             # A new file: who reads the old one meanwhile keeps it.
             self._folder.journal_path.unlink(missing_ok=True)
             self._journal = self._folder.journal_path.open("xb", buffering=0)
-            self._lines.insert(0, journal.beginning(self._number))
-            self._journal_bytes = 0
+            self._lines.insert(0, journal.beginning(number))
         content = b"".join(self._lines)
         left = memoryview(content)
         while left:
             left = left[self._journal.write(left) :]
         os.fsync(self._journal.fileno())
-        self._journal_bytes += len(content)
         self._lines.clear()
 
     def _close_journal(self) -> None:
@@ -305,6 +299,11 @@ class Manifest:
             with contextlib.suppress(OSError):
                 self._journal.close()
             self._journal = None
+
+    def _is_journal_large(self) -> bool:
+        if self._journal is None or self._ours is None:
+            return False
+        return self._journal.tell() > max(_JOURNAL_BYTES, self._ours.st_size)
 
     def _is_ours(self) -> bool:
         """Whether the manifest is the one that was written last: a session that began at the same

@@ -40,6 +40,9 @@ SESSION = "session"
 ENDED_EARLY = "it ended early: the program was killed, or the power failed"
 """A note of a session that has no end."""
 
+CUT_SHORT = "declared frames"
+"""Words of the note of a source of which less could be read than its header declares."""
+
 # Less than this may be missing at a file's end: headers count a little differently. As the notes of
 # a source have it.
 _MISSING_FRAMES = 2
@@ -300,6 +303,10 @@ class ResultsFolder:
         """
         name = redacted(str(self.path))
         manifest = self._whole()
+        damaged = InputError(
+            f"the journal of {name} is damaged: delete its manifest.journal; what it tells is "
+            "done again"
+        )
         try:
             current = journal.replay(manifest, self.journal_path)
             if current is None:
@@ -311,11 +318,10 @@ class ResultsFolder:
             raise InputError(
                 f"the journal of {name} cannot be read ({why(error)}): see to its permissions"
             ) from None
+        except (AttributeError, LookupError, TypeError):
+            raise damaged from None
         if not _is_sound(current):
-            raise InputError(
-                f"the journal of {name} is damaged: delete its manifest.journal; what it tells is "
-                "done again"
-            )
+            raise damaged
         return current
 
     def _whole(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from realtime_mer.archive import limits, storage
 from realtime_mer.archive.content import Content
 from realtime_mer.archive.display import Display, Progress, Running, summary_lines
 from realtime_mer.archive.manifest import Manifest, modified, program
-from realtime_mer.archive.results_folder import PART, ResultsFolder
+from realtime_mer.archive.results_folder import CUT_SHORT, PART, ResultsFolder
 from realtime_mer.archive.worker import Job, Outcome, Worker
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import SHA256 as LANDMARKS
@@ -39,6 +39,9 @@ _AHEAD = 2
 _POLL_S = 0.1
 # The workers of an archive that was killed end within moments; until then they hold its lock.
 _LOCK_WAIT_S = 5.0
+
+CHANGED = "it was changed while it was read: run the archive again with --retry-failed"
+"""Why the results of an input are of no use that is another one by now."""
 
 
 class FolderInUseError(InputError):
@@ -225,7 +228,7 @@ class Run:
         self._inputs = deque(inputs)
         self._folder, self._settings, self._manifest = folder, settings, manifest
         self._display, self._retry_failed = display, retry_failed
-        self._jobs = jobs or limits.cores()
+        self._asked_jobs, self._jobs = jobs, jobs or limits.cores()
         self._keep_open = keep_open
         self._hashing: Content | None = None
         self._ready: deque[dict[str, Any]] = deque()
@@ -301,6 +304,7 @@ class Run:
         self._taken.add(entry["key"])
         if self._manifest.is_done(entry):
             self.progress.unchanged += 1
+            self._note_part(entry)
             self._settle(entry["size"])
         elif self._manifest.has_failed(entry) and not self._retry_failed:
             self._note_failure(entry, f"{entry['reason']} (in an earlier run)")
@@ -389,6 +393,7 @@ class Run:
             made_with=self._manifest.made_with,
         )
         self.progress.done += 1
+        self._note_part(entry)
         self.progress.events += outcome.events
         self.progress.analysed_s += outcome.duration_s or 0.0
         self.progress.analysed_bytes += entry["size"]
@@ -405,7 +410,7 @@ class Run:
                 return None
         except OSError:
             return None  # what has been read has been read
-        return "it was changed while it was read: run the archive again with --retry-failed"
+        return CHANGED
 
     def _fail(self, entry: dict[str, Any], reason: str) -> None:
         reason = " ".join(reason.split())
@@ -431,6 +436,9 @@ class Run:
         self.progress.failed += 1
         self.progress.failures.append((redacted(entry["source"]), reason))
         self._settle(entry["size"])
+
+    def _note_part(self, entry: dict[str, Any]) -> None:
+        self.progress.in_part += any(CUT_SHORT in str(note) for note in entry["notes"] or ())
 
     def _settle(self, size: int) -> None:
         self.progress.settled_bytes += size

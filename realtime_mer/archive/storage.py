@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -70,7 +71,8 @@ def find(source: str, endings: frozenset[str]) -> list[str]:
     videos = sorted(
         name
         for name in map(str, found)
-        if _ending(name) in endings and not any(p.startswith(".") for p in name.split("/"))
+        if posixpath.splitext(name)[1].lower() in endings
+        and not any(p.startswith(".") for p in name.split("/"))
     )
     if not videos:
         raise InputError(f"{redacted(source)} names no video. Check the address.")
@@ -146,8 +148,3 @@ def _errors_of(source: str) -> Iterator[None]:
     except Exception as error:
         text = printable(" ".join(str(why(error)).split()), 200)
         raise InputError(f"{redacted(source)} cannot be read: {text}") from None
-
-
-def _ending(name: str) -> str:
-    base, dot, ending = name.rpartition("/")[2].rpartition(".")
-    return f".{ending.lower()}" if base and dot else ""

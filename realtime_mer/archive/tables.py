@@ -60,7 +60,7 @@ _NUMBERS = b"0123456789.,+-eE\r\n"
 _AS_LOGGED = (
     *("face", "onset_s", "apex_s", "offset_s", "onset_frame", "apex_frame", "offset_frame"),
     *("label", "confidence", "spotting_score", "least_sensitivity", "intensity_px", "limit_px"),
-    *("reported_s", "onset_at"),
+    *("from_neutral_px", "reported_s", "onset_at"),
 )
 
 Row = Mapping[str, Any]

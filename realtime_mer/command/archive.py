@@ -107,7 +107,6 @@ def run(options: argparse.Namespace) -> int:
     has_cluster = options.ray is not None
     inputs = find_inputs(options.sources, options.list, options.results, stored=has_cluster)
     # Loading the libraries takes a second, which a wrong name need not wait for.
-    from realtime_mer.archive import cluster
     from realtime_mer.archive.run import archive
 
     settings = analysis_settings(options, frames=options.frames)
@@ -117,6 +116,8 @@ def run(options: argparse.Namespace) -> int:
         "decimal_comma": options.decimal_comma,
     }
     if has_cluster:
+        from realtime_mer.archive import cluster
+
         progress = cluster.archive(
             inputs, options.results, settings, address=options.ray or None, **common
         )

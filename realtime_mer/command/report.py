@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from realtime_mer.archive.report import write_report
     from realtime_mer.archive.results_folder import ResultsFolder
+    from realtime_mer.archive.reviews.verdicts import Reviews
     from realtime_mer.errors import InputError
     from realtime_mer.output.writable import shown
 
@@ -49,12 +50,13 @@ def run(options: argparse.Namespace) -> int:
         print(shown(write_report(folder, options.video, options.out)))
         return 0
     status = 0
+    reviews = Reviews.read(folder)
     for video in [*folder.done()]:
         try:
-            write_report(folder, video.key)
+            write_report(folder, video.key, reviews=reviews)
         except InputError as error:
             status = 2
             print(f"no report of {shown(video.key)}: {error}", file=sys.stderr)
     # Last, for it links to those that there are.
-    print(shown(write_report(folder)))
+    print(shown(write_report(folder, reviews=reviews)))
     return status

@@ -1,9 +1,19 @@
 import json
 from dataclasses import replace
 
+from realtime_mer.archive import cluster
+from tools import cluster_simulation
 from tools.cluster_simulation import Cluster, main, simulate
 
 SMALL = Cluster(nodes=4, cores=4, videos_a_core=20)
+
+
+def test_it_simulates_the_program_as_it_is():
+    ours = cluster_simulation
+    assert ours._MOST_LOST == cluster.MOST_LOST
+    assert ours._WAITING_PART == cluster._WAITING_PART
+    assert ours._PROGRESS_A_SECOND == cluster._MESSAGES_A_SECOND
+    assert ours._MOST_MESSAGES == cluster._MOST_MESSAGES
 
 
 def test_the_same_seed_gives_the_same_figures():

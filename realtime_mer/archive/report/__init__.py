@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from realtime_mer.archive.results_folder import ResultsFolder
+from realtime_mer.archive.reviews.verdicts import Reviews
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import check_writable, replace_file, shown, why
 
@@ -13,7 +14,11 @@ _PACKAGES = frozenset(("PIL", "jinja2", "markupsafe", "matplotlib"))
 
 
 def write_report(
-    folder: ResultsFolder, key: str | None = None, out: str | os.PathLike[str] | None = None
+    folder: ResultsFolder,
+    key: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    reviews: Reviews | None = None,
 ) -> Path:
     """Writes a report: a single file that loads nothing from elsewhere.
 
@@ -21,6 +26,7 @@ def write_report(
         folder: The results.
         key: Of one video; None for all of the archive.
         out: Where to write it; None for where the folder has it.
+        reviews: What was reviewed; None to read it. Who writes many reports reads it once.
 
     Returns:
         The file.
@@ -34,7 +40,6 @@ def write_report(
     """
     try:
         from realtime_mer.archive.report.page import archive_page, video_page
-        from realtime_mer.archive.reviews.verdicts import Reviews
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
@@ -42,10 +47,11 @@ def write_report(
             f"reports need the package {error.name}: pip install realtime-mer[archive]"
         ) from None
     manifest = folder.manifest
+    reviews = reviews or Reviews.read(folder)
     if key is None:
         path = folder.report if out is None else Path(out)
         check_writable(path)
-        page = archive_page(folder, manifest)
+        page = archive_page(folder, manifest, reviews)
     else:
         entries = [entry for entry in manifest["videos"] if entry.get("key") == key]
         if not entries:
@@ -61,7 +67,7 @@ def write_report(
         video = folder.video(entries[0])
         path = video.report if out is None else Path(out)
         check_writable(path)
-        page = video_page(video, manifest, Reviews.read(folder).of(video.key))
+        page = video_page(video, manifest, reviews.of(video.key))
     try:
         # Halves of characters (names that are not UTF-8) cannot be written otherwise.
         replace_file(path, page.encode("utf-8", "replace"))

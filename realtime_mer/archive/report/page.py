@@ -32,7 +32,12 @@ from realtime_mer.archive.report.pictures import (
     event_pictures,
     face_picture,
 )
-from realtime_mer.archive.results_folder import ENDED_EARLY, ResultsFolder, VideoResult
+from realtime_mer.archive.results_folder import (
+    CUT_SHORT,
+    ENDED_EARLY,
+    ResultsFolder,
+    VideoResult,
+)
 from realtime_mer.archive.reviews.verdicts import Reviews, Verdict
 from realtime_mer.errors import InputError
 from realtime_mer.output.clock import clock
@@ -124,7 +129,7 @@ def video_page(
     )
 
 
-def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any]) -> str:
+def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any], reviews: Reviews) -> str:
     """The report of all videos of an archive."""
     rows = [*_rows(folder, manifest)]
     done = [(row, row.figures) for row in rows if row.figures is not None]
@@ -140,7 +145,7 @@ def archive_page(folder: ResultsFolder, manifest: Mapping[str, Any]) -> str:
         done=len(done),
         failed=[row for row in rows if row.state == "failed"],
         noted=[row for row in rows if row.notes],
-        reviewed=reviewed(v for its in Reviews.read(folder).of_video.values() for v in its),
+        reviewed=reviewed(v for its in reviews.of_video.values() for v in its),
         remarked=sum(bool(row.remark) for row in rows),
         waiting=sum(row.state not in ("done", "failed") for row in rows),
         duplicates=len(manifest.get("duplicates") or ()),
@@ -222,7 +227,7 @@ def _notes(video: VideoResult, figures: VideoFigures) -> list[str]:
             f"only {_minutes(read_s)} of {_minutes(declared_s)} could be read: the file is cut "
             "short, or its header overstates its length"
         )
-        given = [note for note in given if "declared frames" not in note]
+        given = [note for note in given if CUT_SHORT not in note]
     if figures.reason is None:
         notes.append(
             "it ended early and its log has no summary: the figures are put together from what is "

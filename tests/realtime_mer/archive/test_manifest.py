@@ -4,6 +4,7 @@ import pytest
 
 from realtime_mer.archive.manifest import Manifest
 from realtime_mer.archive.results_folder import ResultsFolder
+from realtime_mer.errors import InputError
 
 PROGRAM = {"name": "realtime_mer", "version": "1"}
 SETTINGS = {"faces": 1}
@@ -224,6 +225,22 @@ def test_a_journal_tells_all_that_has_changed(folder):
     assert [e["source"] for e in told["videos"]] == ["a.mp4", "b.mp4", "c.mp4", "e.mp4"]
     assert [d["source"] for d in told["duplicates"]] == ["d.mp4"]
     assert told["replaced"] == []
+
+
+def test_where_nothing_changed_nothing_is_left_of_the_journal_either(folder):
+    manifest = opened(folder)
+    manifest.write(now=True)
+    manifest.close()
+    assert "journal" not in folder.manifest
+
+
+@pytest.mark.parametrize("line", ['{"entry": 5}', '{"replaced": {}}', '{"no_duplicate": []}'])
+def test_a_journal_that_tells_something_else_is_named(folder, line):
+    changed_in_all_ways(folder)
+    with folder.journal_path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(InputError, match=r"journal of .* is damaged: delete its manifest\.journal"):
+        _ = folder.manifest
 
 
 def test_a_journal_that_a_kill_broke_off_counts_up_to_there(folder):

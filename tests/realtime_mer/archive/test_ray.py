@@ -219,7 +219,7 @@ def test_results_are_those_of_one_machine_and_a_bad_video_costs_itself_only(
     harmless = [path for path in inputs if "deadly" not in path]
     on_one_machine(harmless, place, monkeypatch)
     monkeypatch.undo()
-    os.chdir(talks.parent)
+    monkeypatch.chdir(talks.parent)
     on_cluster(harmless, "cluster")
     assert contents("cluster") == contents("local")
     # Either goes on with what the other has done.

@@ -62,7 +62,8 @@ else:
     ]
     with open(job["folder"] + "/log.jsonl", "w") as log:
         log.writelines(json.dumps(line) + "\\n" for line in lines)
-    tell(outcome={"reason": None, "duration_s": 10.0, "events": 0})
+    notes = ["ended after 3 of 60 declared frames"] * name.startswith("cut")
+    tell(outcome={"reason": None, "duration_s": 10.0, "events": 0, "notes": notes})
 """
 
 
@@ -220,6 +221,14 @@ def test_a_video_whose_worker_cannot_be_started_waits(started, monkeypatch):
     with pytest.raises(OSError, match="absent"):
         run(videos("a.mp4"))
     assert states() == {"a.mp4": "waiting"}
+
+
+def test_the_end_tells_how_many_videos_were_read_only_in_part(started):
+    _, said = run(videos("a.mp4", "z.mp4"))
+    assert "in part" not in said
+    for _ in range(2):  # those of an earlier run, too
+        _, said = run(videos("cut1.mp4", "cut2.mp4"))
+        assert "2 of them could be read only in part" in said.splitlines()[-1]
 
 
 def test_two_archives_do_not_work_in_one_folder(started):

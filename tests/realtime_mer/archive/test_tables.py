@@ -285,20 +285,24 @@ def test_events_have_the_numbers_of_frames_that_the_log_tells(folder):
     }
 
 
-def test_events_have_their_action_units_and_the_time_of_day(folder):
+def test_events_have_what_not_every_log_tells(folder):
     def change(record):
         if record["type"] == "micro_expression":
+            record["from_neutral_px"] = 2.5
             record["onset_at"] = "2026-01-31T09:30:16.450+00:00"
             record["action_units"] = [
                 {"name": "AU12", "side": "both", "score": 0.9},
                 {"name": "AU2", "side": "left", "score": 0.8},
             ]
 
+    write_tables(folder)
+    assert pandas.read_csv(folder.table("events")).from_neutral_px.isna().all()
     for video in folder.done():
         change_records(video, change)
     write_tables(folder)
     text = pandas.read_csv(folder.table("events"), parse_dates=["onset_at"])
     for events in (text, pandas.read_parquet(folder.table("events", ".parquet"))):
+        assert set(events.from_neutral_px) == {2.5}
         assert set(events.action_units) == {"AU12; AU2 left"}
         assert set(events.onset_at) == {pandas.Timestamp("2026-01-31T09:30:16.450Z")}
 

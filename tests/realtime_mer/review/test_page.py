@@ -6,37 +6,16 @@ import json
 import pytest
 
 from realtime_mer.archive.reviews.decisions import Decisions
-from tests.realtime_mer.output.web.test_page import BROWSER, browser
+from tests.realtime_mer.output.web.test_page import browser, needs_browser, text_of
 from tests.realtime_mer.review.reviewing import reviewing
 
-# Windows' key codes, which tell Chromium what else a key does.
-CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
-CODES |= {"ArrowUp": 38, "ArrowDown": 40}
 
-
-async def press(page, *keys):
-    for key in keys:
-        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        code = CODES.get(key) or ord(key.upper())
-        common = {"key": key, "windowsVirtualKeyCode": code}
-        await page("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
-        await page("Input.dispatchKeyEvent", type="keyUp", **common)
-
-
-def text_of(name):
-    return f"document.getElementById('{name}').textContent"
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
+@needs_browser
 def test_a_review_by_keyboard_alone(results, tmp_path):
     async def look(review):
         async with browser(tmp_path / "profile") as page:
-            await page("Log.enable")
-            await page("Runtime.enable")
-            await page("Page.enable")
-            await page("Emulation.setDeviceMetricsOverride", width=390, height=844,
-                       deviceScaleFactor=1, mobile=False)  # fmt: skip
-            await page("Page.navigate", url=review.url)
+            await page.resize(390, 844)
+            await page.open(review.url)
             await page.wait_for(f"{text_of('now')} !== ''")
             # Nothing is cut off on a phone.
             width = await page.evaluate("document.documentElement.scrollWidth")
@@ -44,29 +23,29 @@ def test_a_review_by_keyboard_alone(results, tmp_path):
             # The most doubtful first: the second event of the first video, whose score is 0.45.
             assert await page.evaluate(text_of("label")) == "negative"
             # Stop, go to the apex frame by frame, and move the onset by two frames.
-            await press(page, " ")
+            await page.press(" ")
             before = await page.evaluate(text_of("now"))
-            await press(page, "ArrowRight")
+            await page.press("ArrowRight")
             await page.wait_for(f"{text_of('now')} !== '{before}'")
-            await press(page, "w", "w")
+            await page.press("w", "w")
             await page.wait_for(f"{text_of('onset')}.includes('+67 ms')")
-            await press(page, "s", "m")
+            await page.press("s", "m")
             await page.wait_for(f"{text_of('speed')}.includes('1/2')")
             await page.wait_for(f"{text_of('making')} === ''")
-            await press(page, "3")
+            await page.press("3")
             await page.wait_for(f"{text_of('progress-text')} === '1 of 4 decided'")
             await page.wait_for(f"{text_of('spoken')}.startsWith('true, surprise. Event 2 of 4')")
-            await press(page, "f")
+            await page.press("f")
             await page.wait_for(f"{text_of('progress-text')} === '2 of 4 decided'")
-            await press(page, "z")
+            await page.press("z")
             await page.wait_for(f"{text_of('progress-text')} === '1 of 4 decided'")
             await page.wait_for(f"{text_of('title')} === 'Event 2 of 4'")
             # Faster than the answers come: each key is about the event that its reader means.
-            await press(page, "u", "t", "a")
+            await page.press("u", "t", "a")
             await page.wait_for(f"{text_of('progress-text')}.endsWith('1 added')")
             await page.wait_for(f"{text_of('precision')}.startsWith('2 of 2 decided')")
             # The help opens, and closes with Escape; keys do nothing meanwhile.
-            await press(page, "h", "f")
+            await page.press("h", "f")
             assert await page.evaluate("document.getElementById('help').open")
             shown = "['keys', 'buttons'].filter(id => document.getElementById(id).offsetHeight)"
             assert await page.evaluate(f"{shown}.join()") == "keys"
@@ -78,23 +57,22 @@ def test_a_review_by_keyboard_alone(results, tmp_path):
             close = "document.querySelector('#help button').getBoundingClientRect().bottom"
             assert await page.evaluate(close) <= 640
             await page("Emulation.setTouchEmulationEnabled", enabled=False)
-            await page("Emulation.setDeviceMetricsOverride", width=390, height=844,
-                       deviceScaleFactor=1, mobile=False)  # fmt: skip
-            await press(page, "Escape")
+            await page.resize(390, 844)
+            await page.press("Escape")
             await page.wait_for("!document.getElementById('help').open")
             # With Tab to the table of sensitivities; what has the focus is always marked.
             name = ""
             for _ in range(60):
-                await press(page, "Tab")
+                await page.press("Tab")
                 outline = "getComputedStyle(document.activeElement).outlineStyle"
                 assert await page.evaluate(outline) != "none"
                 name = await page.evaluate("document.activeElement.name || ''")
                 if name == "sensitivity":
                     break
             assert name == "sensitivity"
-            await press(page, "ArrowDown")
+            await page.press("ArrowDown")
             await page.wait_for("document.activeElement.value === '2'")
-            await press(page, "Tab", "Enter")
+            await page.press("Tab", "Enter")
             await page.wait_for(f"{text_of('chosen')}.includes('--settings')")
             assert page.complaints == []
 
