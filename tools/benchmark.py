@@ -23,7 +23,6 @@ block until the analysis of the last one has come out. Times are means in millis
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import threading
@@ -54,7 +53,7 @@ from realtime_mer.source.frame import Frame
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import Grab
 from realtime_mer.stats import Stats
-from tools.command import command_parser, exit_status, print_figures
+from tools.command import command_parser, exit_status, number_type, print_figures
 
 # Chosen by judgement: ten seconds at 30 fps.
 FRAMES = 300
@@ -386,18 +385,13 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield what, "no face seen" if value is None else f"{value:.2f} {unit}".rstrip()
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < _LEAST_FRAMES:
-        raise argparse.ArgumentTypeError(f"{text!r}: give {_LEAST_FRAMES} frames or more")
-    return int(text)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     parser.add_argument("video", help="video file or folder of frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
+    count = number_type(int, lambda n: n >= _LEAST_FRAMES, f"{_LEAST_FRAMES} frames or more")
     parser.add_argument(
-        "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most (default {FRAMES})"
+        "--frames", type=count, default=FRAMES, metavar="N", help=f"at most (default {FRAMES})"
     )
     parser.add_argument(
         "--providers", choices=PROVIDERS, default="auto", help="where the classifier runs"

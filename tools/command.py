@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import os
+import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from realtime_mer.errors import InputError
+
+_Number = TypeVar("_Number", int, float)
 
 
 def command_parser(description: str | None, file: str) -> argparse.ArgumentParser:
@@ -26,6 +30,27 @@ def command_parser(description: str | None, file: str) -> argparse.ArgumentParse
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def number_type(
+    kind: type[_Number], fits: Callable[[_Number], bool], wanted: str
+) -> Callable[[str], _Number]:
+    """The type of an argument that is a number within bounds.
+
+    Args:
+        kind: int or float.
+        fits: Whether a number is within them.
+        wanted: What to give, for the message on anything else: "a number above 0".
+    """
+
+    def number(text: str) -> _Number:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if fits(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}: give {wanted}")
+
+    return number
 
 
 def exit_status(prog: str, work: Callable[[], int | None], resumable: bool = False) -> int:
@@ -63,6 +88,12 @@ def print_figures(
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def spread(values: Sequence[float], digits: int | None = None) -> dict[str, float]:
+    """The least, the median and the most of some runs, rounded."""
+    steps = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return {name: round(value, digits) for name, value in steps.items()}
 
 
 def progress_bar(console: Console) -> Progress:

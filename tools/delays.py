@@ -186,9 +186,9 @@ def session(
             # Everyone is to be there before the first frame that counts.
             camera = Camera(pictures, frames, captured, is_away)
             summary = recognize(options, [camera], outputs)
-            answer.send((dataclasses.asdict(summary), ""))
+            answer.send(dataclasses.asdict(summary))
         except (InputError, SystemExit) as error:
-            answer.send((None, str(error)))
+            answer.send(InputError(str(error)))
 
 
 class Receivers:
@@ -462,12 +462,10 @@ def run(video: str, seconds: float, folder: Path, kinds: Kinds, *, timed: bool) 
         try:
             url = _answer(here, threading.Event())
             receivers = Receivers(url, log, terminal, osc, mqtt, timed=timed)
-            summary, wrong = asyncio.run(_receive(receivers, kinds, here))
+            summary = asyncio.run(_receive(receivers, kinds, here))
         finally:
             process.terminate()
             process.join()
-    if summary is None:
-        raise InputError(wrong)
     taken = [time_s for time_s in captured if time_s]
     return Run(kinds, summary, delays(receivers, taken, _SETTLE_S), dict(receivers.counts))
 
@@ -495,8 +493,8 @@ def _answer(here: Connection, stop: threading.Event) -> Any:  # noqa: ANN401
         answer = here.recv()
     except EOFError:
         raise InputError("the session's process ended: see its traceback") from None
-    if isinstance(answer, tuple) and answer[0] is None:
-        raise InputError(answer[1])
+    if isinstance(answer, InputError):
+        raise answer
     return answer
 
 

@@ -146,8 +146,9 @@ def check(
         truth: The events in the pictures, whether they were sent or not, up to the session's end.
         opened_s: When the camera began to send, once for each connection.
         started_unix_s: When the camera's clock stood at 0, in seconds since 1970.
-        pauses: When the system let a process sleep too long (start, end), on the camera's clock.
-            An event during one counts apart: nobody could see all of its frames.
+        pauses: When the system let a process sleep too long (start, end), on the camera's clock,
+            and the session cannot have caused it. An event during one counts apart: nobody could
+            see all of its frames.
 
     Returns:
         Counts: `faults` by kind; `hidden` events that the session could have seen whole, of these

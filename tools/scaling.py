@@ -13,15 +13,14 @@ printed:
     cpu_ms       processor time of the chain, a frame
     ratio        chain_ms to that of the landmarker alone on one face of 640 x 480, on as many cores
     fps          frames a second
+    faces_seen   faces that were followed, a frame
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -43,7 +42,14 @@ from realtime_mer.session.recognizer import Recognizer
 from realtime_mer.source.frame import Frame
 from realtime_mer.source.opencv import quiet_opencv
 from tools.benchmark import BareLandmarker, MemoryReader, read_frames
-from tools.command import command_parser, exit_status, print_figures, progress_bar
+from tools.command import (
+    command_parser,
+    exit_status,
+    number_type,
+    print_figures,
+    progress_bar,
+    spread,
+)
 
 _BASE_SIZE = (640, 480)
 # Several faces are shown side by side in a picture of this size, in tiles: width, height.
@@ -231,11 +237,7 @@ def measure(seconds: float, runs: int, wanted: Sequence[Case]) -> list[dict[str,
     for case, results in zip(wanted, found, strict=True):
         row: dict[str, Any] = asdict(case) | {"name": case.name, "runs": runs}
         for key in results[0]:
-            values = [result[key] for result in results]
-            steps = min(values), statistics.median(values), max(values)
-            row[key] = dict(
-                zip(("min", "median", "max"), (round(v, 3) for v in steps), strict=True)
-            )
+            row[key] = spread([result[key] for result in results], 3)
         rows.append(row)
     return rows
 
@@ -295,27 +297,13 @@ def rows_of(result: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 2 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"{text!r}: give 2 to 60 seconds")
-    return value
-
-
-def _runs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 100")
-    return int(text)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
-    parser.add_argument("--runs", type=_runs, default=5, metavar="N", help="default 5")
+    runs = number_type(int, lambda n: 1 <= n <= 100, "a number from 1 to 100")
+    parser.add_argument("--runs", type=runs, default=5, metavar="N", help="default 5")
+    seconds = number_type(float, lambda s: 2 <= s <= 60, "2 to 60 seconds")
     parser.add_argument(
-        "--seconds", type=_number, default=4.0, metavar="N", help="of video a run, default 4"
+        "--seconds", type=seconds, default=4.0, metavar="N", help="of video a run, default 4"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ratios")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")

@@ -22,20 +22,21 @@ Linux only). The log is then compared with what was done.
     cpus             processors that the run kept busy
     pauses           of the system: how often it let this process or the camera sleep beyond the
                      time that they had asked for, and the longest ones (start on the camera's
-                     clock, length, s)
+                     clock, length, s). They explain a gap or a loss only if this command has
+                     real-time priority (`chrt -r 10 python tools/soak.py ...`): the session then
+                     has one less and cannot have caused them
     exit_status, seconds_to_end    after the Ctrl-C
     broken_lines     lines of the log that are no JSON
     faults           with `--faults`: what `tools/faults.py` says of `check`
 
 The exit status is 1 if the session failed, if a line of its log is broken, or if with `--faults` an
-undisturbed micro-expression was lost, a gap has neither a fault nor a pause of the system that
-explains it, or a fault left none.
+undisturbed micro-expression was lost, a gap has neither a fault nor such a pause that explains it,
+or a fault left none.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -58,7 +59,7 @@ from realtime_mer.errors import InputError
 from realtime_mer.results import Interval
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.stats import memory_mb
-from tools.command import command_parser, exit_status, print_figures
+from tools.command import command_parser, exit_status, number_type, print_figures
 from tools.faults import Fault, check, schedule, truth_of_loop
 from tools.live_camera import LiveCamera
 
@@ -80,8 +81,27 @@ _LONGEST = 20
 _LEFT_BYTES = 40
 
 
+def _put_below(pid: int) -> bool:
+    """Takes priority from a process so that it can keep neither this one nor the camera waiting.
+
+    Returns:
+        Whether it cannot: of real-time priorities, a lower one always gives way.
+    """
+    if sys.platform != "linux":
+        return False
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    if policy not in (os.SCHED_FIFO, os.SCHED_RR) or priority == os.sched_get_priority_min(policy):
+        return False
+    os.sched_setscheduler(pid, policy, os.sched_param(priority - 1))
+    return True
+
+
 class _Session:
-    """`run.py` in a process of its own, its last words and the memory that it takes."""
+    """`run.py` in a process of its own, its last words and the memory that it takes.
+
+    Attributes:
+        is_below: Whether it gives way to this process and the camera (`_put_below`).
+    """
 
     def __init__(self, url: str, log: Path, stats: Path, options: Sequence[str]) -> None:
         command = [sys.executable, str(_RUN), url, "--headless"]
@@ -92,6 +112,8 @@ class _Session:
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
         )
+        # Threads inherit it, so it comes before they start.
+        self.is_below = _put_below(self._process.pid)
         self.began_at = time.monotonic()
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -183,8 +205,7 @@ class _Session:
 class _Pauses:
     """Measures when the system lets this process sleep too long, as long as it is open.
 
-    A thread sleeps for `_NAP_S` again and again. With real-time priority (`chrt -r 10 python
-    tools/soak.py`), its own is one above the session's, so that the session cannot keep it waiting.
+    A thread sleeps for `_NAP_S` again and again.
     """
 
     def __init__(self) -> None:
@@ -202,10 +223,6 @@ class _Pauses:
         self._thread.join()
 
     def _nap(self) -> None:
-        if sys.platform == "linux" and os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):
-            above = os.sched_param(os.sched_getparam(0).sched_priority + 1)
-            with contextlib.suppress(OSError):  # there is none above
-                os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, above)
         before = time.monotonic()
         while not self._is_closed:
             time.sleep(_NAP_S)
@@ -293,13 +310,18 @@ def soak(
         "shown_ms": {key: shown.get(key) for key in quantiles},
         "memory": memory(sizes),
         "cpus": round((spent.ru_utime + spent.ru_stime) / wall_s, 2),
-        "pauses": {"count": len(pauses), "longest": _longest(pauses)},
+        "pauses": {
+            "count": len(pauses),
+            "explain": session.is_below,
+            "longest": _longest(pauses),
+        },
         "exit_status": session.exit_status,
         "seconds_to_end": round(seconds_to_end, 2),
         "said": [] if session.exit_status == 0 else list(session.last_lines),
     }
     if faults:
-        result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s, pauses)
+        known = pauses if session.is_below else []
+        result["faults"] = check(records, faults, truth, opened_s, camera.started_unix_s, known)
     return result
 
 
@@ -367,6 +389,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "undisturbed by faults / found", f"{faults['undisturbed']} / {faults['found']}"
         yield "lost, at s", ", ".join(map(str, faults["lost"])) or "none"
         yield "disturbed, found all the same", shown(faults["found_in_faults"])
+        explain = "yes" if result["pauses"]["explain"] else "no, without real-time priority"
+        yield "pauses of the system explain gaps and losses", explain
         yield "disturbed by pauses of the system only", shown(faults["in_pauses"])
         yield "lost in them, at s", ", ".join(map(str, faults["lost_in_pauses"])) or "none"
         yield "false reports", shown(faults["false"])
@@ -391,25 +415,16 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0")
-    return value
-
-
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
+    positive = number_type(float, lambda value: 0 < value <= 100_000, "a number above 0")
     parser = command_parser(__doc__, __file__)
     parser.add_argument("video", nargs="?", help="video file or folder of frames")
     parser.add_argument("--faults", action="store_true", help="play a camera with faults instead")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the faults, default 0")
-    parser.add_argument("--minutes", type=_positive, default=10.0, metavar="N", help="default 10")
-    parser.add_argument("--fps", type=_positive, default=30.0, metavar="N", help="default 30")
+    parser.add_argument("--minutes", type=positive, default=10.0, metavar="N", help="default 10")
+    parser.add_argument("--fps", type=positive, default=30.0, metavar="N", help="default 30")
     parser.add_argument("--size", type=_size, metavar="WxH", help="scale the pictures to this")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     options = parser.parse_args(arguments[:cut])

@@ -13,8 +13,6 @@ in milliseconds: least, median and most of the runs.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from realtime_mer.errors import InputError
-from tools.command import command_parser, exit_status, print_figures
+from tools.command import command_parser, exit_status, number_type, print_figures, spread
 
 _ROOT = Path(__file__).resolve().parent.parent
 _IMPORTS = {
@@ -89,9 +87,7 @@ def measure(video: str, runs: int) -> dict[str, Any]:
             times[name].append(1e3 * (time.monotonic() - started_at))
     result: dict[str, Any] = {"video": Path(video).name, "runs": runs}
     for name, values in times.items():
-        counted = values[1:]
-        steps = min(counted), statistics.median(counted), max(counted)
-        result[name] = dict(zip(("min", "median", "max"), (round(s) for s in steps), strict=True))
+        result[name] = spread(values[1:])
     return result
 
 
@@ -107,16 +103,11 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{name}, ms", "{min} / {median} / {max}".format(**result[key])
 
 
-def _runs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 1000")
-    return int(text)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     parser.add_argument("video", help="video file")
-    parser.add_argument("--runs", type=_runs, default=5, metavar="N", help="default 5")
+    runs = number_type(int, lambda n: 1 <= n <= 1000, "a number from 1 to 1000")
+    parser.add_argument("--runs", type=runs, default=5, metavar="N", help="default 5")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     options = parser.parse_args(arguments)
 

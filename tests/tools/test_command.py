@@ -1,10 +1,20 @@
 """What the offline commands share."""
 
+import argparse
+
 import numpy as np
 import pytest
 
 from realtime_mer.errors import InputError
-from tools.command import command_parser, exit_status, make_folder, read_json, save_array
+from tools.command import (
+    command_parser,
+    exit_status,
+    make_folder,
+    number_type,
+    read_json,
+    save_array,
+    spread,
+)
 
 
 def stop():
@@ -76,3 +86,23 @@ def test_an_array_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_array(path, np.arange(4))
     assert np.load(path).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "inf", "many", "", "101"])
+def test_numbers_out_of_bounds_are_refused(text):
+    number = number_type(float, lambda value: 0 < value <= 100, "a number above 0")
+    with pytest.raises(argparse.ArgumentTypeError, match="give a number above 0"):
+        number(text)
+
+
+def test_numbers_are_read_as_their_kind():
+    assert number_type(float, lambda value: value > 0, "more")("2.5") == 2.5
+    whole = number_type(int, lambda value: value >= 2, "2 or more")
+    assert whole("2") == 2
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'2\.5': give 2 or more"):
+        whole("2.5")
+
+
+def test_spread_of_runs():
+    assert spread([3.26, 1.04, 9.0], 1) == {"min": 1.0, "median": 3.3, "max": 9.0}
+    assert str(spread([3.26, 1.04])["median"]) == "2"

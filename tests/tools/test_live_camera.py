@@ -1,5 +1,7 @@
 """The camera of the soak test: a real process, read by the program's own reader."""
 
+import os
+import signal
 import time
 import urllib.request
 
@@ -91,3 +93,18 @@ def test_nothing_listens_while_it_is_unplugged(video):
         with urllib.request.urlopen(camera.url, timeout=5) as again:
             assert again.read(10)
         assert len(camera.opened_s) == 2
+
+
+def test_a_pause_in_which_it_could_not_send_is_told(video):
+    with LiveCamera(video, None, FPS) as camera, urllib.request.urlopen(camera.url) as answer:
+        assert answer.read(10)
+        camera_pid = camera._process.pid
+        deadline = time.monotonic() + 30
+        # It may be stopped while it sends, and not while it sleeps: then it is stopped again.
+        while not any(end - start > 0.3 for start, end in camera.pauses):
+            assert time.monotonic() < deadline
+            os.kill(camera_pid, signal.SIGSTOP)
+            time.sleep(0.5)
+            os.kill(camera_pid, signal.SIGCONT)
+            assert answer.read(10)
+            time.sleep(0.2)

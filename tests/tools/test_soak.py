@@ -2,13 +2,19 @@
 
 import json
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 
-from tools.soak import is_good, main, memory
+from tools import soak as soak_module
+from tools.faults import Fault
+from tools.soak import is_good, main, memory, soak
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,39 @@ def test_short_session_is_counted_and_ended(video, capsys):
     assert 0 < found["seconds_to_end"] < 10
     assert found["cpus"] > 0
     assert not multiprocessing.active_children()
+
+
+def test_a_session_that_could_cause_pauses_is_not_excused_by_them(video, monkeypatch):
+    told = []
+    # Every nap is a pause.
+    monkeypatch.setattr(soak_module, "_PAUSE_S", -soak_module._NAP_S)
+    monkeypatch.setattr(soak_module, "check", lambda *given: told.append(given[-1]) or {})
+    found = soak(str(video), 0.2, 12.0, (320, 240), faults=[Fault("stall", 900.0, 901.0)])
+    assert found["pauses"]["count"] > 10
+    assert bool(told[0]) == found["pauses"]["explain"] == may_go_below()
+
+
+def may_go_below() -> bool:
+    """Whether these tests have a real-time priority that is not the lowest."""
+    return sys.platform == "linux" and os.sched_getparam(0).sched_priority > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these priorities")
+@pytest.mark.parametrize(("priority", "expected"), [(3, (True, 2)), (1, (False, 1))])
+def test_session_gives_way_where_there_is_a_lower_real_time_priority(priority, expected):
+    def put_below() -> tuple[bool, int]:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))  # of this thread only
+        with subprocess.Popen(["sleep", "60"]) as session:
+            is_below = soak_module._put_below(session.pid)
+            found = os.sched_getparam(session.pid).sched_priority
+            session.kill()
+        return is_below, found
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            assert pool.submit(put_below).result() == expected
+        except PermissionError:
+            pytest.skip("real-time priorities are not permitted here")
 
 
 def test_failed_run_is_reported_with_its_last_lines(video, capsys):
