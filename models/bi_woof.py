@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.causalnet import CLASSES
 from models.support_vectors import SupportVectors
 from models.training import motions_of
 
@@ -47,14 +46,7 @@ def _block_means(x: np.ndarray) -> np.ndarray:
 
 
 class BiWoof(SupportVectors):
-    """Bi-WOOF with a linear support vector machine.
-
-    Args:
-        classes: How many there are.
-    """
-
-    def __init__(self, classes: int = CLASSES) -> None:
-        super().__init__(classes)
+    """Bi-WOOF with a linear support vector machine."""
 
     def describe(self, inputs: np.ndarray) -> np.ndarray:
         """Bi-WOOF of flow pairs (n, 2, 28, 28, 3)."""

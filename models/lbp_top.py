@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.causalnet import CLASSES
 from models.support_vectors import SupportVectors
 
 _BLOCKS = 5
@@ -51,14 +50,7 @@ def lbp_top(faces: np.ndarray) -> np.ndarray:
 
 
 class LbpTop(SupportVectors):
-    """LBP-TOP with a linear support vector machine. Sees what `lbp_top` gives for each clip.
-
-    Args:
-        classes: How many there are.
-    """
-
-    def __init__(self, classes: int = CLASSES) -> None:
-        super().__init__(classes)
+    """LBP-TOP with a linear support vector machine. Sees what `lbp_top` gives for each clip."""
 
     def describe(self, inputs: np.ndarray) -> np.ndarray:
         """The inputs (n, 1200), which are the descriptors."""

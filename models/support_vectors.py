@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from models.causalnet import CLASSES
 from models.data import Clips
 from realtime_mer.errors import InputError
 
@@ -21,7 +22,7 @@ class SupportVectors(nn.Module):
         classes: How many there are.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         self.classes = classes
         self._machine: Any = None

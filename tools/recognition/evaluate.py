@@ -78,6 +78,8 @@ from tools.recognition.protocol import (
     answer_fold,
     answer_fold_with,
     cross_database,
+    groups_of,
+    mean_and_spread,
 )
 from tools.recognition.read_results import (
     read_results,
@@ -118,8 +120,7 @@ def summarize(
         split: In words.
         logits: Of these clips, by seed.
     """
-    sets = [s for s in plan.sets if (clips.sets == s).any()]
-    groups = {"composite": np.ones(len(clips), bool), **{s: clips.sets == s for s in sets}}
+    groups = groups_of(clips)
     classes = len(plan.classes)
     summary: dict[str, Any] = {
         "model": plan.model,
@@ -128,14 +129,13 @@ def summarize(
         "members": plan.members,
         "seeds": len(logits),
         "recipe": asdict(plan.recipe),
-        "sets": sets,
+        "sets": list(sets_of(clips)),
         "classes": list(plan.classes),
     }
     spread: dict[str, dict[str, float]] = {}
     for group, inside in groups.items():
         each = [scores(clips.labels[inside], z[inside].argmax(1), classes) for z in logits.values()]
-        summary[group] = {k: round(float(np.mean([e[k] for e in each])), 4) for k in each[0]}
-        spread[group] = {k: round(float(np.std([e[k] for e in each])), 4) for k in each[0]}
+        summary[group], spread[group] = mean_and_spread(each)
     summary["spread"] = spread
     errors = [
         expected_calibration_error(cross_calibrated(z, clips), clips.labels)
@@ -416,17 +416,6 @@ def add_data_arguments(parser: argparse.ArgumentParser, required: bool = True) -
     )
 
 
-def add_units_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds the option of a second head that learns action units."""
-    parser.add_argument(
-        "--action-units",
-        type=float,
-        metavar="WEIGHT",
-        help="also learn the clips' action units by a second head, which is not kept: the weight "
-        "of its loss; default: 0",
-    )
-
-
 def clips_of(options: argparse.Namespace) -> Clips:
     """The clips that the options of `add_data_arguments` name.
 
@@ -466,7 +455,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="train with another recipe than that of the deployed weights: "
         + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
     )
-    add_units_argument(parser)
+    parser.add_argument(
+        "--action-units",
+        type=float,
+        metavar="WEIGHT",
+        help="also learn the clips' action units by a second head, which is not kept: the weight "
+        "of its loss; default: 0",
+    )
     parser.add_argument("--card", type=Path, help="model card that gets the figures as `loso`")
     parser.add_argument(
         "--subjects",
@@ -582,14 +577,14 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(
                 f"--search of causalnet-released has {len(LABELS)} classes: give no other --classes"
             )
-    other = (options.folds, options.test_selected, options.recipe, options.subjects, crosses)
     if options.action_units is not None and options.action_units < 0:
         raise InputError("--action-units is 0 or more")
-    if options.card and any(other):
+    training = options.test_selected or options.recipe or options.action_units
+    if options.card and (training or options.folds or options.subjects or crosses):
         raise InputError(
             "--card takes honest figures of the deployed training, leaving one subject out: give "
-            "it without --folds, --test-selected, --recipe, --subjects, --train-sets and "
-            "--test-sets"
+            "it without --folds, --test-selected, --recipe, --action-units, --subjects, "
+            "--train-sets and --test-sets"
         )
 
 

@@ -10,7 +10,7 @@ Three ways to an answer, each of which says what it chose on the test subjects:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -167,6 +167,23 @@ class Configuration:
                 if isinstance(module, MaskedAttention):
                     module.P_matrix.copy_(position_penalty(self.gamma))
         return network
+
+
+def groups_of(clips: Clips) -> dict[str, np.ndarray]:
+    """(clips,) bool for each group: the composite, which is all, and each set by its name."""
+    each = {name: clips.sets == name for name in sets_of(clips)}
+    return {"composite": np.ones(len(clips), bool), **each}
+
+
+def mean_and_spread(
+    each: Sequence[Mapping[str, float]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of figures (`models.metrics.scores`) by seed: their mean, and their spread, to 4 decimals."""
+    mean, spread = (
+        {k: round(float(fold([figures[k] for figures in each])), 4) for k in each[0]}
+        for fold in (np.mean, np.std)
+    )
+    return mean, spread
 
 
 class _PerfectError(Exception):

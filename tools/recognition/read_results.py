@@ -13,7 +13,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,7 @@ from models.data import LABELS, sets_in_order
 from models.metrics import confusion, scores
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
-from tools.recognition.protocol import HONEST
+from tools.recognition.protocol import HONEST, mean_and_spread
 from tools.recognition.search import BEST_BOTH, BEST_EPOCH
 
 RULES = MappingProxyType(
@@ -219,8 +219,7 @@ def summarize_results(runs: Iterable[Answers]) -> dict[str, Any]:
     """
     figures, notes = [], []
     for run in runs:
-        notes += [{"run": run.name, "file": n.file, "rule": n.rule, "detail": n.detail}
-                  for n in run.notes]  # fmt: skip
+        notes += [{"run": run.name, **asdict(note)} for note in run.notes]
         if run.seeds:
             figures.append(_figures_of(run))
     searched = [f for f in figures if f["protocol"] == BEST_EPOCH and f["from"] == "released code"]
@@ -257,8 +256,7 @@ def _figures_of(run: Answers) -> dict[str, Any]:
         for clips, own in zip(seeds, sets, strict=True):
             inside = clips if group == "composite" else clips[own == group]
             each.append(scores(inside[:, 0], inside[:, 1], classes))
-        for place, fold in ((made, np.mean), (made["spread"], np.std)):
-            place[group] = {k: round(float(fold([e[k] for e in each])), 4) for k in each[0]}
+        made[group], made["spread"][group] = mean_and_spread(each)
     matrices = [confusion(clips[:, 0], clips[:, 1], classes) for clips in seeds]
     made["confusion"] = np.sum(matrices, axis=0).tolist()
     return made

@@ -17,10 +17,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from models.data import Clips
+from models.data import Clips, sets_of
 from models.metrics import scores
 from models.training import Recipe
-from tools.recognition.protocol import HONEST, SEARCHED, TEST_SELECTED, Configuration, Plan
+from tools.recognition.protocol import (
+    HONEST,
+    SEARCHED,
+    TEST_SELECTED,
+    Configuration,
+    Plan,
+    groups_of,
+    mean_and_spread,
+)
 
 BEST_EPOCH = "best epoch on test"
 BEST_BOTH = "best epoch and configuration on test"
@@ -103,10 +111,6 @@ def summarize_search(
     tried = list(enumerate(configurations(plan.model, plan.recipe)))
     plain, used = tried[0][1], [c for c in tried if (c[0], min(honest)) in best]
     classes = len(plan.classes)
-    groups = {
-        "composite": np.ones(len(clips), bool),
-        **{s: clips.sets == s for s in plan.sets if (clips.sets == s).any()},
-    }
 
     def uf1(logits: np.ndarray) -> float:
         return scores(clips.labels, logits.argmax(1), classes)["UF1"]
@@ -125,12 +129,11 @@ def summarize_search(
     lines: dict[str, Any] = {}
     for name, logits in answers.items():
         lines[name] = {"spread": {}}
-        for group, inside in groups.items():
+        for group, inside in groups_of(clips).items():
             each = [
                 scores(clips.labels[inside], z[inside].argmax(1), classes) for z in logits.values()
             ]
-            for key, fold in ((lines[name], np.mean), (lines[name]["spread"], np.std)):
-                key[group] = {k: round(float(fold([e[k] for e in each])), 4) for k in each[0]}
+            lines[name][group], lines[name]["spread"][group] = mean_and_spread(each)
     summary = {
         "model": plan.model,
         "protocol": SEARCHED,
@@ -139,7 +142,7 @@ def summarize_search(
         "members": plan.members,
         "seeds": len(honest),
         "recipe": asdict(plan.recipe),
-        "sets": [name for name in groups if name != "composite"],
+        "sets": list(sets_of(clips)),
         "classes": list(plan.classes),
         "clips": len(clips),
         "configurations": len(used),

@@ -1,6 +1,7 @@
 """The readers of data sets: rows of the published form, and each of their errors told by name."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -182,6 +183,16 @@ def test_a_damaged_table_is_named(tmp_path, content, named):
     path.write_bytes(content)
     with pytest.raises(InputError, match=named):
         read_sheets(path)
+
+
+def test_cells_outside_of_the_dimensions_that_a_table_states_are_read(tmp_path):
+    rows = [("Subject", "Filename"), (1, "EP02_01f")]
+    right = write_table(tmp_path / "right.xlsx", rows)
+    wrong = tmp_path / "wrong.xlsx"
+    with ZipFile(right) as source, ZipFile(wrong, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b'ref="A1:B2"', b'ref="A1"'))
+    assert read_sheets(wrong) == read_sheets(right) == [rows]
 
 
 def test_a_table_without_its_columns_is_named(tmp_path):

@@ -96,7 +96,12 @@ def test_the_figures_go_into_a_card(loso, release, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("ststnet", ["--folds", "2"]), ("ststnet", ["--test-selected"]), ("htnet", [])],
+    [
+        ("ststnet", ["--folds", "2"]),
+        ("ststnet", ["--test-selected"]),
+        ("ststnet", ["--action-units", "1"]),
+        ("htnet", []),
+    ],
 )
 def test_other_figures_do_not_go_into_a_card(release, tmp_path, name, change, capsys, monkeypatch):
     monkeypatch.setattr(evaluate, "Recipe", lambda: replace(Recipe(), epochs=1))

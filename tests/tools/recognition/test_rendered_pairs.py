@@ -1,10 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from models.data import read_release
-from tests.tiny_release import flow_image, write_release
-from tools.recognition.rendered_pairs import KINDS, Renderer, rendered_pairs, wrong_window
-from tools.spotting.motions import measured_motions
+from models.data import Clips, read_release
+from tests.tiny_release import write_release
+from tools.recognition.rendered_pairs import KINDS, rendered_pairs, wrong_window
 
 
 def test_a_wrong_window_keeps_its_order_and_length():
@@ -14,12 +15,25 @@ def test_a_wrong_window_keeps_its_order_and_length():
 
 
 @pytest.fixture(scope="module")
-def pairs() -> np.ndarray:
-    """One motion through the real tracker and flow, with errors of -6, 0 and 6 tenths."""
-    random = np.random.default_rng(0)
-    clip = np.stack([flow_image(0, sign, random) for sign in (1, -1)])
-    with Renderer() as render:
-        return render(measured_motions(clip[None])[0], np.random.default_rng(1), range(-6, 7, 6))
+def clip(tmp_path_factory) -> Clips:
+    """One clip, of class 0."""
+    return read_release(write_release(tmp_path_factory.mktemp("release"), subjects=1, clips=1))
+
+
+@pytest.fixture(scope="module")
+def kept(clip, tmp_path_factory) -> Path:
+    """The file that keeps its motion after the real tracker and flow."""
+    path, steps = tmp_path_factory.mktemp("kept") / "kept.npy", []
+    first = rendered_pairs(clip, path, lambda: steps.append(1))
+    assert (np.load(path) == first).all()
+    assert len(steps) == 1
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(kept) -> np.ndarray:
+    """The motion with errors of -6, 0 and 6 tenths."""
+    return np.load(kept)[0][:, ::6]
 
 
 def test_the_chain_sees_the_motion_where_it_was_put(pairs):
@@ -37,12 +51,8 @@ def test_without_an_error_both_kinds_are_the_same_window(pairs):
     assert (pairs[0, 0] != pairs[0, 1]).any()
 
 
-def test_rendered_pairs_are_kept_for_a_later_call(tmp_path, monkeypatch):
-    (tmp_path / "release").mkdir()
-    clip = read_release(write_release(tmp_path / "release", subjects=1, clips=1))
-    steps = []
-    first = rendered_pairs(clip, tmp_path / "kept.npy", lambda: steps.append(1))
-    assert first.shape == (1, len(KINDS), 13, 2, 28, 28, 3)
-    assert len(steps) == 1
+def test_rendered_pairs_are_kept_for_a_later_call(clip, kept, monkeypatch):
     monkeypatch.setattr("tools.recognition.rendered_pairs.Renderer", None)
-    assert (rendered_pairs(clip, tmp_path / "kept.npy") == first).all()
+    again = rendered_pairs(clip, kept)
+    assert again.shape == (1, len(KINDS), 13, 2, 28, 28, 3)
+    assert (again == np.load(kept)).all()

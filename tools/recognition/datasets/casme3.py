@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from tools.recognition.datasets.clip import (
-    Clip,
     Collection,
     Conventions,
     Correction,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
-from tools.recognition.datasets.table import Row, read_rows
+from tools.recognition.datasets.table import read_rows
 from tools.recognition.datasets.tree import Tree
 
 NAME_A, NAME_C, FPS = "casme3-a", "casme3-c", 30.0
@@ -64,22 +63,11 @@ def read_part_a(tree: Tree, table: Path | None = None, fps: float | None = None)
     clips = Collection((path.name,))
     for row in read_rows(path, COLUMNS_A, ("subject", "video", "onset", "apex", "offset")):
         subject, name = row.text("subject"), row.text("video")
-
-        def clip(row: Row = row, subject: str = subject, name: str = name) -> Iterable[Clip]:
+        with leaving_out(clips.left_out, row, subject, name):
             found = tree.find(subject, name)
-            yield make_clip(
-                NAME_A,
-                found[0].parts[-2],
-                found[0].parts[-1],
-                row,
-                found,
-                key_frames(row, found[0], _CONVENTIONS_A),
-                fps or FPS,
-                row.text("emotion"),
-                row.text("units"),
-            )
-
-        clips.add(row, subject, name, clip)
+            frames = key_frames(row, found[0], _CONVENTIONS_A)
+            person, video = found[0].parts[-2:]
+            clips.add(make_clip(NAME_A, person, video, row, found, frames, fps or FPS))
     return clips.reading()
 
 
@@ -93,20 +81,9 @@ def read_part_c(tree: Tree, table: Path | None = None, fps: float | None = None)
     clips = Collection((path.name,))
     for row in read_rows(path, _COLUMNS_C, ("subject", "video", "onset", "offset")):
         subject, name = row.text("subject"), row.text("video")
-
-        def clip(row: Row = row, subject: str = subject, name: str = name) -> Iterable[Clip]:
+        with leaving_out(clips.left_out, row, subject, name):
             found = tree.find(subject, name, typed_number=row.is_number("subject"))
-            yield make_clip(
-                NAME_C,
-                f"casme3c-{found[0].parts[-2]}",
-                found[0].parts[-1],
-                row,
-                found,
-                key_frames(row, found[0], _CONVENTIONS_C),
-                fps or FPS,
-                row.text("emotion"),
-                row.text("units"),
-            )
-
-        clips.add(row, subject, name, clip)
+            frames = key_frames(row, found[0], _CONVENTIONS_C)
+            person, video = found[0].parts[-2:]
+            clips.add(make_clip(NAME_C, f"casme3c-{person}", video, row, found, frames, fps or FPS))
     return clips.reading()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -262,8 +263,7 @@ def make_clip(
     found: tuple[FrameFolder, tuple[Applied, ...]],
     frames: KeyFrames,
     fps: float | None,
-    emotion: str = "",
-    action_units: str = "",
+    emotion: str | None = None,
 ) -> Clip:
     """A clip of a row, with its classes.
 
@@ -272,11 +272,10 @@ def make_clip(
         row: The row.
         found: Its folder, and what was wrong with the folder's name.
         frames: Its key frames.
-        emotion: As the table has it.
-        action_units: Likewise.
+        emotion: As the set has it; None for what the row says.
     """
-    feeling = emotion_of(emotion)
-    sure, possible, rules = action_units_of(action_units)
+    feeling = emotion_of(row.text("emotion") if emotion is None else emotion)
+    sure, possible, rules = action_units_of(row.text("units"))
     folder, applied = found
     return Clip(
         dataset=dataset,
@@ -303,28 +302,41 @@ def make_clip(
     )
 
 
+@contextmanager
+def leaving_out(left_out: list[LeftOut], row: Row, subject: str, name: str) -> Iterator[None]:
+    """Inside, a row that cannot be used goes to `left_out` with its reason, and that is all.
+
+    Args:
+        left_out: What is left out so far.
+        row: The row.
+        subject, name: For messages.
+    """
+    try:
+        yield
+    except LeaveOut as out:
+        left_out.append(LeftOut(row.table, row.number, subject, name, out.reason, out.detail))
+
+
 @dataclass(slots=True)
 class Collection:
-    """Collects the clips of a set; whatever cannot be used is kept with its reason."""
+    """Collects the clips of a set; whatever cannot be used is kept with its reason.
+
+    Attributes:
+        tables: Names of the tables that are read.
+        left_out: See `leaving_out`.
+    """
 
     tables: tuple[str, ...] = ()
+    left_out: list[LeftOut] = field(default_factory=list)
     _clips: dict[str, Clip] = field(default_factory=dict)
     _seen: set[tuple[str, int, int]] = field(default_factory=set)
-    _left_out: list[LeftOut] = field(default_factory=list)
 
-    def add(self, row: Row, subject: str, name: str, read: Callable[[], Iterable[Clip]]) -> None:
-        """Adds what `read` makes of a row; `subject` and `name` are for messages."""
-        try:
-            for clip in read():
-                self._add(clip)
-        except LeaveOut as out:
-            self.leave_out(row.table, row.number, subject, name, out)
+    def add(self, clip: Clip) -> None:
+        """Adds a clip, under another name if there is one of its name already.
 
-    def leave_out(self, table: str, row: int, subject: str, name: str, out: LeaveOut) -> None:
-        """Adds a row that is not used."""
-        self._left_out.append(LeftOut(table, row, subject, name, out.reason, out.detail))
-
-    def _add(self, clip: Clip) -> None:
+        Raises:
+            LeaveOut: The same frames are a clip already.
+        """
         same = str(clip.folder.path), clip.onset, clip.offset
         if same in self._seen:
             raise LeaveOut("same-again", f"frames {clip.onset} to {clip.offset}")
@@ -341,4 +353,4 @@ class Collection:
 
     def reading(self) -> Reading:
         """All that was added."""
-        return Reading(tuple(self._clips.values()), tuple(self._left_out), self.tables)
+        return Reading(tuple(self._clips.values()), tuple(self.left_out), self.tables)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
 from tools.recognition.datasets.clip import (
-    Clip,
     Collection,
     Conventions,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
 from tools.recognition.datasets.rules import Applied
@@ -63,28 +62,11 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
         for row, applied in rows:
             name = row.text("video")
             subject = f"dfme-{name.split('_')[0]}"
-
-            def clip(
-                row: Row = row,
-                subject: str = subject,
-                name: str = name,
-                applied: tuple[Applied, ...] = applied,
-            ) -> Iterable[Clip]:
+            with leaving_out(clips.left_out, row, subject, name):
                 found = tree.find(name)
-                made = make_clip(
-                    NAME,
-                    subject,
-                    name,
-                    row,
-                    found,
-                    key_frames(row, found[0], Conventions(_LEAST_FPS)),
-                    fps,
-                    row.text("emotion"),
-                    row.text("units"),
-                )
-                yield replace(made, applied=(*applied, *made.applied))
-
-            clips.add(row, subject, name, clip)
+                frames = key_frames(row, found[0], Conventions(_LEAST_FPS))
+                clip = make_clip(NAME, subject, name, row, found, frames, fps)
+                clips.add(replace(clip, applied=(*applied, *clip.applied)))
     return clips.reading()
 
 

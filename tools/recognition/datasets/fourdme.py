@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tools.recognition.datasets.clip import (
-    Clip,
     Collection,
     Conventions,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
 from tools.recognition.datasets.rules import Applied
@@ -50,28 +50,13 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
         read_rows(path, _COLUMNS, ("subject", "video", "onset", "offset"))
     ):
         subject, name = row.text("subject"), row.text("video")
-
-        def clip(
-            row: Row = row,
-            subject: str = subject,
-            name: str = name,
-            applied: tuple[Applied, ...] = applied,
-        ) -> Iterable[Clip]:
+        with leaving_out(clips.left_out, row, subject, name):
             found = tree.find(subject, name, within="gray", typed_number=row.is_number("subject"))
-            made = make_clip(
-                NAME,
-                f"4dme-{subject}",
-                name,
-                row,
-                found,
-                key_frames(row, found[0], Conventions(FPS)),
-                fps or FPS,
-                _emotion(row),
-                row.text("units"),
+            frames = key_frames(row, found[0], Conventions(FPS))
+            clip = make_clip(
+                NAME, f"4dme-{subject}", name, row, found, frames, fps or FPS, _emotion(row)
             )
-            yield replace(made, applied=(*applied, *made.applied))
-
-        clips.add(row, subject, name, clip)
+            clips.add(replace(clip, applied=(*applied, *clip.applied)))
     return clips.reading()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-COMPOSITE = ("negative", "positive", "surprise")
-"""The three classes that all sets have in common, as in the challenge MEGC 2019; in the order of
-`models.data.LABELS`."""
+from models.data import LABELS
+from tools.spotting.annotations import EMOTIONS
+
+COMPOSITE = LABELS
+"""The three classes that all sets have in common, as in the challenge MEGC 2019."""
 
 _SEVEN = ("happiness", "disgust", "surprise", "fear", "anger", "sadness", "others")
 OWN_CLASSES = MappingProxyType(
@@ -37,15 +39,6 @@ _SPELLINGS = MappingProxyType(
         "sur": "surprise",
     }
 )
-_NEGATIVE = ("anger", "contempt", "disgust", "fear", "repression", "sadness", "negative")
-_TO_COMPOSITE = MappingProxyType(
-    {
-        **dict.fromkeys(_NEGATIVE, "negative"),
-        "happiness": "positive",
-        "positive": "positive",
-        "surprise": "surprise",
-    }
-)
 # Of CASME II, the composite takes no fear (2 clips) and no sadness (7).
 _NOT_IN_COMPOSITE = MappingProxyType({"casme2": frozenset({"fear", "sadness"})})
 
@@ -66,7 +59,7 @@ def composite_label(dataset: str, emotion: str) -> str | None:
     """The composite class of an emotion as `emotion_of` names it; None if it has none."""
     if emotion in _NOT_IN_COMPOSITE.get(dataset, ()):
         return None
-    labels = {_TO_COMPOSITE.get(part) for part in emotion.split("+")}
+    labels = {EMOTIONS.get(part) for part in emotion.split("+")}
     return labels.pop() if len(labels) == 1 else None
 
 

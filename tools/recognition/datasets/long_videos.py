@@ -7,14 +7,16 @@ without a video is left out with its reason, where that module would refuse the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.recognition.datasets import casme3, samm, smic
-from tools.recognition.datasets.clip import LeftOut
+from tools.recognition.datasets.clip import LeftOut, leaving_out
 from tools.recognition.datasets.labels import emotion_of
 from tools.recognition.datasets.rules import Applied, LeaveOut
+from tools.recognition.datasets.table import COLUMNS as USUAL_COLUMNS
 from tools.recognition.datasets.table import Row, read_rows, read_sheets, rows_of, text_of
 from tools.recognition.datasets.tree import FrameFolder, Tree
 
@@ -62,21 +64,9 @@ class LongReading:
     left_out: list[LeftOut] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
 
-    def add(self, row: Row, read: Callable[[], Annotated]) -> None:
-        """Adds what `read` makes of a row, or the reason why it makes nothing."""
-        try:
-            self.rows.append(read())
-        except LeaveOut as out:
-            self.left_out.append(
-                LeftOut(
-                    row.table,
-                    row.number,
-                    row.text("subject"),
-                    row.text("video"),
-                    out.reason,
-                    out.detail,
-                )
-            )
+    def leaving_out(self, row: Row) -> AbstractContextManager[None]:
+        """Inside, a row that cannot be used is left out with its reason."""
+        return leaving_out(self.left_out, row, row.text("subject"), row.text("video"))
 
 
 def _annotated(
@@ -134,8 +124,14 @@ def _annotated(
     return Annotated(row, cells, tuple(rules))
 
 
-def _find_video(tree: Tree, fits: Callable[[FrameFolder], bool], what: str) -> FrameFolder:
-    found = [folder for folder in (*tree.frames, *tree.videos) if folder.parts and fits(folder)]
+def _named_videos(tree: Tree) -> Iterator[tuple[str, FrameFolder]]:
+    """All videos, each with its name in small letters."""
+    for video in (*tree.frames, *tree.videos):
+        if video.parts:
+            yield video.parts[-1].casefold(), video
+
+
+def _only(found: Sequence[FrameFolder], what: str) -> FrameFolder:
     if not found:
         raise LeaveOut("no-folder", what)
     if len(found) > 1:
@@ -161,21 +157,18 @@ def read_casme_squared(
     for row in rows_of(path, sheets[0], 0, places):
         if row.number_in("onset") is None and row.number == 1:
             continue  # some copies have a header
-
-        def read(row: Row = row) -> Annotated:
+        with reading.leaving_out(row):
             subject = re.sub("[^0-9]", "", subjects.get(row.text("subject"), row.text("subject")))
             name = row.text("video").rsplit("_", 1)[0].casefold()
             code = codes.get(name)
             if not name or code is None:
                 raise LeaveOut("no-name" if not name else "no-folder", row.text("video"))
             start = f"{int(subject or 0)}_{code}"
-            video = _find_video(
-                tree, lambda f: f.parts[-1].casefold().lstrip("s0").startswith(start), start
-            )
+            named = _named_videos(tree)
+            video = _only([v for n, v in named if n.lstrip("s0").startswith(start)], start)
             note = Applied("several-events", row.text("video"), video.parts[-1])
-            return _annotated(row, video, subject, row.text("type"), row.text("emotion"), (note,))
-
-        reading.add(row, read)
+            kind, emotion = row.text("type"), row.text("emotion")
+            reading.rows.append(_annotated(row, video, subject, kind, emotion, (note,)))
     return reading
 
 
@@ -198,30 +191,25 @@ def read_samm_long(tree: Tree, table: Path | None = None, fps: float | None = No
     emotions = {}
     own = [p for p in tree.tables if re.search(samm.TABLES[0], p.name.casefold())]
     if own:
-        for row in read_rows(own[-1], samm.COLUMNS, ("video", "onset", "emotion")):
+        for row in read_rows(own[-1], USUAL_COLUMNS, ("video", "onset", "emotion")):
             emotions[row.text("video")] = row.text("emotion")
     reading = LongReading(fps or 200.0, tables=[path.name, *(p.name for p in own[-1:])])
     for row in _samm_rows(path):
-
-        def read(row: Row = row) -> Annotated:
+        with reading.leaving_out(row):
             name = row.text("video")
             video_name, _, number = name.rpartition("_")
             if not video_name:
                 raise LeaveOut("no-name" if not name else "no-folder", name)
-            video = _find_video(
-                tree, lambda f: f.parts[-1].casefold() == video_name.casefold(), video_name
-            )
+            found = [v for n, v in _named_videos(tree) if n == video_name.casefold()]
+            video = _only(found, video_name)
             notes = []
             if number != "1":
                 notes.append(Applied("several-events", name, video.parts[-1]))
             subject = samm.padded_subject(row.text("subject"))
             if row.is_number("subject"):
                 notes.append(Applied("number-for-name", row.text("subject"), subject))
-            return _annotated(
-                row, video, subject, row.text("type"), emotions.get(name, ""), tuple(notes)
-            )
-
-        reading.add(row, read)
+            kind, emotion = row.text("type"), emotions.get(name, "")
+            reading.rows.append(_annotated(row, video, subject, kind, emotion, tuple(notes)))
     return reading
 
 
@@ -252,13 +240,11 @@ def read_casme3_long(
         emotions[_event(row)] = row.text("emotion")
     reading = LongReading(fps or 30.0, tables=[path.name, *(p.name for p in labels[-1:])])
     for row in read_rows(path, _CASME3_ALL, needed):
-
-        def read(row: Row = row) -> Annotated:
+        with reading.leaving_out(row):
             folder, applied = tree.find(row.text("subject"), row.text("video"))
             emotion = row.text("emotion") or emotions.get(_event(row), "")
-            return _annotated(row, folder, folder.parts[-2], row.text("type"), emotion, applied)
-
-        reading.add(row, read)
+            kind, subject = row.text("type"), folder.parts[-2]
+            reading.rows.append(_annotated(row, folder, subject, kind, emotion, applied))
     return reading
 
 
@@ -278,8 +264,7 @@ def read_smic_long(tree: Tree, table: Path | None = None, fps: float | None = No
     for row in smic.rows_of_events(path):
         subject = smic.padded_subject(row.text("subject"))
         for event in smic.events_of(row):
-
-            def read(row: Row = row, subject: str = subject, event: int = event) -> Annotated:
+            with reading.leaving_out(row):
                 folder, applied = tree.find(subject, row.text("video"))
                 notes = list(applied)
                 shift = smic.shift_of(row, folder)
@@ -288,16 +273,9 @@ def read_smic_long(tree: Tree, table: Path | None = None, fps: float | None = No
                     notes.append(Applied("numbers-from-first", str(first), str(first + shift)))
                 if event > 1:
                     notes.append(Applied("several-events", row.text("video"), f"event {event}"))
-                return _annotated(
-                    row,
-                    folder,
-                    subject,
-                    "micro",
-                    smic.emotion_in(row),
-                    tuple(notes),
-                    (f"onset{event}", "apex", f"offset{event}"),
-                    shift,
+                columns = f"onset{event}", "apex", f"offset{event}"
+                emotion = smic.emotion_in(row)
+                reading.rows.append(
+                    _annotated(row, folder, subject, "micro", emotion, tuple(notes), columns, shift)
                 )
-
-            reading.add(row, read)
     return reading

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from tools.recognition.datasets.clip import (
-    Clip,
     Collection,
     Conventions,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
-from tools.recognition.datasets.table import Row, read_rows
+from tools.recognition.datasets.table import COLUMNS, read_rows
 from tools.recognition.datasets.tree import Tree
 
 NAME, FPS = "mmew", 90.0
 TABLES = (r"mmew",)
-_COLUMNS = {
-    "subject": ("subject",),
-    "video": ("filename",),
-    "onset": ("onsetframe", "onset"),
-    "apex": ("apexframe", "apex"),
-    "offset": ("offsetframe", "offset"),
-    "units": ("actionunits",),
-    "emotion": ("estimatedemotion", "emotion"),
-}
 
 
 def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Reading:
@@ -37,24 +27,12 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
     """
     path = table or tree.table(*TABLES, what="MMEW_Micro_Exp.xlsx")
     clips = Collection((path.name,))
-    for row in read_rows(path, _COLUMNS, ("video", "onset", "emotion")):
+    for row in read_rows(path, COLUMNS, ("video", "onset", "emotion")):
         name = row.text("video")
         # The name begins with the subject; the column may have become a number.
         subject = f"mmew-{name.split('-')[0].upper()}" if "-" in name else row.text("subject")
-
-        def clip(row: Row = row, subject: str = subject, name: str = name) -> Iterable[Clip]:
+        with leaving_out(clips.left_out, row, subject, name):
             found = tree.find(name, within="micro")
-            yield make_clip(
-                NAME,
-                subject,
-                name,
-                row,
-                found,
-                key_frames(row, found[0], Conventions(FPS)),
-                fps or FPS,
-                row.text("emotion"),
-                row.text("units"),
-            )
-
-        clips.add(row, subject, name, clip)
+            frames = key_frames(row, found[0], Conventions(FPS))
+            clips.add(make_clip(NAME, subject, name, row, found, frames, fps or FPS))
     return clips.reading()

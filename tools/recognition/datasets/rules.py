@@ -41,8 +41,8 @@ RULES = MappingProxyType(
         "one.",
         "columns-by-position": "The header does not name all columns: they are taken in the order "
         "in which the set is published.",
-        "not-in-composite": "The composite of three sets leaves this clip out, so it has no "
-        "composite label.",
+        "not-in-composite": "Public code leaves this clip out of the composite of three sets, so "
+        "it has no composite label.",
         "padded": "The face fills the picture too far to be found: the picture is given a border.",
     }
 )

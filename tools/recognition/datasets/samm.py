@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from tools.recognition.datasets.clip import (
-    Clip,
     Collection,
     Conventions,
     Correction,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
-from tools.recognition.datasets.table import Row, read_rows
+from tools.recognition.datasets.table import COLUMNS, read_rows
 from tools.recognition.datasets.tree import Tree
 
 NAME, FPS = "samm", 200.0
 TABLES = (r"samm.*micro.*facs", r"samm(?!.*long)")
-COLUMNS = {
-    "subject": ("subject",),
-    "video": ("filename",),
-    "onset": ("onsetframe", "onset"),
-    "apex": ("apexframe", "apex"),
-    "offset": ("offsetframe", "offset"),
-    "units": ("actionunits",),
-    "emotion": ("estimatedemotion", "emotion"),
-}
 # As public code that reads the table has it (github.com/tvaranka/meb).
 _CONVENTIONS = Conventions(FPS, corrections=(Correction(56, "offset", 5739),))
 
@@ -41,24 +31,11 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
     path = table or tree.table(*TABLES, what="SAMM_Micro_FACS_Codes_v2.xlsx")
     clips = Collection((path.name,))
     for row in read_rows(path, COLUMNS, ("subject", "video", "onset", "offset")):
-        name = row.text("video")
-        subject = padded_subject(row.text("subject"))
-
-        def clip(row: Row = row, subject: str = subject, name: str = name) -> Iterable[Clip]:
-            (folder, applied) = tree.find(row.text("subject"), name, typed_number=True)
-            yield make_clip(
-                NAME,
-                subject,
-                name,
-                row,
-                (folder, applied),
-                key_frames(row, folder, _CONVENTIONS),
-                fps or FPS,
-                row.text("emotion"),
-                row.text("units"),
-            )
-
-        clips.add(row, subject, name, clip)
+        subject, name = padded_subject(row.text("subject")), row.text("video")
+        with leaving_out(clips.left_out, row, subject, name):
+            found = tree.find(row.text("subject"), name, typed_number=True)
+            frames = key_frames(row, found[0], _CONVENTIONS)
+            clips.add(make_clip(NAME, subject, name, row, found, frames, fps or FPS))
     return clips.reading()
 
 

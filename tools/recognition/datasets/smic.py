@@ -8,7 +8,6 @@ image000001.jpg) with up to three events.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +19,10 @@ from tools.recognition.datasets.clip import (
     Collection,
     Conventions,
     KeyFrames,
+    LeftOut,
     Reading,
     key_frames,
+    leaving_out,
     make_clip,
 )
 from tools.recognition.datasets.rules import Applied, LeaveOut
@@ -57,7 +58,9 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
         InputError: There are no such folders, or the table cannot be read.
     """
     path = table or next((t for t in tree.tables if re.search(TABLES[1], t.name.casefold())), None)
-    rows = {} if path is None else {row.text("video").casefold(): row for row in _rows(path)}
+    rows = (
+        {} if path is None else {row.text("video").casefold(): row for row in rows_of_events(path)}
+    )
     clips = Collection(() if path is None else (path.name,))
     seen = set()
     for folder in tree.frames:
@@ -69,13 +72,8 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
         name = folder.parts[-1]
         row = rows.get(name.casefold(), Row("", 0, 0, {}))
         seen.add(name.casefold())
-
-        def clip(
-            folder: FrameFolder = folder, row: Row = row, emotion: str = place[-2]
-        ) -> Iterable[Clip]:
-            yield _whole_folder(folder, row, emotion, fps or FPS)
-
-        clips.add(row, folder.parts[-4], name, clip)
+        with leaving_out(clips.left_out, row, folder.parts[-4], name):
+            clips.add(_whole_folder(folder, row, place[-2], fps or FPS))
     if not seen:
         raise InputError(
             f"{shown(tree.folder)} holds no folders like HS/s1/micro/negative/s1_ne_01: name the "
@@ -83,8 +81,10 @@ def read(tree: Tree, table: Path | None = None, fps: float | None = None) -> Rea
         )
     for name, row in rows.items():
         if name not in seen:
-            missing = LeaveOut("no-folder", row.text("video"))
-            clips.leave_out(row.table, row.number, row.text("subject"), row.text("video"), missing)
+            video = row.text("video")
+            clips.left_out.append(
+                LeftOut(row.table, row.number, row.text("subject"), video, "no-folder", video)
+            )
     return clips.reading()
 
 
@@ -113,13 +113,10 @@ def read_long(tree: Tree, table: Path | None = None, fps: float | None = None) -
     """
     path = table or tree.table(*TABLES, what=WHAT)
     clips = Collection((path.name,))
-    for row in _rows(path):
+    for row in rows_of_events(path):
         name, subject = row.text("video"), padded_subject(row.text("subject"))
         for event in events_of(row):
-
-            def clip(
-                row: Row = row, subject: str = subject, name: str = name, event: int = event
-            ) -> Iterable[Clip]:
+            with leaving_out(clips.left_out, row, subject, name):
                 found = tree.find(subject, name)
                 made = make_clip(
                     NAME_LONG,
@@ -134,9 +131,7 @@ def read_long(tree: Tree, table: Path | None = None, fps: float | None = None) -
                 if event > 1:
                     note = Applied("several-events", name, made.name)
                     made = replace(made, applied=(*made.applied, note))
-                yield made
-
-            clips.add(row, subject, name, clip)
+                clips.add(made)
     return clips.reading()
 
 
@@ -191,9 +186,5 @@ def rows_of_events(path: Path) -> list[Row]:
     Raises:
         InputError: It cannot be read.
     """
-    return _rows(path)
-
-
-def _rows(path: Path) -> list[Row]:
     rows = read_rows(path, COLUMNS, ("subject", "video", "onset1", "offset1"))
     return [row for row in rows if "_" in row.text("video")]

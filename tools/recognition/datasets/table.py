@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from realtime_mer.errors import InputError
@@ -21,6 +22,19 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
 Columns = Mapping[str, Sequence[str]]
 """Our name of a column to the names that tables give it, in small letters and digits only."""
+
+COLUMNS: Columns = MappingProxyType(
+    {
+        "subject": ("subject",),
+        "video": ("filename",),
+        "onset": ("onsetframe", "onset"),
+        "apex": ("apexframe", "apex"),
+        "offset": ("offsetframe", "offset"),
+        "units": ("actionunits",),
+        "emotion": ("estimatedemotion", "emotion"),
+    }
+)
+"""The columns of CASME II, MMEW and SAMM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ def _excel_sheets(path: Path) -> Iterator[list[tuple[Any, ...]]]:
     book = load_workbook(path, read_only=True, data_only=True)
     try:
         for sheet in book.worksheets:
+            sheet.reset_dimensions()  # some programs write wrong ones, and cells would be missed
             yield [tuple(row) for row in sheet.iter_rows(values_only=True)]
     finally:
         book.close()

@@ -15,10 +15,10 @@ from realtime_mer.output.writable import shown
 from realtime_mer.source.image_folder import IMAGE_SUFFIXES
 from tools.recognition.datasets.rules import Applied, LeaveOut
 from tools.recognition.datasets.table import TABLE_SUFFIXES
+from tools.spotting.annotations import VIDEO_SUFFIXES
 
 # Frames may lie in a folder of their own below the clip's; depth pictures are not read.
 _COLOUR, _DEPTH = "color", "depth"
-_VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Tree:
                 has_pictures |= suffix in IMAGE_SUFFIXES
                 if suffix in TABLE_SUFFIXES:
                     self.tables.append(path / name)
-                elif suffix in _VIDEO_SUFFIXES:
+                elif suffix in VIDEO_SUFFIXES:
                     self.videos.append(FrameFolder(path / name, (*parts, Path(name).stem)))
             if has_pictures:
                 if parts and parts[-1].casefold() == _COLOUR:
