@@ -1,6 +1,7 @@
 """What the chain costs a frame, beside MediaPipe's face landmarker alone.
 
-    python tools/benchmark.py VIDEO [--json] [--frames N] [--providers P]
+    python tools/benchmark.py VIDEO [--json] [--frames N] [--providers P] [--runs N]
+                              [--throughput] [--record [FILE]]
 
 The frames are decoded into memory first. Then the bare landmarker (as MediaPipe sets it up: video
 mode, one face) and the whole chain take turns on blocks of the same frames in the same process, so
@@ -13,12 +14,27 @@ block until the analysis of the last one has come out. Times are means in millis
     ratio        chain_ms / tracker_ms
     fps          frames a second of the chain
     tracker_cpu_ms, chain_cpu_ms    processor time of all threads
+    tracker_cpu_s, chain_cpu_s      the same in seconds for a minute of the video
     flow_ms      regional motion, part of chain_ms
     spot_ms      the spotter, part of chain_ms
     spotting_alone_ms   regional motion and spotter on one core while nothing else works; median
     classify_ms  a window: flow pair and network; null if no face was seen
     network_ms   its network alone, on the --providers
+    naming_ratio classify_ms / tracker_ms
+    track_share, register_share, flow_share, spot_share    of the time of a frame, each alone
     draw_ms      the overlay's picture, not part of chain_ms
+
+Each figure is the median of the --runs; "spread" has the least and the most as well.
+
+--throughput has the archive's own workers analyse the whole VIDEO, with decoding, as many at the
+same time as there are cores. Their start counts, so give a video of several minutes:
+
+    archive_hours    hours of video that each analyses an hour
+    archive_start_s  until a worker has analysed something
+    archive_cpu_s    processor time of a minute of video, start included
+    profile          of that minute, by station; from a run that works alone
+
+--record adds a row to docs/performance.md, which says how to read it.
 """
 
 from __future__ import annotations
@@ -53,10 +69,15 @@ from realtime_mer.source.frame import Frame
 from realtime_mer.source.opencv import quiet_opencv
 from realtime_mer.source.reader import Grab
 from realtime_mer.stats import Stats
-from tools.command import command_parser, exit_status, number_type, print_figures
+from tools import performance_table
+from tools.archive_speed import archive_profile, archive_speed
+from tools.command import command_parser, exit_status, number_type, print_figures, spread
+from tools.station_times import STATIONS
 
 # Chosen by judgement: ten seconds at 30 fps.
 FRAMES = 300
+# Runs, if a row is recorded. Chosen by judgement: the least and the most of fewer say little.
+_RECORDED_RUNS = 5
 # Decoded frames stay in memory: 300 of 640 x 480 are 276 MB.
 _MOST_BYTES = 600_000_000
 _LEAST_FRAMES = 60
@@ -71,6 +92,10 @@ _WINDOW_FRAMES = 9
 _RECENT_S = 1.0
 # Frames whose spotting is measured alone.
 _ALONE = 240
+# Figures that are not known unless a face is seen.
+_OF_FACES = {
+    *("flow_ms", "spot_ms", "spotting_alone_ms", "classify_ms", "network_ms", "naming_ratio"),
+}
 
 
 class MemoryReader:
@@ -223,6 +248,13 @@ def spotting_ms(durations: Durations) -> float | None:
     return 1000 * float(np.median(np.add(flow, spot))) if flow else None
 
 
+def shares(durations: Durations) -> dict[str, float]:
+    """Of each station, its part of the time in which the frames were tracked and followed."""
+    stages = ("track", "register", "flow", "spot")
+    spent = {name: sum(durations.passes[name][_WARM_UP:]) for name in stages}
+    return {f"{name}_share": seconds / sum(spent.values()) for name, seconds in spent.items()}
+
+
 def classify_ms(
     seen: list[tuple[int, float]], analyser: Analyser
 ) -> tuple[float, float] | tuple[None, None]:
@@ -269,7 +301,7 @@ def measure(
     spotter: Path = SPOTTER,
     providers: str = "auto",
 ) -> dict[str, Any]:
-    """Runs the benchmark on frames in memory; returns the object that `--json` prints.
+    """Runs the benchmark once on frames in memory; returns the object that `--json` prints.
 
     Args:
         name: Of the video.
@@ -328,6 +360,8 @@ def measure(
                     clock.reset()
         after = _spent_ms(recognizer)
     tracker_ms, chain_ms = bare_clock.wall_ms, chain_clock.wall_ms
+    # Seconds for a minute of video, of milliseconds for a frame.
+    a_minute = 60 * fps / 1000
     durations = Durations()
     with Analyser(
         weights=weights, spotter=spotter, providers=providers, stats=durations
@@ -346,6 +380,7 @@ def measure(
     return {
         "video": name,
         "size": list(frames[0].image.shape[1::-1]),
+        "source_fps": fps,
         "frames": chain_clock.frames,
         "with_face": round(with_face / len(frames), 3),
         "tracker_ms": round(tracker_ms, 3),
@@ -354,14 +389,44 @@ def measure(
         "fps": round(1000 / chain_ms, 2),
         "tracker_cpu_ms": round(bare_clock.cpu_ms, 3),
         "chain_cpu_ms": round(chain_clock.cpu_ms, 3),
+        "tracker_cpu_s": round(bare_clock.cpu_ms * a_minute, 2),
+        "chain_cpu_s": round(chain_clock.cpu_ms * a_minute, 2),
         "flow_ms": stage("flow"),
         "spot_ms": stage("spot"),
         "spotting_alone_ms": rounded(alone_ms),
         "classify_ms": rounded(window_ms),
         "network_ms": rounded(network_ms),
+        "naming_ratio": rounded(None if window_ms is None else window_ms / tracker_ms),
+        **{name: rounded(share) for name, share in shares(durations).items()},
         "provider": analyser.classifier.provider,
         "draw_ms": round(draw_clock.wall_ms, 3),
     }
+
+
+def together(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs in one object: the medians, and under "spread" the least and the most as well.
+
+    What only some of them have, such as the time of a window in which a face was seen, is null.
+    """
+    first = results[0]
+    spreads = {
+        key: spread([result[key] for result in results], 4)
+        for key, value in first.items()
+        if isinstance(value, float) and all(result[key] is not None for result in results)
+    }
+    medians = {key: values["median"] for key, values in spreads.items()}
+    missing = {key: None for result in results for key, value in result.items() if value is None}
+    return first | medians | missing | {"runs": len(results), "spread": spreads}
+
+
+def _shown(result: dict[str, Any], key: str, unit: str) -> str:
+    value = result[key]
+    if value is None:
+        return "no face seen" if key in _OF_FACES else "not known"
+    text = f"{value:.2f}"
+    if result["runs"] > 1 and (around := result["spread"].get(key)):
+        text += f" ({around['min']:.2f} to {around['max']:.2f})"
+    return f"{text} {unit}".rstrip()
 
 
 def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -371,6 +436,8 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "whole chain": ("chain_ms", "ms a frame"),
         "landmarker alone, processor": ("tracker_cpu_ms", "ms a frame"),
         "whole chain, processor": ("chain_cpu_ms", "ms a frame"),
+        "landmarker alone, processor, a minute": ("tracker_cpu_s", "s"),
+        "whole chain, processor, a minute": ("chain_cpu_s", "s"),
         "chain / landmarker": ("ratio", ""),
         "chain": ("fps", "frames a second"),
         "regional motion": ("flow_ms", "ms a frame"),
@@ -378,11 +445,20 @@ def rows_of(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "both alone, on one core": ("spotting_alone_ms", "ms a frame"),
         "classifier": ("classify_ms", "ms a window"),
         f"its network, on {result['provider']}": ("network_ms", "ms a window"),
+        "naming a window / landmarker": ("naming_ratio", ""),
         "overlay": ("draw_ms", "ms a picture"),
+        "archive, start of a worker": ("archive_start_s", "s"),
+        "archive, processor, a minute": ("archive_cpu_s", "s"),
+        "archive": ("archive_hours", "hours of video an hour and core"),
     }
     for what, (key, unit) in figures.items():
-        value = result[key]
-        yield what, "no face seen" if value is None else f"{value:.2f} {unit}".rstrip()
+        if key in result:
+            yield what, _shown(result, key, unit)
+    profile = result.get("profile", {})
+    for station in STATIONS:
+        if station in profile:
+            share = 100 * profile[station] / sum(profile.values())
+            yield f"  {station}", f"{profile[station]:.2f} s a minute, {share:.0f} %"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -396,15 +472,43 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--providers", choices=PROVIDERS, default="auto", help="where the classifier runs"
     )
+    runs = number_type(int, lambda n: 1 <= n <= 100, "a number from 1 to 100")
+    parser.add_argument(
+        "--runs",
+        type=runs,
+        metavar="N",
+        help=f"how often to measure (default 1; {_RECORDED_RUNS} with --record)",
+    )
+    parser.add_argument("--throughput", action="store_true", help="measure the archive as well")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        nargs="?",
+        const=performance_table.TABLE,
+        metavar="FILE",
+        help="add a row to docs/performance.md, or to another file like it",
+    )
     options = parser.parse_args(arguments)
     quiet_opencv()
 
     def run() -> None:
+        count = options.runs or (_RECORDED_RUNS if options.record else 1)
+        # First, so that a checkout that is changed meanwhile is not taken for what was measured.
+        revision = performance_table.revision() if options.record else None
         frames, fps = read_frames(options.video, options.frames)
-        result = measure(Path(options.video).name, frames, fps, providers=options.providers)
+        name = Path(options.video).name
+        results = [measure(name, frames, fps, providers=options.providers) for _ in range(count)]
+        del frames  # the archive's workers need the memory
+        if options.throughput:
+            results = [result | archive_speed(options.video) for result in results]
+        result = together(results)
+        if options.throughput:
+            result["profile"] = archive_profile(options.video)
         wide, high = result["size"]
         title = f"{result['video']}, {wide} x {high}, {result['frames']} frames"
         print_figures(result, options.json, title, rows_of(result))
+        if revision is not None:
+            performance_table.append(performance_table.row(result, revision), options.record)
 
     return exit_status(parser.prog, run)
 

@@ -48,7 +48,7 @@ from realtime_mer.source.health import Outage
 from realtime_mer.stats import Stats
 
 # Frames between two stages: enough for one to catch its breath while the other names an event
-# (15 ms); at 4K a frame is 25 MB.
+# (10 ms); at 4K a frame is 25 MB.
 _QUEUED = 3
 # Analyses that a live source keeps for its caller: a newer one merges with the one that waits.
 _LIVE_SHOWN = 1

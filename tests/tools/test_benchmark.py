@@ -9,12 +9,17 @@ import pytest
 
 from realtime_mer.errors import InputError
 from realtime_mer.source.frame import Frame
-from tools import benchmark
-from tools.benchmark import MemoryReader, main, read_frames
+from tools import archive_speed, benchmark, performance_table
+from tools.archive_speed import archive_profile
+from tools.benchmark import MemoryReader, main, read_frames, together
+from tools.performance_table import COLUMNS, TABLE, Revision
+from tools.station_times import STATIONS
 
 FIGURES = {
     "tracker_ms", "chain_ms", "ratio", "fps", "tracker_cpu_ms", "chain_cpu_ms",
-    "flow_ms", "spot_ms", "spotting_alone_ms", "classify_ms", "network_ms", "draw_ms",
+    "flow_ms", "spot_ms", "spotting_alone_ms", "classify_ms", "network_ms", "naming_ratio",
+    "tracker_cpu_s", "chain_cpu_s", "track_share", "register_share", "flow_share", "spot_share",
+    "draw_ms",
 }  # fmt: skip
 
 
@@ -37,15 +42,44 @@ def video(tmp_path_factory, astronaut):
     return path
 
 
-def test_it_prints_one_object_with_every_figure(video, capsys):
-    assert main([str(video), "--json", "--frames", "80"]) == 0
+def test_it_prints_one_object_with_every_figure_and_records_a_row(
+    video, capsys, tmp_path, monkeypatch
+):
+    of = Revision("abc1234", True)
+    monkeypatch.setattr(performance_table, "revision", lambda: of)
+    table = tmp_path / "performance.md"
+    table.write_text(TABLE.read_text(encoding="utf-8"), encoding="utf-8")
+    command = [str(video), "--json", "--frames", "80", "--runs", "2", "--record", str(table)]
+    assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.keys() >= FIGURES
     assert all(found[key] > 0 for key in FIGURES)
-    assert found["ratio"] == pytest.approx(found["chain_ms"] / found["tracker_ms"], rel=0.01)
-    assert found["fps"] == pytest.approx(1000 / found["chain_ms"], rel=0.01)
     assert found["frames"] == 50  # of 80, after the warm-up
     assert found["with_face"] == 1
+    assert found["runs"] == 2
+    assert found["spread"].keys() == FIGURES | {"with_face", "source_fps"}
+    shares = [found[f"{station}_share"] for station in ("track", "register", "flow", "spot")]
+    assert sum(shares) == pytest.approx(1, abs=0.01)
+    minute = 60 * 30 / 1000 * found["chain_cpu_ms"]
+    assert found["chain_cpu_s"] == pytest.approx(minute, rel=0.01)
+    added = table.read_text(encoding="utf-8").removeprefix(TABLE.read_text(encoding="utf-8"))
+    cells = dict(zip(COLUMNS, added.strip("|\n ").split(" | "), strict=True))
+    assert cells["revision"] == str(of)
+    assert cells["video"] == "face.avi, 352 x 272, 30 fps"
+    assert cells["chain"].startswith(f"{found['ratio']:.2f} (")
+    assert cells["archive"] == "not measured"
+
+
+def test_figures_of_several_runs_are_medians_with_the_least_and_the_most():
+    runs = [
+        {"video": "a", "ratio": r, "flow_ms": f} for r, f in ((1.2, 2.0), (1.1, None), (1.5, 2.0))
+    ]
+    found = together(runs)
+    assert found["ratio"] == 1.2
+    assert found["spread"] == {"ratio": {"min": 1.1, "median": 1.2, "max": 1.5}}
+    assert found["flow_ms"] is None
+    assert found["video"] == "a"
+    assert found["runs"] == 3
 
 
 def test_figures_that_need_a_face_are_null_without_one(tmp_path, capsys):
@@ -134,3 +168,25 @@ def test_no_frame_is_handed_out_before_it_is_allowed():
     taker.join(5)
     assert not taker.is_alive()
     assert taken == [0, 1, 2]
+
+
+def test_archive_speed_is_that_of_the_archives_own_workers(video, monkeypatch):
+    monkeypatch.setattr(archive_speed, "cores", lambda: 1)
+    found = archive_speed.archive_speed(str(video))
+    assert found["archive_workers"] == 1
+    # Three seconds of video; a worker takes longer to start than to be told so.
+    assert found["archive_hours"] > 0
+    assert found["archive_start_s"] > 0.1
+    assert found["archive_cpu_s"] > 0
+    profile = archive_profile(str(video))
+    assert profile.keys() <= set(STATIONS)
+    assert min(profile[name] for name in ("landmarker", "start")) > 0
+    assert max(profile, key=profile.get) in {"landmarker", "start"}
+
+
+def test_a_video_that_the_archive_cannot_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_speed, "cores", lambda: 1)
+    path = tmp_path / "text.avi"
+    path.write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"text\.avi cannot be analysed"):
+        archive_speed.archive_speed(str(path))
