@@ -22,6 +22,8 @@ ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17)
 """Action units that a second head may learn: those of the upper face and the mouth that the sets
 mark often. Chosen."""
 SETS = ("casme2", "smic", "samm")
+DRAWN = "drawn"
+"""The set of clips that tools/recognition/drawn_clips.py made: they only train."""
 INDEX = "combined_3_class2_for_optical_flow.csv"
 IMAGES = "STSNet_whole_norm_u_v_os"
 REMEDY = (
@@ -60,6 +62,17 @@ class Clips:
     def __getitem__(self, keep: np.ndarray) -> Clips:
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "classes"}
         return replace(self, **{k: v[keep] for k, v in arrays.items() if v is not None})
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """(n,) bool, which clips are of the set `DRAWN`."""
+        return self.sets == DRAWN
+
+    def joined(self, others: Clips) -> Clips:
+        """These clips and then others of the same classes; action units are left out."""
+        names = ("names", "sets", "subjects", "labels", "pairs")
+        arrays = {n: np.concatenate([getattr(self, n), getattr(others, n)]) for n in names}
+        return Clips(classes=self.classes, **arrays)
 
     def without(self, subjects: Iterable[str]) -> Clips:
         """The clips of all other subjects.

@@ -63,3 +63,23 @@ def expected_calibration_error(
         inside = bin_of == b
         error += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
     return float(error)
+
+
+def least_confidence(probabilities: np.ndarray, labels: np.ndarray, wanted: float) -> float:
+    """The least confidence from which on answers are right often enough.
+
+    Args:
+        probabilities: (n, classes) of clips that were not trained on.
+        labels: (n,) of the same.
+        wanted: Share of right answers among those with this confidence or more.
+
+    Returns:
+        0 if all answers together are right so often, 1 if not even the surest are.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    order = np.argsort(-confidence)
+    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(shares >= wanted)
+    if not len(enough):
+        return 1.0
+    return 0.0 if enough[-1] == len(order) - 1 else float(confidence[order[enough[-1]]])

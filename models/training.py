@@ -63,6 +63,8 @@ class Recipe:
         balance: Strength of the class weights, as in `class_weights`.
         action_units: Weight of the loss of a second head, which learns the clips' action units and
             is dropped after training; 0 for none.
+        drawn: Weight of the loss of drawn clips (`Clips.drawn`), if there are any.
+        drawn_batch: Drawn clips a step, beside `batch` others.
     """
 
     epochs: int = 40
@@ -79,6 +81,8 @@ class Recipe:
     noise: float = 1.0
     balance: float = 0.5
     action_units: float = 0.0
+    drawn: float = 0.2
+    drawn_batch: int = 16
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Generator) -> Tensor:
@@ -243,7 +247,8 @@ def class_weights(labels: np.ndarray, strength: float, classes: int = len(LABELS
     """
     counts = np.bincount(labels, minlength=classes).clip(1)
     weights = (len(labels) / counts) ** strength
-    return torch.tensor(weights / weights[labels].mean(), dtype=torch.float32)
+    mean = weights[labels].mean() if len(labels) else 1.0
+    return torch.tensor(weights / mean, dtype=torch.float32)
 
 
 class UnitHead(nn.Module):
@@ -300,7 +305,8 @@ def fit(
 
     Args:
         network: Changed in place. A classical baseline learns at once, without a schedule.
-        clips: To train on; `pairs` holds what the network sees.
+        clips: To train on; `pairs` holds what the network sees. Drawn clips are seen a few at a
+            time beside the others; an epoch is a pass through the others.
         recipe: The schedule.
         seed: Of augmentation, order and dropout.
         after_epoch: Called with the number of the epoch and the average so far.
@@ -322,7 +328,11 @@ def fit(
     views = _views_of(network).to(device)
     # A network with losses of its own.
     training_losses = getattr(network, "training_losses", None)
-    weights = class_weights(clips.labels, recipe.balance, len(clips.classes)).to(device)
+    real, drawn = (torch.from_numpy(np.flatnonzero(of)) for of in (~clips.drawn, clips.drawn))
+    weights, drawn_weights = (
+        class_weights(clips.labels[of], recipe.balance, len(clips.classes)).to(device)
+        for of in (real.numpy(), drawn.numpy())
+    )
     units, head = None, None
     if recipe.action_units and clips.units is not None:
         units = torch.from_numpy(clips.units).to(device)
@@ -339,7 +349,7 @@ def fit(
         betas=(0.9, 0.99),
         fused=True,
     )
-    steps_an_epoch = max(len(pairs) // recipe.batch, 1)
+    steps_an_epoch = max(len(real) // recipe.batch, 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, recipe.epochs * steps_an_epoch, pct_start=0.2
     )
@@ -350,7 +360,7 @@ def fit(
     )
     for epoch in range(recipe.epochs):
         network.train()
-        order = torch.randperm(len(pairs), generator=random)
+        order = real[torch.randperm(len(real), generator=random)]
         for step in range(steps_an_epoch):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             seen, target = views(augment(chosen).to(device)), labels[chosen].to(device)
@@ -365,6 +375,16 @@ def fit(
             loss = further + functional.cross_entropy(
                 logits, target, weights, label_smoothing=recipe.label_smoothing
             )
+            if len(drawn):
+                few = drawn[torch.randint(len(drawn), (recipe.drawn_batch,), generator=random)]
+                with _fixed_norms(network):
+                    logits = network(views(augment(few).to(device)))
+                loss = loss + recipe.drawn * functional.cross_entropy(
+                    logits,
+                    labels[few].to(device),
+                    drawn_weights,
+                    label_smoothing=recipe.label_smoothing,
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -374,6 +394,19 @@ def fit(
         if after_epoch:
             after_epoch(epoch, average.module.eval())
     return average.module.cpu().eval()
+
+
+@contextlib.contextmanager
+def _fixed_norms(network: nn.Module) -> Iterator[None]:
+    """Inside, batch norms scale by what they have seen before, and learn no scales."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def _views_of(network: nn.Module) -> nn.Module:

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from models.metrics import expected_calibration_error, fit_temperature, scores, softmax
+from models.metrics import (
+    expected_calibration_error,
+    fit_temperature,
+    least_confidence,
+    scores,
+    softmax,
+)
 
 
 def test_scores_of_a_known_matrix():
@@ -34,3 +40,14 @@ def test_calibration_error_is_the_gap_of_confidence_and_accuracy():
     assert expected_calibration_error(sure, labels) == pytest.approx(0.05)
     labels[:50] = 1
     assert expected_calibration_error(sure, labels) == pytest.approx(0.45)
+
+
+def test_the_least_confidence_leaves_out_answers_that_are_often_wrong():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    probabilities = np.column_stack([confidence, 1 - confidence, np.zeros(5)])
+    labels = np.array([0, 1, 0, 0, 1])
+    # Right: yes, no, yes, yes, no; from 0.6 on, three of four.
+    assert least_confidence(probabilities, labels, 0.75) == pytest.approx(0.6)
+    assert least_confidence(probabilities, labels, 0.76) == pytest.approx(0.9)
+    assert least_confidence(probabilities, labels, 0.6) == 0
+    assert least_confidence(probabilities, np.full(5, 2), 0.6) == 1

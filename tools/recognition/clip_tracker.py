@@ -36,7 +36,9 @@ _TO_FIND_APEX = 31
 _LARGE = 95
 
 
-def register(clip: Clip, model: LandmarkModel, most: int) -> RegisteredClip:
+def register(
+    clip: Clip, model: LandmarkModel, most: int, all_in_colour: bool = False
+) -> RegisteredClip:
     """Registers the faces of a clip.
 
     Args:
@@ -44,6 +46,7 @@ def register(clip: Clip, model: LandmarkModel, most: int) -> RegisteredClip:
         model: The landmark model.
         most: How many faces are kept at most: of more frames, every second, third, ..., and the
             key frames. To find an apex that is not marked, some more are kept.
+        all_in_colour: Whether every face is kept in colour, and not the key frames alone.
 
     Raises:
         LeaveOut: A picture cannot be read, or a key frame shows no face.
@@ -53,9 +56,10 @@ def register(clip: Clip, model: LandmarkModel, most: int) -> RegisteredClip:
     fps = clip.fps or _USUAL_FPS
     keys = [clip.onset, clip.offset, *([] if clip.apex is None else [clip.apex])]
     padding = 0.0
-    seen = _seen({number: pictures[number] for number in chosen}, fps, model)
+    shown = {number: pictures[number] for number in chosen}
+    seen = _seen(shown, fps, model, clip.stills)
     if not all(number in seen for number in keys):
-        again = _seen({number: pictures[number] for number in chosen}, fps, model, _PADDING)
+        again = _seen(shown, fps, model, clip.stills, _PADDING)
         if len(again) > len(seen):
             seen, padding = again, _PADDING
     if missing := sorted(number for number in keys if number not in seen):
@@ -70,6 +74,7 @@ def register(clip: Clip, model: LandmarkModel, most: int) -> RegisteredClip:
     else:
         apex = onset + 1 + _largest_motion(faces[onset], faces[onset + 1 : offset])
     key = onset, apex, offset
+    coloured = range(len(numbers)) if all_in_colour else sorted(set(key))
     return RegisteredClip(
         numbers=np.array(numbers, np.int64),
         times=(np.array(numbers) - numbers[0]) / fps,
@@ -81,10 +86,11 @@ def register(clip: Clip, model: LandmarkModel, most: int) -> RegisteredClip:
         key=np.array(key),
         apex_from=MOTION if clip.apex is None else clip.apex_from,
         applied=(Applied("padded"),) if padding else (),
+        coloured=np.array(coloured),
         colours=np.stack(
             [
                 crop(_picture(pictures[numbers[k]], padding), faces[k].matrix, colour=True)
-                for k in key
+                for k in coloured
             ]
         ),
     )
@@ -129,7 +135,11 @@ class _SeenFace(NamedTuple):
 
 
 def _seen(
-    pictures: dict[int, Path], fps: float, model: LandmarkModel, padding: float = 0.0
+    pictures: dict[int, Path],
+    fps: float,
+    model: LandmarkModel,
+    stills: bool,
+    padding: float = 0.0,
 ) -> dict[int, _SeenFace]:
     """The face in each picture that shows one, by frame numbers, which rise.
 
@@ -142,8 +152,9 @@ def _seen(
     with FaceTracker(model) as tracker:
         for number, path in pictures.items():
             image = _picture(path, padding)
-            for settling in range(_SETTLE_LOOKS if number == first else 0, -1, -1):
-                place = number - first + _SETTLE_LOOKS - settling
+            # A picture by itself may show the face anywhere: the tracker settles on each.
+            for _ in range(1 + (_SETTLE_LOOKS if number == first or stills else 0)):
+                place = looks if stills else number - first + min(looks, _SETTLE_LOOKS)
                 faces = tracker.track(Frame(looks, place / fps, image, 0.0))
                 looks += 1
             for face in faces[:1]:

@@ -25,7 +25,8 @@ configuration on test. All but the first serve only to compare with print.
     python tools/recognition/evaluate.py --data DIR --out results/cross --test-sets samm
     python tools/recognition/evaluate.py --read results
 
---train-sets and --test-sets train on some sets and answer others. --read trains nothing: it takes
+--pretrain trains first on macro-expressions of people who are not tested. --train-sets and
+--test-sets train on some sets and answer others. --read trains nothing: it takes
 the figures from answers in files, ours and those of the released code.
 """
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import re
@@ -53,11 +55,12 @@ from models.metrics import (
     confusion,
     expected_calibration_error,
     fit_temperature,
+    least_confidence,
     scores,
     softmax,
 )
 from models.training import Recipe
-from models.zoo import CLASSICAL, NAMES
+from models.zoo import CLASSICAL, NAMES, NETWORKS
 from realtime_mer.errors import InputError
 from tools.command import (
     command_parser,
@@ -65,9 +68,16 @@ from tools.command import (
     make_folder,
     read_json,
 )
+from tools.recognition.drawn_clips import read_drawn_clips
 from tools.recognition.export import write_card
 from tools.recognition.inputs import with_inputs
 from tools.recognition.prepared import FLOWS, read_clips
+from tools.recognition.pretraining import (
+    add_pretrain_argument,
+    check_no_macros,
+    name_of,
+    read_macros,
+)
 from tools.recognition.protocol import (
     ALL_SUBJECTS,
     HONEST,
@@ -97,6 +107,8 @@ from tools.recognition.search import (
 )
 
 _PLAN = "plan.json"
+# Share of right answers that a default for `--least-confidence` shall bring: chosen by judgement.
+_WANTED = 0.85
 
 
 def cross_calibrated(logits: np.ndarray, clips: Clips) -> np.ndarray:
@@ -129,6 +141,8 @@ def summarize(
         "members": plan.members,
         "seeds": len(logits),
         "recipe": asdict(plan.recipe),
+        **({"pretrained_on": plan.pretrained_on} if plan.pretrained_on else {}),
+        **({"drawn": plan.drawn} if plan.drawn else {}),
         "sets": list(sets_of(clips)),
         "classes": list(plan.classes),
     }
@@ -142,9 +156,11 @@ def summarize(
         for z in logits.values()
     ]
     summary["calibration_error"] = round(float(np.mean(errors)), 4)
+    together = np.mean(list(logits.values()), axis=0)
+    probabilities = cross_calibrated(together, clips)
+    summary["least_confidence"] = unsure(probabilities, clips)
     if len(logits) > 1:
-        together = np.mean(list(logits.values()), axis=0)
-        error = expected_calibration_error(cross_calibrated(together, clips), clips.labels)
+        error = expected_calibration_error(probabilities, clips.labels)
         summary["ensemble"] = {
             "members": len(logits) * plan.members,
             **{
@@ -154,6 +170,31 @@ def summarize(
             "calibration_error": round(error, 4),
         }
     return summary
+
+
+def unsure(probabilities: np.ndarray, clips: Clips) -> dict[str, float]:
+    """The least confidence with which answers are right as often as is wanted, and what it brings.
+
+    Args:
+        probabilities: (clips, classes) of held-out clips.
+        clips: The clips.
+
+    Returns:
+        `value`, chosen on all clips; and what a value brings that is chosen on all other subjects:
+        `named`, the share of clips that get a label, and how many of these are right.
+    """
+    named = np.zeros(len(clips), bool)
+    for subject in np.unique(clips.subjects):
+        own = clips.subjects == subject
+        value = least_confidence(probabilities[~own], clips.labels[~own], _WANTED)
+        named[own] = probabilities[own].max(1) >= value
+    right = probabilities.argmax(1) == clips.labels
+    return {
+        "wanted": _WANTED,
+        "value": round(least_confidence(probabilities, clips.labels, _WANTED), 4),
+        "named": round(float(named.mean()), 4),
+        "right": round(float(right[named].mean()) if named.any() else 0.0, 4),
+    }
 
 
 def _figures(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -179,8 +220,9 @@ def figures_for_card(summary: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(rf"{ALL_SUBJECTS}|[0-9]+ folds of subjects", str(summary["split"])):
         raise InputError(f"a card takes figures on all subjects, these are: {summary['split']}")
     figures = {key: summary[key] for key in keys}
-    if "ensemble" in summary:
-        figures["ensemble"] = summary["ensemble"]
+    for key in ("ensemble", "least_confidence", "pretrained_on"):
+        if key in summary:
+            figures[key] = summary[key]
     return figures
 
 
@@ -201,12 +243,25 @@ def write_into_card(path: Path, summary: dict[str, Any]) -> None:
             f"{path} is the card of weights for {', '.join(map(str, labels))}, not for "
             f"{', '.join(summary['classes'])}: {remedy}"
         )
+    if _drawn_of(card) != summary.get("drawn", ""):
+        raise InputError(
+            f"{path} is the card of weights of other drawn clips: {remedy} with --drawn"
+        )
     part = path.with_suffix(".part.json")
     try:
         write_card(part, {**card, "loso": figures_for_card(summary)})
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
+
+
+def _drawn_of(card: dict[str, Any]) -> str:
+    """The SHA-256 of the drawn clips that a card's weights were trained on besides, or ""."""
+    for key in ("trained_on", "drawn"):
+        card = card.get(key) or {}
+        if not isinstance(card, dict):
+            return ""
+    return str(card.get("sha256", ""))
 
 
 def write_predictions(path: Path, clips: Clips, logits: dict[int, np.ndarray]) -> None:
@@ -272,21 +327,43 @@ def show(console: Console, summary: dict[str, Any]) -> None:
             f"mean of the {together['members']} networks' logits: {figures}; calibration error "
             f"{together['calibration_error']:.3f}"
         )
+    sure = summary["least_confidence"]
+    if sure["value"] < 1:
+        console.print(
+            f"with --least-confidence {sure['value']:.2f}, {sure['wanted']:.0%} of the labels are "
+            f"right; chosen on the other subjects, it leaves {sure['named']:.0%} of the clips a "
+            f"label, {sure['right']:.0%} of them right"
+        )
     if summary["protocol"] == TEST_SELECTED:
         console.print("TEST-SELECTED: the epoch was chosen on the test subjects. No honest figure.")
 
 
 def run(
-    plan: Plan, clips: Clips, seeds: list[int], jobs: int, out: Path, console: Console
+    plan: Plan,
+    clips: Clips,
+    macros: Clips | None,
+    seeds: list[int],
+    jobs: int,
+    out: Path,
+    console: Console,
 ) -> dict[str, Any]:
     """Trains what is missing in `out`, then writes the results there; returns the summary.
+
+    Args:
+        plan: What is measured.
+        clips: All clips.
+        macros: To pretrain on; None for no pretraining.
+        seeds: Of the trainings.
+        jobs: Trainings at the same time.
+        out: Folder of the results.
+        console: Where progress is shown.
 
     Raises:
         InputError: `out` cannot be written, or holds a run under another plan.
     """
     parts = _folder_of(plan, clips, out)
     fold = plan.fold_of(clips)
-    tasks = {f"{s}-{k}": (plan, clips, k, s) for s in seeds for k in _folds(fold)}
+    tasks = {f"{s}-{k}": (plan, clips, k, s, macros) for s in seeds for k in _folds(fold)}
     made = answer_all(parts, tasks, answer_fold, jobs, plan.model, console)
     answered = clips[fold >= 0]
     logits = {seed: _pooled([made[f"{seed}-{k}"] for k in _folds(fold)], fold) for seed in seeds}
@@ -302,7 +379,14 @@ def run(
 
 
 def search(
-    plan: Plan, clips: Clips, count: int, seeds: list[int], jobs: int, out: Path, console: Console
+    plan: Plan,
+    clips: Clips,
+    macros: Clips | None,
+    count: int,
+    seeds: list[int],
+    jobs: int,
+    out: Path,
+    console: Console,
 ) -> dict[str, Any]:
     """Does the search of the released code with `count` configurations; returns its summary.
 
@@ -315,7 +399,7 @@ def search(
     parts = _folder_of(plan, clips, out)
     fold = plan.fold_of(clips)
     tasks = {
-        f"{c}-{s}-{k}": (plan, configuration, ways_of(c), clips, k, s)
+        f"{c}-{s}-{k}": (plan, configuration, ways_of(c), clips, k, s, macros)
         for c, configuration in enumerate(tried)
         for s in seeds
         for k in _folds(fold)
@@ -422,12 +506,44 @@ def clips_of(options: argparse.Namespace) -> Clips:
     Raises:
         InputError: There are none, or they cannot be read.
     """
-    return read_clips(options.data, options.set, options.classes, options.flow)
+    clips = read_clips(options.data, options.set, options.classes, options.flow)
+    check_no_macros(clips)
+    return clips
+
+
+def add_drawn_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for `with_drawn`."""
+    parser.add_argument(
+        "--drawn",
+        type=Path,
+        metavar="FILE.npz",
+        help="also train on these drawn clips, which tools/recognition/drawn_clips.py made",
+    )
+
+
+def with_drawn(clips: Clips, path: Path | None, model: str) -> tuple[Clips, str]:
+    """The clips and then those of a file of drawn ones, if there is one; and its SHA-256, in short.
+
+    Raises:
+        InputError: It is no such file, or the network or the classes do not fit.
+    """
+    if path is None:
+        return clips, ""
+    drawn = read_drawn_clips(path)
+    if model not in NETWORKS or clips.classes != LABELS:
+        raise InputError(
+            f"--drawn holds flow pairs of {', '.join(LABELS)}: leave it out for {model} with "
+            f"{', '.join(clips.classes)}"
+        )
+    content = drawn.pairs.tobytes() + drawn.labels.tobytes()
+    return clips.joined(drawn.clips()), hashlib.sha256(content).hexdigest()[:16]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     add_data_arguments(parser, required=False)
+    add_pretrain_argument(parser)
+    add_drawn_argument(parser)
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument(
         "--read",
@@ -508,6 +624,7 @@ def main(arguments: list[str] | None = None) -> int:
             recipe = replace(recipe, action_units=options.action_units)
         _check(options)
         clips = with_inputs(clips_of(options), options.data, options.model, options.flow)
+        macros = read_macros(options)
         if recipe.action_units and clips.units is None:
             raise InputError("no set in the data tells action units: give no --action-units")
         if len(set(clips.subjects)) < 2:
@@ -521,25 +638,31 @@ def main(arguments: list[str] | None = None) -> int:
         if options.train_sets or options.test_sets:
             train, test = cross_database(clips, options.train_sets, options.test_sets)
         chosen = TEST_SELECTED if options.search is None else SEARCHED
+        sets = sets_of(clips)
+        clips, drawn = with_drawn(clips, options.drawn, options.model)
         plan = Plan(
             model=options.model,
             protocol=chosen if options.test_selected else HONEST,
             folds=options.folds,
             members=options.members,
             recipe=recipe,
-            sets=sets_of(clips),
+            sets=sets,
             classes=clips.classes,
             flow=options.flow,
             subjects=options.subjects,
             train_sets=train,
             test_sets=test,
+            pretrained_on=name_of(macros),
+            drawn=drawn,
         )
         seeds = list(range(options.seeds))
         if plan.protocol == SEARCHED:
-            found = search(plan, clips, options.search, seeds, options.jobs, options.out, console)
+            found = search(
+                plan, clips, macros, options.search, seeds, options.jobs, options.out, console
+            )
             show_search(console, found)
             return
-        summary = run(plan, clips, seeds, options.jobs, options.out, console)
+        summary = run(plan, clips, macros, seeds, options.jobs, options.out, console)
         if options.card:
             write_into_card(options.card, summary)
         show(console, summary)
@@ -579,12 +702,12 @@ def _check(options: argparse.Namespace) -> None:
             )
     if options.action_units is not None and options.action_units < 0:
         raise InputError("--action-units is 0 or more")
-    training = options.test_selected or options.recipe or options.action_units
+    training = options.test_selected or options.recipe or options.action_units or options.pretrain
     if options.card and (training or options.folds or options.subjects or crosses):
         raise InputError(
             "--card takes honest figures of the deployed training, leaving one subject out: give "
-            "it without --folds, --test-selected, --recipe, --action-units, --subjects, "
-            "--train-sets and --test-sets"
+            "it without --folds, --test-selected, --recipe, --action-units, --pretrain, "
+            "--subjects, --train-sets and --test-sets"
         )
 
 

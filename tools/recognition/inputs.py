@@ -26,7 +26,8 @@ _FACES_SHOWN = f"{lbp_top.FRAMES} frames"
 
 def key_frames(clip: RegisteredClip, _: Flow) -> np.ndarray:
     """(6, 224, 224) uint8: onset and apex, BGR."""
-    return clip.colours[:2].transpose(0, 3, 1, 2).reshape(KEY_FRAMES.shape)
+    shown = np.stack([clip.colour(index) for index in clip.key[:2]])
+    return shown.transpose(0, 3, 1, 2).reshape(KEY_FRAMES.shape)
 
 
 def flow_field(clip: RegisteredClip, flow: Flow) -> np.ndarray:

@@ -7,8 +7,10 @@ tools/recognition/evaluate.py. The network then answers the left-out clips with 
 late or early by 0 to 60 % of a half-window (0 to 30 % of the clip).
 
 DIR is one or more sets that tools/recognition/prepare.py made. On their frames, the onset, the
-apex, the offset, or all three (window) are wrong, and the flow is computed anew from the frames
-that lie there. The apex that the runtime's spotter finds also takes the place of the marked one.
+apex, the offset, or all three (window) are wrong, and what the network sees is made anew from the
+frames that lie there: flow pairs, or the colour, the flow or the frames that mmnet, srmcl and
+others see (for mmnet, prepare with --colour). The apex that the runtime's spotter finds also takes
+the place of the marked one.
 
 DIR may also be the flow release, which has no frames. There are three ways then:
 
@@ -28,8 +30,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +39,22 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.data import Clips, subject_folds
 from models.metrics import scores
 from models.training import Recipe, fit, predict, wrong_apex
-from models.zoo import NETWORKS, make_network
+from models.zoo import NAMES, make_network
 from realtime_mer.errors import InputError
+from realtime_mer.recognition.flow_pair import DenseFlow
 from tools.command import command_parser, exit_status, make_folder, progress_bar, save_array
 from tools.recognition import rendered_pairs as rendered
 from tools.recognition import shifted_pairs as shifted
-from tools.recognition.evaluate import add_data_arguments, clips_of
-from tools.recognition.prepared import is_prepared, paths_of_faces
+from tools.recognition.evaluate import add_data_arguments, clips_of, recipe_of
+from tools.recognition.inputs import SEEN, key_frames, with_inputs
+from tools.recognition.prepared import is_prepared, paths_of_faces, read_faces
 from tools.recognition.rendered_pairs import rendered_pairs
 from tools.recognition.shifted_pairs import Shifted, shifted_pairs
 
@@ -63,46 +68,82 @@ _MIDDLE = len(ERRORS) - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wrong:
-    """What the networks are asked: the clips with wrong key frames.
+    """The clips with wrong key frames, as networks of flow pairs see them.
 
     Attributes:
         ways: What is wrong, a name each.
         pairs: (n, ways, errors from early to late, 2, 28, 28, 3) uint8.
-        frames: Of clips with frames, what the frames allowed and where the spotter sees the apex;
-            None for the flow release.
+        spotted: (n, 2, 28, 28, 3) uint8, with the spotter's apex in place of the marked one.
+        files: Of clips with frames, their faces; else None.
+        frames: Of clips with frames, which ones are the key frames then, and where the spotter sees
+            the apex; None for the flow release.
     """
 
     ways: tuple[str, ...]
     pairs: np.ndarray
+    spotted: np.ndarray
+    files: Sequence[Path] | None = None
     frames: Shifted | None = None
+
+    def questions(self, model: str, index: int) -> np.ndarray:
+        """What a network sees of one clip.
+
+        Args:
+            model: A name in the zoo. One that sees no flow pairs needs clips with frames.
+            index: Of the clip.
+
+        Returns:
+            (ways * errors + 1, ...): each error of each way, then the spotter's apex.
+
+        Raises:
+            InputError: The clip's faces cannot be read, or are not all kept in colour.
+        """
+        if model not in SEEN:
+            pairs = self.pairs[index]
+            return np.concatenate([pairs.reshape(-1, *pairs.shape[2:]), self.spotted[index, None]])
+        assert self.files is not None
+        assert self.frames is not None
+        clip, flow = read_faces(self.files[index]), DenseFlow()
+        keys = [*self.frames.keys[index].reshape(-1, 3), self.frames.spotted_keys[index]]
+        seen: dict[tuple[int, ...], np.ndarray] = {}
+        for key in map(tuple, keys):
+            if key not in seen:
+                seen[key] = SEEN[model][1](replace(clip, key=np.array(key)), flow)
+        return np.stack([seen[tuple(key)] for key in keys])
 
 
 def answer_fold(
-    model: str, train: Clips, pairs: np.ndarray, marked: np.ndarray, seed: int, recipe: Recipe
+    model: str, train: Clips, questions: Iterable[np.ndarray], ways: int, seed: int, recipe: Recipe
 ) -> np.ndarray:
     """Logits (ways + 1, errors, signs, clips, classes) of the left-out clips.
 
     The last way has no errors: it is the apex that the spotter sees.
 
     Args:
-        model: A name in `NETWORKS`.
+        model: A name in the zoo.
         train: Clips to train on.
-        pairs: Of the left-out clips, as `Wrong.pairs`.
-        marked: (clips, 2, 28, 28, 3) theirs with the spotter's apex.
+        questions: What the network sees of each left-out clip, see `Wrong.questions`.
+        ways: How many ways these have.
         seed: Of the training.
         recipe: Of the training.
     """
     torch.manual_seed(seed)
     network = fit(make_network(model, len(train.classes)), train, recipe, seed)
-    logits = [
-        [
-            [predict(network, pairs[:, way, _MIDDLE + sign * error]) for sign in SIGNS]
-            for error in range(len(ERRORS))
-        ]
-        for way in range(pairs.shape[1])
-    ]
-    spotted = predict(network, marked)
-    return np.array([*logits, [[spotted] * len(SIGNS)] * len(ERRORS)])
+    answers = np.stack([_answers(network, seen) for seen in questions])
+    clips, _, classes = answers.shape
+    wrong = answers[:, :-1].reshape(clips, ways, 2 * _MIDDLE + 1, classes)
+    places = _MIDDLE + np.outer(range(len(ERRORS)), SIGNS)
+    wrong = np.moveaxis(wrong[:, :, places], 0, 3)  # (ways, errors, signs, clips, classes)
+    spotted = np.broadcast_to(answers[:, -1], (1, *wrong.shape[1:]))
+    return np.concatenate([wrong, spotted])
+
+
+def _answers(network: nn.Module, seen: np.ndarray) -> np.ndarray:
+    """Logits of inputs (m, ...), many of which are the same: each is answered once."""
+    places: dict[bytes, int] = {}
+    place = [places.setdefault(each.tobytes(), len(places)) for each in seen]
+    first = [place.index(k) for k in range(len(places))]
+    return predict(network, seen[first])[place]
 
 
 def mixed_pairs(clips: Clips) -> np.ndarray:
@@ -170,14 +211,19 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         raise InputError(
             "--data is the flow release, or sets that were prepared with their frames, not both"
         )
-    recipe = Recipe(epochs=options.epochs)
+    recipe = recipe_of(options.recipe)
+    if options.epochs is not None:
+        recipe = replace(recipe, epochs=options.epochs)
     fold = subject_folds(clips, options.folds, seed=0)
     if min(len(set(fold)), len(set(clips.subjects))) < 2:
         raise InputError("the clips are of one subject: nobody is left to train on")
-    # Other clips or classes are another experiment.
-    what = "\n".join([*clips.classes, *map(str, clips.names), *map(str, files or ())])
+    _check_colours(options.models, clips, files)
+    inputs = {m: with_inputs(clips, options.data, m) for m in options.models if m in SEEN}
+    # Other clips, classes or trainings are another experiment.
+    parts_of = [*clips.classes, *map(str, clips.names), *map(str, files or ()), str(recipe)]
+    what = "\n".join(parts_of)
     digest = hashlib.sha256(what.encode()).hexdigest()[:8]
-    parts = options.out / f"parts-{options.folds}-{options.epochs}-{digest}"
+    parts = options.out / f"parts-{options.folds}-{recipe.epochs}-{digest}"
     make_folder(parts, "--out")
     with progress_bar(console) as progress:
         first = "wrong key frames" if files is not None else "clips through the chain"
@@ -187,7 +233,6 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         task = progress.add_task(
             "training", total=len(options.models) * options.seeds * options.folds
         )
-        marked = clips.pairs if wrong.frames is None else wrong.frames.spotted
         answers: dict[str, list[np.ndarray]] = {}
         for model in options.models:
             answers[model] = []
@@ -197,14 +242,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 for k in range(options.folds):
                     part, test = parts / f"{model}-{seed}-{k}.npy", fold == k
                     if not part.exists() and test.any():
-                        answer = answer_fold(
-                            model,
-                            clips[~test],
-                            wrong.pairs[test],
-                            marked[test],
-                            seed * 1000 + k,
-                            recipe,
-                        )
+                        train = inputs.get(model, clips)[~test]
+                        asked = (wrong.questions(model, int(i)) for i in np.flatnonzero(test))
+                        ways = len(wrong.ways)
+                        answer = answer_fold(model, train, asked, ways, seed * 1000 + k, recipe)
                         save_array(part, answer)
                     if test.any():
                         logits[..., test, :] = np.load(part)
@@ -241,15 +282,30 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     return result
 
 
+def _check_colours(models: Sequence[str], clips: Clips, files: Sequence[Path] | None) -> None:
+    """Raises InputError if a network sees colours that a set does not keep, before any work."""
+    colourful = [m for m in models if m in SEEN and SEEN[m][1] is key_frames]
+    if not colourful or files is None:
+        return
+    for first in np.unique(clips.sets, return_index=True)[1]:
+        clip = read_faces(files[first])
+        if len(clip.coloured) < len(clip.faces):
+            raise InputError(
+                f"{colourful[0]} sees colours, and {clips.sets[first]} keeps no more than the key "
+                "frames in colour: prepare it again with --colour"
+            )
+
+
 def _wrong(
     clips: Clips, files: Sequence[Path] | None, parts: Path, advance: Callable[[], object]
 ) -> Wrong:
     """The clips with wrong key frames: from their frames, or as the flow release allows."""
     if files is None:
         chain = rendered_pairs(clips, parts / "rendered.npy", advance)
-        return Wrong(RELEASE_WAYS, np.concatenate([mixed_pairs(clips), chain], axis=1))
+        pairs = np.concatenate([mixed_pairs(clips), chain], axis=1)
+        return Wrong(RELEASE_WAYS, pairs, clips.pairs)
     made = shifted_pairs(files, parts, advance)
-    return Wrong(shifted.KINDS, made.pairs, made)
+    return Wrong(shifted.KINDS, made.pairs, made.spotted, files, made)
 
 
 def _reached(made: Shifted) -> dict[str, list[float]]:
@@ -314,18 +370,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=sorted(NETWORKS),
+        choices=sorted(NAMES),
         default=list(MODELS),
         metavar="NAME",
-        help=f"of {', '.join(NETWORKS)}",
+        help=f"of {', '.join(NAMES)}",
     )
     parser.add_argument("--folds", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
-    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--epochs", type=int, help=f"default {Recipe().epochs}")
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="train with another recipe, as in tools/recognition/evaluate.py",
+    )
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        if options.folds < 2 or min(options.seeds, options.epochs) < 1:
+        epochs = Recipe().epochs if options.epochs is None else options.epochs
+        if options.folds < 2 or min(options.seeds, epochs) < 1:
             raise InputError("--folds is at least 2, --seeds and --epochs at least 1")
         run(options, Console())
 

@@ -81,10 +81,12 @@ class Options:
     Attributes:
         faces: How many registered faces of a clip are kept at most.
         tvl1: Whether flow pairs are made by TV-L1 as well.
+        colour: Whether all of these faces are kept in colour as well, not the key frames alone.
     """
 
     faces: int = _FACES
     tvl1: bool = False
+    colour: bool = False
 
 
 @cache
@@ -107,7 +109,7 @@ def prepare_clip(clip: Clip, folder: Path, options: Options) -> LeftOut | None:
     """
     path = folder / f"{clip.key}.npz"
     try:
-        registered = register(clip, _model(), options.faces)
+        registered = register(clip, _model(), options.faces, options.colour)
         rise, fall = registered.motion(registered.key, DenseFlow())
         more = {
             "flow": flow_pair(rise, fall),
@@ -453,6 +455,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--tvl1", action="store_true", help="also make flow pairs by TV-L1, as the release did"
     )
+    parser.add_argument(
+        "--colour",
+        action="store_true",
+        help="keep all faces in colour as well, not the key frames alone: wrong key frames need "
+        "them for a network that sees colour (mmnet); 130 kB each",
+    )
     options = parser.parse_args(arguments)
 
     def work() -> None:
@@ -481,7 +489,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return
         reading = CLIPS[options.set](tree, options.table, options.fps)
-        how = Options(options.faces, options.tvl1)
+        how = Options(options.faces, options.tvl1, options.colour)
         about = prepare(options.set, reading, options.out, how, options.jobs, console)
         show(console, about, options.out)
 

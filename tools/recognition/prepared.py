@@ -28,11 +28,11 @@ from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
 from tools.command import read_json
-from tools.recognition.datasets.labels import COMPOSITE, OWN_CLASSES
+from tools.recognition.datasets.labels import COMPOSITE, OWN_CLASSES, classes_of
 from tools.recognition.datasets.rules import Applied
 from tools.recognition.registered_clip import RegisteredClip
 
-FORMAT = 1
+FORMAT = 2
 TABLE, FLOW, MOTION, TVL1 = "clips.parquet", "flow.npy", "motion.npy", "flow_tvl1.npy"
 FACES, ABOUT = "clips", "set.json"
 FLOWS = {"dis": FLOW, "tvl1": TVL1}
@@ -200,7 +200,7 @@ def _parts(folder: Path, classes: int, flow: str) -> Iterator[Clips]:
         yield _with_class(prepared, "composite", COMPOSITE, None)
         return
     for name in dict.fromkeys(prepared.columns["set"]):
-        own = OWN_CLASSES.get(name, ())
+        own = classes_of(name)
         if len(own) == classes:
             yield _with_class(prepared, "own_class", own, name)
 
@@ -288,6 +288,7 @@ def write_faces(path: Path, clip: RegisteredClip, more: dict[str, np.ndarray], a
             blinks=clip.blinks,
             jaws=clip.jaws,
             key=clip.key,
+            coloured=clip.coloured,
             colours=clip.colours,
             **more,
         )
@@ -336,5 +337,6 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 _ARRAYS = (
-    *("numbers", "times", "faces", "landmarks", "matrices", "blinks", "jaws", "key", "colours"),
+    *("numbers", "times", "faces", "landmarks", "matrices", "blinks", "jaws"),
+    *("key", "coloured", "colours"),
 )

@@ -28,6 +28,7 @@ from models.training import Recipe, fit, predict
 from models.zoo import make_network
 from realtime_mer.errors import InputError
 from tools.command import progress_bar, save_array
+from tools.recognition.pretraining import pretrained
 
 HONEST, TEST_SELECTED = "honest", "test-selected"
 SEARCHED = "test-selected search"
@@ -50,6 +51,9 @@ class Plan:
         subjects: How many subjects are left out in turn, drawn from all sets alike; 0 for all.
         train_sets: Sets that train; empty where subjects are left out of all sets.
         test_sets: Sets that are answered, by one network that has not seen them; empty likewise.
+        pretrained_on: Macro-expressions that train first (`tools.recognition.pretraining.name_of`);
+            empty if there are none.
+        drawn: SHA-256 of the drawn clips that train besides, in short; empty if there are none.
     """
 
     model: str
@@ -63,15 +67,22 @@ class Plan:
     subjects: int = 0
     train_sets: tuple[str, ...] = ()
     test_sets: tuple[str, ...] = ()
+    pretrained_on: str = ""
+    drawn: str = ""
 
     def fold_of(self, clips: Clips) -> np.ndarray:
         """(clips,) the number of each clip's fold; -1 for clips that are not answered."""
         if self.test_sets:
             return np.where(np.isin(clips.sets, self.test_sets), 0, -1)
+        fold = np.full(len(clips), -1)
+        fold[~clips.drawn] = self._fold_of_real(clips[~clips.drawn])
+        return fold
+
+    def _fold_of_real(self, clips: Clips) -> np.ndarray:
         if self.folds:
             return subject_folds(clips, self.folds, seed=0)
-        drawn = _drawn_subjects(clips, self.subjects) if self.subjects else clips.subjects
-        names = np.unique(drawn)
+        sampled = _sampled_subjects(clips, self.subjects) if self.subjects else clips.subjects
+        names = np.unique(sampled)
         place = np.searchsorted(names, clips.subjects).clip(max=len(names) - 1)
         return np.where(names[place] == clips.subjects, place, -1)
 
@@ -83,7 +94,7 @@ class Plan:
         test = self.fold_of(clips) == fold
         train = ~np.isin(clips.subjects, clips.subjects[test])
         if self.train_sets:
-            train &= np.isin(clips.sets, self.train_sets)
+            train &= np.isin(clips.sets, self.train_sets) | clips.drawn
         return train, test
 
     def describe_split(self, clips: Clips) -> str:
@@ -93,12 +104,12 @@ class Plan:
         if self.folds:
             return f"{self.folds} folds of subjects"
         if self.subjects:
-            everyone = len(set(clips.subjects))
+            everyone = len(set(clips.subjects[~clips.drawn]))
             return f"{ALL_SUBJECTS}, {self.subjects} of {everyone} subjects"
         return ALL_SUBJECTS
 
 
-def _drawn_subjects(clips: Clips, count: int) -> list[str]:
+def _sampled_subjects(clips: Clips, count: int) -> list[str]:
     """Subjects drawn at random, from all sets in turn; a smaller draw is part of a larger one."""
     random = np.random.default_rng(0)
     ways = []
@@ -190,10 +201,12 @@ class _PerfectError(Exception):
     """Every left-out clip is answered rightly, so test-selected training ends."""
 
 
-def answer_fold(plan: Plan, clips: Clips, fold: int, seed: int) -> np.ndarray:
+def answer_fold(
+    plan: Plan, clips: Clips, fold: int, seed: int, macros: Clips | None = None
+) -> np.ndarray:
     """Logits (left-out clips, classes) of one fold, from networks trained on the others."""
     ways = (TEST_SELECTED,) if plan.protocol == TEST_SELECTED else (HONEST,)
-    return answer_fold_with(plan, Configuration(plan.recipe), ways, clips, fold, seed)[0]
+    return answer_fold_with(plan, Configuration(plan.recipe), ways, clips, fold, seed, macros)[0]
 
 
 def answer_fold_with(
@@ -203,6 +216,7 @@ def answer_fold_with(
     clips: Clips,
     fold: int,
     seed: int,
+    macros: Clips | None = None,
 ) -> np.ndarray:
     """Logits (ways, left-out clips, classes) of one fold, all from the same trainings.
 
@@ -213,6 +227,7 @@ def answer_fold_with(
         clips: All clips.
         fold: Which are left out.
         seed: Of the run.
+        macros: Macro-expressions to pretrain on; those of tested subjects do not enter.
     """
     torch.set_num_threads(1)  # so that the answers do not depend on the number of cores
     trains, left_out = plan.split(clips, fold)
@@ -222,6 +237,7 @@ def answer_fold_with(
         member_seed = (seed * 1000 + fold) * 100 + member
         torch.manual_seed(member_seed)
         network = configuration.network(plan.model, len(plan.classes))
+        network = pretrained(network, macros, test.subjects, configuration.recipe, member_seed)
         answers.append(_answers(network, train, test, configuration.recipe, member_seed, ways))
     return np.mean(answers, axis=0)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from realtime_mer.errors import InputError
 from realtime_mer.face.registration import CanonicalFace
 from realtime_mer.recognition.flow_pair import flow_pair
 from realtime_mer.spotting.motion import RigidMotion, texture_trust
@@ -35,7 +36,8 @@ class RegisteredClip:
         key: (3,) indices of onset, apex and offset.
         apex_from: Where the apex comes from (see `Clip`).
         applied: What was put right on the way.
-        colours: (3, 224, 224, 3) uint8, BGR: the key frames.
+        coloured: (c,) indices of the faces that are kept in colour as well: the key frames, or all.
+        colours: (c, 224, 224, 3) uint8, BGR: those.
     """
 
     numbers: np.ndarray
@@ -48,11 +50,26 @@ class RegisteredClip:
     key: np.ndarray
     apex_from: str
     applied: tuple[Applied, ...]
+    coloured: np.ndarray
     colours: np.ndarray
 
     def face(self, index: int) -> CanonicalFace:
         """One of its faces."""
         return CanonicalFace(self.faces[index], self.landmarks[index], self.matrices[index])
+
+    def colour(self, index: int) -> np.ndarray:
+        """One of its faces in colour, (224, 224, 3) uint8, BGR.
+
+        Raises:
+            InputError: It was not kept.
+        """
+        places = np.flatnonzero(self.coloured == index)
+        if not len(places):
+            raise InputError(
+                "the set keeps no more than the key frames in colour: prepare it again with "
+                "--colour"
+            )
+        return self.colours[places[0]]
 
     def motion(self, key: Sequence[int] | np.ndarray, flow: Flow) -> tuple[np.ndarray, np.ndarray]:
         """Displacement from onset to apex and from apex to offset, without the head's motion.

@@ -65,14 +65,19 @@ class Shifted:
     """Flow pairs of n clips with wrong key frames.
 
     Attributes:
-        pairs: (n, kinds, errors, 2, 28, 28, 3) uint8; errors from the earliest to the latest.
+        keys: (n, kinds, errors, 3) indices of the key frames; errors from the earliest to the
+            latest.
+        pairs: (n, kinds, errors, 2, 28, 28, 3) uint8, of these.
         reached: (n, kinds, errors) the error that the frames allowed, in parts of the clip.
-        spotted: (n, 2, 28, 28, 3) uint8, with the spotter's apex; zeros where it found none.
+        spotted_keys: (n, 3) with the spotter's apex; the marked one where it found none.
+        spotted: (n, 2, 28, 28, 3) uint8, of these.
         apexes: (n,) error of the spotter's apex in parts of the clip; NaN where it found none.
     """
 
+    keys: np.ndarray
     pairs: np.ndarray
     reached: np.ndarray
+    spotted_keys: np.ndarray
     spotted: np.ndarray
     apexes: np.ndarray
 
@@ -92,8 +97,10 @@ def shifted_pairs(
     """
     errors = range(-STEPS, STEPS + 1)
     shapes = {
+        "keys": (len(files), len(KINDS), len(errors), 3),
         "pairs": (len(files), len(KINDS), len(errors), *PAIR),
         "reached": (len(files), len(KINDS), len(errors)),
+        "spotted_keys": (len(files), 3),
         "spotted": (len(files), *PAIR),
         "apexes": (len(files),),
     }
@@ -104,8 +111,10 @@ def shifted_pairs(
             return Shifted(**arrays)
     flow, model = DenseFlow(), SpotterModel(SPOTTER)
     shifted = Shifted(
+        keys=np.zeros(shapes["keys"], int),
         pairs=np.zeros(shapes["pairs"], np.uint8),
         reached=np.zeros(shapes["reached"]),
+        spotted_keys=np.zeros(shapes["spotted_keys"], int),
         spotted=np.zeros(shapes["spotted"], np.uint8),
         apexes=np.full(shapes["apexes"], np.nan),
     )
@@ -119,15 +128,19 @@ def shifted_pairs(
                 key = wrong_key(clip, kind, steps)
                 if key not in known:
                     known[key] = clip.pair(key, flow)
+                shifted.keys[index, k, e] = key
                 shifted.pairs[index, k, e] = known[key]
                 moved = 0 if kind == "onset" else 2 if kind == "offset" else 1
                 error = clip.numbers[key[moved]] - clip.numbers[clip.key[moved]]
                 shifted.reached[index, k, e] = error / length
         spotted = spotted_apex(clip, model)
         if spotted is not None and onset < spotted < offset:
-            shifted.spotted[index] = clip.pair((onset, spotted, offset), flow)
             error = clip.numbers[spotted] - clip.numbers[apex]
             shifted.apexes[index] = error / length
+        else:
+            spotted = apex
+        shifted.spotted_keys[index] = onset, spotted, offset
+        shifted.spotted[index] = clip.pair((onset, spotted, offset), flow)
         advance()
     for name, place in places.items():
         save_array(place, getattr(shifted, name))

@@ -14,7 +14,7 @@ something else (mmnet, srmcl, micro-exp-stcnn) has no ONNX file: give --checkpoi
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,21 @@ from realtime_mer.errors import InputError
 from tools.command import command_parser, exit_status, progress_bar, read_json
 from tools.recognition.evaluate import (
     add_data_arguments,
+    add_drawn_argument,
     clips_of,
     figures_for_card,
     recipe_of,
+    with_drawn,
 )
 from tools.recognition.export import NETWORK, export
 from tools.recognition.inputs import SEEN, with_inputs
 from tools.recognition.prepared import is_prepared
+from tools.recognition.pretraining import (
+    add_pretrain_argument,
+    name_of,
+    pretrained,
+    read_macros,
+)
 
 RELEASE_TERMS = (
     "Trained on the flow release of the official CausalNet repository (MIT), which derives from "
@@ -60,12 +68,20 @@ def train_members(
     progress: Progress,
     task: TaskID,
     model: str = NETWORK,
+    macros: Clips | None = None,
+    tested: Iterable[str] = (),
 ) -> list[nn.Module]:
-    """A network for each seed; the task advances by an epoch at a time."""
+    """A network for each seed; the task advances by an epoch at a time.
+
+    They are pretrained on macro-expressions, if there are any, but on none of the tested subjects.
+    """
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
         network = make_network(model, len(clips.classes))
+        network = pretrained(
+            network, macros, tested, recipe, seed, lambda *_: progress.advance(task)
+        )
         members.append(fit(network, clips, recipe, seed, lambda *_: progress.advance(task)))
     return members
 
@@ -76,11 +92,14 @@ def mean_logits(members: Sequence[nn.Module], pairs: np.ndarray) -> np.ndarray:
     return np.mean([predict(member, pairs) for member in members], axis=0)
 
 
-def figures_of(path: Path, model: str, classes: Sequence[str] = LABELS) -> dict[str, Any]:
+def figures_of(
+    path: Path, model: str, classes: Sequence[str] = LABELS, drawn: str = ""
+) -> dict[str, Any]:
     """The honest figures for the card, from a summary of tools/recognition/evaluate.py.
 
     Raises:
-        InputError: It is no such summary, or one of another network or of other classes.
+        InputError: It is no such summary, or one of another network, of other classes or of other
+            drawn clips.
     """
     remedy = f"give the summary.json that tools/recognition/evaluate.py wrote for {model}"
     summary = read_json(path, remedy)
@@ -88,6 +107,10 @@ def figures_of(path: Path, model: str, classes: Sequence[str] = LABELS) -> dict[
         raise InputError(f"{path} holds figures of {summary.get('model')}: {remedy}")
     if tuple(summary.get("classes", LABELS)) != tuple(classes):
         raise InputError(f"{path} holds figures of other classes: {remedy} with the same --classes")
+    if summary.get("drawn", "") != drawn:
+        raise InputError(
+            f"{path} holds figures of other drawn clips: {remedy} with the same --drawn"
+        )
     return figures_for_card(summary)
 
 
@@ -99,9 +122,20 @@ def data_of(clips: Clips, folders: Sequence[Path]) -> tuple[str, str]:
     return names, TERMS.format(names)
 
 
+def _about_drawn(clips: Clips, digest: str) -> dict[str, Any]:
+    """What the card says of the drawn clips that trained besides; empty if there are none."""
+    drawn = clips[clips.drawn]
+    if not len(drawn):
+        return {}
+    photos = len(set(drawn.subjects))
+    return {"drawn": {"clips": len(drawn), "photos": photos, "sha256": digest}}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     add_data_arguments(parser)
+    add_pretrain_argument(parser)
+    add_drawn_argument(parser)
     parser.add_argument("--out", type=Path, help="ONNX file to write")
     parser.add_argument(
         "--model",
@@ -156,27 +190,42 @@ def main(arguments: list[str] | None = None) -> int:
         console = Console(stderr=True)
         clips = clips_of(options).without(options.exclude_subjects)
         clips = with_inputs(clips, options.data, model, options.flow)
-        loso = figures_of(options.figures, name, clips.classes) if options.figures else None
+        if len(set(clips.subjects)) < 2:
+            raise InputError(
+                "the clips are of one subject: nobody is left to fit the temperature on"
+            )
+        macros, away = read_macros(options), options.exclude_subjects
         data, terms = data_of(clips, options.data)
+        real = clips
+        clips, drawn = with_drawn(clips, options.drawn, model)
+        loso = figures_of(options.figures, name, real.classes, drawn) if options.figures else None
         seeds = [options.seed * 1000 + i for i in range(count)]
         with progress_bar(console) as progress:
-            epochs = recipe.epochs * count
+            epochs = recipe.epochs * count * (1 if macros is None else 2)
             task = progress.add_task("training", total=epochs * (1 + options.folds))
-            fold = subject_folds(clips, options.folds, options.seed)
-            held_out = np.zeros((len(clips), len(clips.classes)))
+            fold = subject_folds(real, options.folds, options.seed)
+            held_out = np.zeros((len(real), len(real.classes)))
             for k in range(options.folds):
-                members = train_members(clips[fold != k], recipe, seeds, progress, task, model)
-                held_out[fold == k] = mean_logits(members, clips.pairs[fold == k])
-            members = train_members(clips, recipe, seeds, progress, task, model)
-        temperature = fit_temperature(held_out, clips.labels)
-        error = expected_calibration_error(softmax(held_out / temperature), clips.labels)
+                trains = np.append(fold != k, np.ones(len(clips) - len(real), bool))
+                tested = {*away, *real.subjects[fold == k]}
+                members = train_members(
+                    clips[trains], recipe, seeds, progress, task, model, macros, tested
+                )
+                held_out[fold == k] = mean_logits(members, real.pairs[fold == k])
+            members = train_members(clips, recipe, seeds, progress, task, model, macros, away)
+        temperature = fit_temperature(held_out, real.labels)
+        error = expected_calibration_error(softmax(held_out / temperature), real.labels)
+        if macros is not None:
+            terms += f" They were pretrained on {', '.join(sets_of(macros))}, of the same kind."
         card = {
             "name": name,
             "labels": list(clips.classes),
             "trained_on": {
                 "data": data,
-                "clips": len(clips),
-                "subjects": len(set(clips.subjects)),
+                "clips": len(real),
+                "subjects": len(set(real.subjects)),
+                **({"pretrained_on": name_of(macros)} if macros is not None else {}),
+                **_about_drawn(clips, drawn),
             },
             "excluded_subjects": sorted(options.exclude_subjects),
             "members": count,
@@ -195,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
             kept = {"states": states, "temperature": temperature, "card": card}
             torch.save(kept, options.checkpoint)
         console.print(
-            f"{options.out or options.checkpoint}: {len(clips)} clips, temperature "
+            f"{options.out or options.checkpoint}: {len(real)} clips, temperature "
             f"{temperature:.2f}, calibration error {error:.3f} on held-out subjects"
         )
 

@@ -31,10 +31,23 @@ NOISE_SIGMA = 1.0
 
 @dataclass(frozen=True)
 class Shown:
-    """What a clip shows: `key` names it in the prepared table."""
+    """What a clip shows.
+
+    Attributes:
+        key: Names it in the prepared table.
+        units: What moves.
+        rules: The errors of its row.
+        strength: Of the motion, in `PEAK_PX`.
+    """
 
     key: str
     units: tuple[str, ...]
+    rules: frozenset[str] = frozenset()
+    strength: float = 1.0
+
+
+def shown(key: str, units: tuple[str, ...], *rules: str, strength: float = 1.0) -> Shown:
+    return Shown(key, units, frozenset(rules), strength)
 
 
 @cache
@@ -111,7 +124,7 @@ def write_clip(
         if grey:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         if first + step not in without:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+            quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if name.endswith("jpg") else []
             cv2.imwrite(str(folder / name.format(first + step)), image, quality)
 
 
@@ -153,10 +166,10 @@ def casme2(folder: Path) -> list[Shown]:
     write_clip(raw / "sub04/EP12_01f", FROWN, "img{}.jpg", 46)
     write_clip(raw / "sub09/EP06_02f", CORNERS, "img{}.jpg", 85)
     return [
-        Shown("sub01_EP02_01f", SMILE),
-        Shown("sub01_EP03_02", BROWS),
-        Shown("sub04_EP12_01f", FROWN),
-        Shown("sub09_ep06_02f", CORNERS),
+        shown("sub01_EP02_01f", SMILE),
+        shown("sub01_EP03_02", BROWS, "apex-missing"),
+        shown("sub04_EP12_01f", FROWN, "not-in-composite"),
+        shown("sub09_ep06_02f", CORNERS, "offset-typed-wrong", "file-name-case"),
     ]
 
 
@@ -182,9 +195,9 @@ def smic(folder: Path) -> list[Shown]:
     still.mkdir(parents=True)
     cv2.imwrite(str(still / "image000001.bmp"), np.zeros((8, 8, 3), np.uint8))
     return [
-        Shown("s01_s1_ne_01", FROWN),
-        Shown("s03_s3_sur_01", BROWS),
-        Shown("s04_s4_po_01", SMILE),
+        shown("s01_s1_ne_01", FROWN, "no-apex"),
+        shown("s03_s3_sur_01", BROWS, "no-apex", "length-differs"),
+        shown("s04_s4_po_01", SMILE, "no-apex", "not-in-table"),
     ]
 
 
@@ -195,7 +208,11 @@ def smic_long(folder: Path) -> list[Shown]:
     video = folder / "SMIC-HS-E/s01/s1_ne_01"
     write_clip(video, FROWN, "image{:06d}.jpg", 3, before=2, after=3)
     write_clip(video, CORNERS, "image{:06d}.jpg", 13, after=2)
-    return [Shown("s01_s1_ne_01", FROWN), Shown("s01_s1_ne_01_2", CORNERS)]
+    each = "no-apex", "numbers-from-first"
+    return [
+        shown("s01_s1_ne_01", FROWN, *each),
+        shown("s01_s1_ne_01_2", CORNERS, *each, "several-events"),
+    ]
 
 
 def samm(folder: Path) -> list[Shown]:
@@ -217,9 +234,9 @@ def samm(folder: Path) -> list[Shown]:
     write_clip(folder / "SAMM/028/028_4_1", BROWS, "028_{:05d}.jpg", 200, grey=True)
     write_clip(folder / "SAMM/016/016_1_6", CORNERS, "016_{:05d}.jpg", 5733, after=1, grey=True)
     return [
-        Shown("006_006_1_2", SMILE),
-        Shown("028_028_4_1", BROWS),
-        Shown("016_016_1_6", CORNERS),
+        shown("006_006_1_2", SMILE, "number-for-name", "au-alternatives"),
+        shown("028_028_4_1", BROWS, "number-for-name", "apex-outside"),
+        shown("016_016_1_6", CORNERS, "number-for-name", "offset-typed-wrong"),
     ]
 
 
@@ -227,17 +244,44 @@ def mmew(folder: Path) -> list[Shown]:
     header = ["Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units"]
     rows = [
         [*header, "Estimated Emotion", "remarks"],
-        [3, "S03-01-002", 1, 4, 7, "4+7", "anger", None],
+        [3, "S03-01-002", 1, 4, 7, "4+7", "disgust", None],
         [5, "S05-03-001", 1, None, None, "1+2", "surprise", "no apex"],
     ]
     write_table(folder / "MMEW_Micro_Exp.xlsx", rows)
     micro = folder / "Micro_Expression"
-    write_clip(micro / "anger/S03-01-002", FROWN, "{}.jpg", 1)
+    write_clip(micro / "disgust/S03-01-002", FROWN, "{}.jpg", 1)
     write_clip(micro / "S05/surprise/S05-03-001", BROWS, "{}.jpg", 1)
-    macro = folder / "Macro_Expression/S03/anger"
-    macro.mkdir(parents=True)
-    cv2.imwrite(str(macro / "S03-01-002.jpg"), np.zeros((8, 8, 3), np.uint8))
-    return [Shown("mmew-S03_S03-01-002", FROWN), Shown("mmew-S05_S05-03-001", BROWS)]
+    macro = folder / "Macro_Expression"
+    write_macro(macro / "S03/anger/S03-01-001.jpg", FROWN)
+    write_macro(macro / "S05/happiness/S05-02-001.jpg", SMILE)
+    write_macro(macro / "S09/surprise/S09-03-001.jpg", BROWS)  # no still face of S09
+    return [
+        shown("mmew-S03_S03-01-002", FROWN),
+        shown("mmew-S05_S05-03-001", BROWS, "apex-missing", "offset-missing"),
+    ]
+
+
+MACRO_STRENGTH = 3.0
+# In a picture that was taken at another time, the face is smaller and lies elsewhere.
+_ELSEWHERE = np.array([[0.65, 0, 80], [0, 0.65, 60]])
+
+
+def write_macro(path: Path, units: tuple[str, ...]) -> None:
+    """Writes a picture of a strong expression."""
+    path.parent.mkdir(parents=True)
+    image = picture(units, MACRO_STRENGTH) + noise()[: ROWS.stop - ROWS.start, :300]
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    border = cv2.BORDER_REPLICATE
+    moved = cv2.warpAffine(image, _ELSEWHERE, image.shape[1::-1], borderMode=border)
+    cv2.imwrite(str(path), moved, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def mmew_macro(folder: Path) -> list[Shown]:
+    mmew(folder)
+    return [
+        shown("mmew-S03_S03-01-001", FROWN, "neutral-from-micro", strength=MACRO_STRENGTH),
+        shown("mmew-S05_S05-02-001", SMILE, "neutral-from-micro", strength=MACRO_STRENGTH),
+    ]
 
 
 def casme3_a(folder: Path) -> list[Shown]:
@@ -258,17 +302,32 @@ def casme3_a(folder: Path) -> list[Shown]:
     cv2.imwrite(str(first / "depth/3.png"), np.zeros((8, 8), np.uint16))
     write_clip(folder / "part_A/spNO.2/b/color", CORNERS, "{}.jpg", 3, after=4, without=(6,))
     return [
-        Shown("spNO.1_a", FROWN),
-        Shown("spNO.1_a_2", SMILE),
-        Shown("spNO.2_b", CORNERS),
+        shown("spNO.1_a", FROWN, "file-name-case"),
+        shown("spNO.1_a_2", SMILE, "several-events"),
+        shown("spNO.2_b", CORNERS, "frame-missing"),
     ]
+
+
+def casme3_a_macro(folder: Path) -> list[Shown]:
+    casme3_a(folder)
+    rows = [
+        ["sub", "seq", "onset", "apex", "offset", "AU", "emotion"],
+        ["spNO.1", "a", 20, 23, 26, "12", "happy"],
+        ["spNO.2", "b", 3, 7, 9, "15", "sad"],
+        ["spNO.2", "b", 30, 40, 50, "15", "sad"],  # no such frames
+    ]
+    write_table(folder / "cas(me)3_part_A_MaE_label_JpgIndex_v2_emotion.xlsx", rows)
+    # Two steps after the apex.
+    return [shown("spNO.1_a", SMILE), shown("spNO.2_b", CORNERS, strength=strength_at(4))]
 
 
 def casme3_c(folder: Path) -> list[Shown]:
     rows = [["sub", "count", "onset", "offset", "au"], [1, 2, 3, 9, "1，2"]]
     write_table(folder / "CAS(ME)3_part_C_ME.xlsx", rows)
     write_clip(folder / "part_C/01/2/color", BROWS, "{}.jpg", 3, before=1, after=1)
-    return [Shown("casme3c-01_2", BROWS)]
+    return [
+        shown("casme3c-01_2", BROWS, "number-for-name", "no-apex", "full-width-mark"),
+    ]
 
 
 def fourdme(folder: Path) -> list[Shown]:
@@ -279,11 +338,14 @@ def fourdme(folder: Path) -> list[Shown]:
         rows.append([30, f"none{len(rows)}", 1, 2, 3, "AU4", 1, 0, "Others", 0, 0, 0, 0, 1, 0])
     # Action units and emotion are swapped between these two.
     rows.append([7, "smile", 1, 4, 7, "AU4", 1, 0, "Negative", 0, 1, 0, 0, 0, 0])
-    rows.append([7, "frown", 1, 4, 7, "AU12+AU7(k)", 0, 1, "Positive", 1, 0, 0, 0, 0, 0])
+    rows.append([8, "frown", 1, 4, 7, "AU12+AU7(k)", 0, 1, "Positive", 1, 0, 0, 0, 0, 0])
     write_table(folder / "4DME_Labelling_Micro_release v1.xlsx", rows)
     write_clip(folder / "gray_micro/7/smile", SMILE, "{:04d}.jpg", 1, grey=True)
-    write_clip(folder / "gray_micro/7/frown", FROWN, "{:04d}.jpg", 1, grey=True)
-    return [Shown("4dme-7_smile", SMILE), Shown("4dme-7_frown", FROWN)]
+    write_clip(folder / "gray_micro/8/frown", FROWN, "{:04d}.jpg", 1, grey=True)
+    return [
+        shown("4dme-7_smile", SMILE, "rows-swapped", "au-not-sure"),
+        shown("4dme-8_frown", FROWN, "rows-swapped"),
+    ]
 
 
 def dfme(folder: Path) -> list[Shown]:
@@ -302,7 +364,10 @@ def dfme(folder: Path) -> list[Shown]:
     write_table(tables / "test_A_full.xlsx", rows)
     write_clip(folder / "train_data/sub0003_01", SMILE, "{:05d}.png", 1)
     write_clip(folder / "test_data_A/sub0004_07", CORNERS, "{:05d}.png", 1)
-    return [Shown("dfme-sub0004_sub0004_07", CORNERS), Shown("dfme-sub0003_sub0003_01", SMILE)]
+    return [
+        shown("dfme-sub0004_sub0004_07", CORNERS, "offset-missing"),
+        shown("dfme-sub0003_sub0003_01", SMILE, "columns-by-position"),
+    ]
 
 
 SETS = {
@@ -311,7 +376,9 @@ SETS = {
     "smic-e": smic_long,
     "samm": samm,
     "mmew": mmew,
+    "mmew-macro": mmew_macro,
     "casme3-a": casme3_a,
+    "casme3-a-macro": casme3_a_macro,
     "casme3-c": casme3_c,
     "4dme": fourdme,
     "dfme": dfme,

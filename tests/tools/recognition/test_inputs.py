@@ -29,6 +29,7 @@ def clip_that_brightens(times: np.ndarray, key: tuple[int, int, int]) -> Registe
         key=np.array(key),
         apex_from="annotated",
         applied=(),
+        coloured=np.array(key),
         colours=np.zeros((3, 224, 224, 3), np.uint8),
     )
 

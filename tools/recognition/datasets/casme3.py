@@ -16,12 +16,13 @@ from tools.recognition.datasets.clip import (
 from tools.recognition.datasets.table import read_rows
 from tools.recognition.datasets.tree import Tree
 
-NAME_A, NAME_C, FPS = "casme3-a", "casme3-c", 30.0
+NAME_A, NAME_A_MACRO, NAME_C, FPS = "casme3-a", "casme3-a-macro", "casme3-c", 30.0
 TABLES_A = (r"part_a.*me_label.*jpgindex", r"part_a.*me_label")
+TABLES_A_MACRO = (r"part_a.*mae_label.*emotion", r"part_a.*mae_label")
 TABLES_C = (r"part_c.*me",)
 COLUMNS_A = {
-    "subject": ("subject",),
-    "video": ("filename",),
+    "subject": ("subject", "sub"),
+    "video": ("filename", "seq"),
     "onset": ("onset", "onsetframe"),
     "apex": ("apex", "apexframe"),
     "offset": ("offset", "offsetframe"),
@@ -60,14 +61,33 @@ def read_part_a(tree: Tree, table: Path | None = None, fps: float | None = None)
         InputError: There is no such table, or it cannot be read.
     """
     path = table or tree.table(*TABLES_A, what="cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx")
+    return _read_a(NAME_A, tree, path, _CONVENTIONS_A, fps)
+
+
+def read_part_a_macro(tree: Tree, table: Path | None = None, fps: float | None = None) -> Reading:
+    """The macro-expressions of part A, which have a table of their own.
+
+    Public code names its columns sub, seq, onset, apex, offset and emotion.
+
+    Raises:
+        InputError: There is no such table, or it cannot be read.
+    """
+    name = "cas(me)3_part_A_MaE_label_JpgIndex_v2_emotion.xlsx"
+    path = table or tree.table(*TABLES_A_MACRO, what=name)
+    return _read_a(NAME_A_MACRO, tree, path, Conventions(FPS, own_frames=False), fps)
+
+
+def _read_a(
+    dataset: str, tree: Tree, path: Path, conventions: Conventions, fps: float | None
+) -> Reading:
     clips = Collection((path.name,))
     for row in read_rows(path, COLUMNS_A, ("subject", "video", "onset", "apex", "offset")):
         subject, name = row.text("subject"), row.text("video")
         with leaving_out(clips.left_out, row, subject, name):
             found = tree.find(subject, name)
-            frames = key_frames(row, found[0], _CONVENTIONS_A)
+            frames = key_frames(row, found[0], conventions)
             person, video = found[0].parts[-2:]
-            clips.add(make_clip(NAME_A, person, video, row, found, frames, fps or FPS))
+            clips.add(make_clip(dataset, person, video, row, found, frames, fps or FPS))
     return clips.reading()
 
 

@@ -63,6 +63,7 @@ class Clip:
         action_units: Those that moved, such as AU4 or AU12R.
         possible_action_units: Those that may have.
         applied: What was put right.
+        stills: Whether the frames are single pictures, and not neighbours in time.
     """
 
     dataset: str
@@ -82,6 +83,7 @@ class Clip:
     action_units: tuple[str, ...] = ()
     possible_action_units: tuple[str, ...] = ()
     applied: tuple[Applied, ...] = ()
+    stills: bool = False
 
     @property
     def key(self) -> str:

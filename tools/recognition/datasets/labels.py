@@ -23,6 +23,8 @@ OWN_CLASSES = MappingProxyType(
     }
 )
 """The classes in which a set is usually evaluated alone. Emotions beyond them are too few."""
+MACROS = MappingProxyType({"mmew-macro": "mmew", "casme3-a-macro": "casme3-a"})
+"""Sets of macro-expressions, and the sets whose classes they have."""
 
 # One name for what the sets call differently.
 _SPELLINGS = MappingProxyType(
@@ -65,7 +67,13 @@ def composite_label(dataset: str, emotion: str) -> str | None:
 
 def own_label(dataset: str, emotion: str) -> str | None:
     """The class of an emotion among those in which the set is evaluated alone; None if none."""
-    return emotion if emotion in OWN_CLASSES.get(dataset, ()) else None
+    return emotion if emotion in classes_of(dataset) else None
+
+
+def classes_of(dataset: str) -> tuple[str, ...]:
+    """The classes in which a set, or the one to which its macro-expressions belong, is evaluated
+    alone; none if there are none."""
+    return OWN_CLASSES.get(MACROS.get(dataset, dataset), ())
 
 
 def action_units_of(

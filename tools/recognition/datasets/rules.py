@@ -43,6 +43,8 @@ RULES = MappingProxyType(
         "in which the set is published.",
         "not-in-composite": "Public code leaves this clip out of the composite of three sets, so "
         "it has no composite label.",
+        "neutral-from-micro": "A single picture shows the expression: its motion is measured from "
+        "the onset of a micro-expression of the same person, and back.",
         "padded": "The face fills the picture too far to be found: the picture is given a border.",
     }
 )
@@ -58,6 +60,7 @@ REASONS = MappingProxyType(
         "not-numbered": "The frames in the folder have no numbers of their own.",
         "same-again": "An earlier row has the same video and the same frames.",
         "no-type": "The row says neither micro nor macro.",
+        "no-neutral": "The set shows no still face of this person to measure the motion from.",
         "unreadable-picture": "A picture cannot be read.",
         "no-face": "No face is found at a key frame.",
         "failed": "The work on the clip ended with an error.",

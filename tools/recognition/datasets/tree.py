@@ -53,6 +53,21 @@ class FrameFolder:
         return dict(sorted(found.items()))
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures(FrameFolder):
+    """Pictures that were chosen one by one.
+
+    Attributes:
+        chosen: The pictures; their numbers begin at 1.
+    """
+
+    chosen: tuple[Path, ...] = ()
+
+    def numbers(self) -> dict[int, Path]:
+        """The pictures by their numbers, rising."""
+        return dict(enumerate(self.chosen, start=1))
+
+
 class Tree:
     """What is under the folder of a data set.
 
