@@ -292,12 +292,16 @@ def camera(clip):
 
 
 def test_live_stream_is_analysed_as_it_comes(camera, tmp_path):
-    log = tmp_path / "log.jsonl"
-    status, out, err = finish(
-        start(f"{camera}/clip?token=s3cr3t", "--headless", "--no-reconnect", "--log", log)
-    )
-    assert (status, err) == (0, "")
-    session, *events, summary = told(log)
+    for attempt in range(3):
+        log = tmp_path / f"log {attempt}.jsonl"
+        status, out, err = finish(
+            start(f"{camera}/clip?token=s3cr3t", "--headless", "--no-reconnect", "--log", log)
+        )
+        assert (status, err) == (0, "")
+        session, *events, summary = told(log)
+        # While the machine stands still no frames come: then this was no test of the program.
+        if not any(record.get("reason") == "no frames" for record in events):
+            break
     assert (session["live"], session["frame_count"]) == (True, 0)
     (event,) = events
     # Of a live source, the event has dates: as far from the session's as the clock says.
@@ -356,21 +360,27 @@ def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(scheme, silent_por
 def test_stream_that_ends_is_opened_again_and_log_and_terminal_say_so(camera, tmp_path):
     log = tmp_path / "log.jsonl"
     process = start(f"{camera}/clip", "--headless", "--log", log)
-    wait_until_logged(process, log, '"recovered"')
+    # The stream ends every few seconds. A machine that stands still right before that makes a gap
+    # of its own there; then the next loss is looked at.
+    wait_until_logged(process, log, '"source lost"')
     process.send_signal(signal.SIGINT)
     status, out, err = finish(process)
     assert (status, err) == (0, "")
     of_type = {kind: [] for kind in ("status", "gap")}
     for record in records(log):
         of_type.setdefault(record["type"], []).append(record)
-    lost, back = of_type["status"][:2]
+    changes = [change["status"] for change in of_type["status"]]
+    assert changes[:2] == ["reconnecting", "recovered"]
+    gap = next(g for g in of_type["gap"] if g["reason"] == "source lost")
+    pairs = itertools.pairwise(of_type["status"])
+    lost, back = next(pair for pair in pairs if pair[1]["time_s"] == gap["end_s"])
     assert (lost["status"], back["status"]) == ("reconnecting", "recovered")
-    (gap,) = (g for g in of_type["gap"] if g["reason"] == "source lost")
-    assert gap["end_s"] == back["time_s"] > lost["time_s"]
+    assert gap["start_s"] <= lost["time_s"] < back["time_s"]
     lines = out.splitlines()
-    for change in (lost, back):
-        (line,) = (line for line in lines if line.endswith(f"  source {change['status']}"))
-        assert line.startswith("0:0")
+    for change in ("reconnecting", "recovered"):
+        told = [line for line in lines if line.endswith(f"  source {change}")]
+        assert len(told) == changes.count(change)
+        assert all(line.startswith("0:") for line in told)
 
 
 # Doors
