@@ -7,7 +7,8 @@ read: `realtime_mer.recognition.flow_pair` derives them, as at run time.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -68,11 +69,11 @@ class Clips:
         """(n,) bool, which clips are of the set `DRAWN`."""
         return self.sets == DRAWN
 
-    def joined(self, others: Clips) -> Clips:
-        """These clips and then others of the same classes; action units are left out."""
-        names = ("names", "sets", "subjects", "labels", "pairs")
-        arrays = {n: np.concatenate([getattr(self, n), getattr(others, n)]) for n in names}
-        return Clips(classes=self.classes, **arrays)
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `pairs` and `labels`, its first 16 digits."""
+        content = self.pairs.tobytes() + self.labels.tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def without(self, subjects: Iterable[str]) -> Clips:
         """The clips of all other subjects.
@@ -99,6 +100,23 @@ class Clips:
                 f"{', '.join(sorted(set(self.subjects)))}"
             )
         return np.isin(self.subjects, sorted(wanted))
+
+
+def joined(parts: Sequence[Clips]) -> Clips:
+    """All clips of several, which have the same classes; `units` are -1 where a part has none."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("names", "sets", "subjects", "labels", "pairs")
+    }
+    units = None
+    if any(part.units is not None for part in parts):
+        nothing = np.full((1, len(ACTION_UNITS)), -1, np.int8)
+        units = np.concatenate(
+            [nothing.repeat(len(p), 0) if p.units is None else p.units for p in parts]
+        )
+    return Clips(**arrays, classes=parts[0].classes, units=units)
 
 
 def _find(directory: Path, name: str) -> Path:

@@ -25,19 +25,7 @@ _POLL_S = 0.02
 
 def _job(video: str, folder: Path) -> Job:
     """What the archive asks of a worker by default."""
-    settings = Settings()
-    return Job(
-        source=video,
-        key=folder.name,
-        folder=str(folder),
-        faces=settings.faces,
-        sensitivity=settings.sensitivity,
-        least_confidence=settings.least_confidence,
-        weights=str(settings.weights),
-        spotter=str(settings.spotter),
-        landmarks=None,
-        frames=settings.frames,
-    )
+    return Settings().job(video, folder.name, folder)
 
 
 def _duration_s(video: str, outcome: Outcome) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from realtime_mer.archive.limits import cores
 from realtime_mer.errors import InputError
+from realtime_mer.output.writable import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "performance.md"
@@ -146,10 +146,8 @@ def append(cells: dict[str, str], path: Path = TABLE) -> None:
             f"{path} does not end in the table of runs ({', '.join(COLUMNS)}): restore "
             "docs/performance.md"
         )
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(f"{text}\n{_line(cells.values())}\n", encoding="utf-8")
-        os.replace(part, path)
+        replace_file(path, f"{text}\n{_line(cells.values())}\n".encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -70,6 +70,21 @@ class Settings:
     landmarks: Path | None = None
     frames: bool = False
 
+    def job(self, source: str, key: str, folder: Path) -> Job:
+        """What a worker is asked to do with a video; see `Job`."""
+        return Job(
+            source=source,
+            key=key,
+            folder=str(folder),
+            faces=self.faces,
+            sensitivity=self.sensitivity,
+            least_confidence=self.least_confidence,
+            weights=str(self.weights),
+            spotter=str(self.spotter),
+            landmarks=None if self.landmarks is None else str(self.landmarks),
+            frames=self.frames,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as the manifest holds them, with the hashes of all weights.
 
@@ -321,19 +336,7 @@ class Run:
             entry = self._ready.popleft()
             part = self._part(entry)
             shutil.rmtree(part, ignore_errors=True)
-            s = self._settings
-            job = Job(
-                source=entry["source"],
-                key=entry["key"],
-                folder=str(part),
-                faces=s.faces,
-                sensitivity=s.sensitivity,
-                least_confidence=s.least_confidence,
-                weights=str(s.weights),
-                spotter=str(s.spotter),
-                landmarks=None if s.landmarks is None else str(s.landmarks),
-                frames=s.frames,
-            )
+            job = self._settings.job(entry["source"], entry["key"], part)
             self._running[entry["key"]] = Worker(job, self._keep_open), entry
             self._begin(entry)
 

@@ -36,7 +36,7 @@ class FacePair:
     """Makes flow pairs. Not to be shared between threads."""
 
     def __init__(self) -> None:
-        # One a thread.
+        # For the rise and, in another thread, for the fall.
         self._flow, self._flow_of_fall = DenseFlow(), DenseFlow()
 
     def __call__(self, ring: RingBuffer, interval: Interval) -> FlowPair:

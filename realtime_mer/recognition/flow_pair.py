@@ -25,12 +25,12 @@ class DenseFlow:
     """DIS optical flow between two grey canonical faces. Not to be shared between threads."""
 
     def __init__(self) -> None:
-        # The preset has 25 iterations, and 5 of the refinement; these take 0.9 of its time. On 520
-        # rendered micro-expressions (260 clips, 10 faces), the flow differs from the preset's by
-        # 0.012 px (root mean square) and no label changes; with other sensor noise, by 0.09 px, and
-        # 4 labels change. Fewer iterations find less of two motions of 4 px (12: 8 %, 8: 11 and
-        # 20 %). The preset's stride of 3 stays: with 4, patches reach the border, and more is left
-        # of a head that moves by 4 px; with 5, more of the sensor's noise.
+        # The preset has 25 iterations, and 5 of the refinement; these take 0.9 of its time.
+        # Measured once, on 520 rendered micro-expressions (260 clips, 10 faces): the flow differs
+        # from the preset's by 0.012 px (root mean square) and no label changes; with other sensor
+        # noise, by 0.09 px, and 4 labels change. Fewer iterations find less of two motions of 4 px
+        # (12: 8 %, 8: 11 and 20 %). The preset's stride of 3 stays: with 4, patches reach the
+        # border, and more is left of a head that moves by 4 px; with 5, more of the sensor's noise.
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setGradientDescentIterations(12)
         self._dis.setVariationalRefinementIterations(4)
@@ -47,12 +47,8 @@ class DenseFlow:
         )
 
 
-def strain(flow: np.ndarray) -> np.ndarray:
-    """Optical strain magnitude (height, width) of a flow field (height, width, 2)."""
-    return _strain(*cv2.split(flow))
-
-
-def _strain(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def strain(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Optical strain magnitude (height, width) of the flow `u` across and `v` down, both so."""
     stretch = cv2.magnitude(_slope(u, 1), _slope(v, 0))
     return cv2.magnitude(stretch, (_slope(u, 0) + _slope(v, 1)) * np.float32(0.5**0.5))
 
@@ -81,7 +77,7 @@ def _to_bytes(channel: np.ndarray) -> np.ndarray:
 def flow_image(flow: np.ndarray) -> np.ndarray:
     """The (28, 28, 3) uint8 flow image of a flow field (224, 224, 2), in the release's format."""
     u, v = cv2.split(flow)
-    return np.dstack([_to_bytes(channel) for channel in (_strain(u, v), v, u)])
+    return np.dstack([_to_bytes(channel) for channel in (strain(u, v), v, u)])
 
 
 def flow_pair(rise: np.ndarray, fall: np.ndarray) -> np.ndarray:

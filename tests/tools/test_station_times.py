@@ -6,7 +6,7 @@ import time
 import pytest
 
 from realtime_mer.spotting.motion import texture_trust
-from tools.station_times import StationTimes, station_of
+from tools.station_times import _PACKAGE, _PLACES, StationTimes, station_of
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,14 @@ from tools.station_times import StationTimes, station_of
 )
 def test_a_stack_tells_its_station(places, station):
     assert station_of(places) == station
+
+
+@pytest.mark.parametrize("place", [place for place, _ in _PLACES])
+def test_every_place_that_tells_a_station_is_there(place):
+    name, _, function = place.partition(":")
+    file = _PACKAGE / name
+    assert file.is_dir() if name.endswith("/") else file.is_file()
+    assert not function or f"def {function}(" in file.read_text(encoding="utf-8")
 
 
 def test_time_is_given_to_the_station_at_work_and_not_to_those_that_wait(astronaut_face):

@@ -17,9 +17,8 @@ own drawings: what its units do to a face was made from scans, by other people.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import math
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.data import LABELS, Clips
+from models.data import DRAWN, LABELS, Clips
 from realtime_mer.demo.action_units import expression, peak
 from realtime_mer.demo.photo import PhotoFace
 from realtime_mer.errors import InputError
@@ -40,6 +39,7 @@ from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.registration import FACE_SIZE, Registration, transform
 from realtime_mer.face.ring import RingBuffer
 from realtime_mer.face.tracker import detect_face_mesh
+from realtime_mer.output.writable import replace_file
 from realtime_mer.recognition.classifier import PAIR_SHAPE
 from realtime_mer.recognition.face_pair import FacePair
 from realtime_mer.results import Interval
@@ -101,10 +101,6 @@ Draw = Callable[[Sequence[str], np.random.Generator], np.ndarray]
 """Draws the field (224, 224, 2) of some action units, for the mean face; any size."""
 
 
-def _own_drawing(units: Sequence[str], rng: np.random.Generator) -> np.ndarray:
-    return expression(units, rng)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnClips:
     """Flow pairs of drawn expressions.
@@ -129,9 +125,9 @@ class DrawnClips:
         return len(self.labels)
 
     def clips(self) -> Clips:
-        """As clips to learn from: each photo is a subject of the set "drawn"."""
+        """As clips to learn from: each photo is a subject of the set `DRAWN`."""
         names = np.array([f"{p}_{u}" for p, u in zip(self.photos, self.units, strict=True)])
-        return Clips(names, np.full(len(self), "drawn"), self.photos, self.labels, self.pairs)
+        return Clips(names, np.full(len(self), DRAWN), self.photos, self.labels, self.pairs)
 
 
 class Sitter:
@@ -241,7 +237,7 @@ def drawn_clips(
     combinations: Mapping[str, Sequence[tuple[str, ...]]],
     takes: int,
     rng: np.random.Generator,
-    draw: Draw = _own_drawing,
+    draw: Draw = expression,
 ) -> DrawnClips:
     """Clips of every photo with every combination of action units.
 
@@ -328,15 +324,12 @@ def write_drawn_clips(path: Path, clips: DrawnClips) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    part = path.with_suffix(".part.npz")
+    content = io.BytesIO()
+    np.savez_compressed(content, **{f.name: getattr(clips, f.name) for f in fields(DrawnClips)})
     try:
-        np.savez_compressed(part, **{f.name: getattr(clips, f.name) for f in fields(DrawnClips)})
-        os.replace(part, path)
+        replace_file(path, content.getvalue())
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): give another --out") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -361,7 +354,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         if options.out.suffix != ".npz":
             raise InputError(f"--out {options.out} is no .npz file: give a name that ends so")
-        draw = FaceKit(options.face_kit) if options.face_kit else _own_drawing
+        draw = FaceKit(options.face_kit) if options.face_kit else expression
         combinations = {
             label: (*CLEAR[label], *(FURTHER[label] if options.further else ())) for label in LABELS
         }

@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import re
@@ -50,7 +49,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.data import LABELS, SETS, Clips, sets_of
+from models.data import LABELS, SETS, Clips, joined, sets_of
 from models.metrics import (
     confusion,
     expected_calibration_error,
@@ -511,6 +510,18 @@ def clips_of(options: argparse.Namespace) -> Clips:
     return clips
 
 
+def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for `recipe_of`."""
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="train with another recipe than that of the deployed weights: "
+        + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
+    )
+
+
 def add_drawn_argument(parser: argparse.ArgumentParser) -> None:
     """Adds the option for `with_drawn`."""
     parser.add_argument(
@@ -529,14 +540,13 @@ def with_drawn(clips: Clips, path: Path | None, model: str) -> tuple[Clips, str]
     """
     if path is None:
         return clips, ""
-    drawn = read_drawn_clips(path)
+    drawn = read_drawn_clips(path).clips()
     if model not in NETWORKS or clips.classes != LABELS:
         raise InputError(
             f"--drawn holds flow pairs of {', '.join(LABELS)}: leave it out for {model} with "
             f"{', '.join(clips.classes)}"
         )
-    content = drawn.pairs.tobytes() + drawn.labels.tobytes()
-    return clips.joined(drawn.clips()), hashlib.sha256(content).hexdigest()[:16]
+    return joined([clips, drawn]), drawn.digest
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -563,14 +573,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
     parser.add_argument("--members", type=int, default=1, help="networks averaged for an answer")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
-    parser.add_argument(
-        "--recipe",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="train with another recipe than that of the deployed weights: "
-        + " ".join(f"{name}={value}" for name, value in asdict(Recipe()).items()),
-    )
+    add_recipe_argument(parser)
     parser.add_argument(
         "--action-units",
         type=float,

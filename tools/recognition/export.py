@@ -150,6 +150,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def networks_of(checkpoint: dict[str, Any]) -> list[nn.Module]:
+    """The networks in what `load_checkpoint` gives."""
+    card = checkpoint["card"]
+    networks = []
+    for state in checkpoint["states"]:
+        network = make_network(card.get("network", NETWORK), len(card["labels"]))
+        network.load_state_dict(state)
+        networks.append(network)
+    return networks
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser(__doc__, __file__)
     parser.add_argument(
@@ -166,11 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{options.checkpoint} holds {model}, and the program feeds flow pairs only: such "
                 "a network has no ONNX file"
             )
-        networks = []
-        for state in checkpoint["states"]:
-            network = make_network(model, len(checkpoint["card"]["labels"]))
-            network.load_state_dict(state)
-            networks.append(network)
+        networks = networks_of(checkpoint)
         temperature, card = checkpoint["temperature"], checkpoint["card"]
         export(networks, temperature, options.out, card, mirror=True)
         print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")

@@ -52,7 +52,12 @@ from realtime_mer.recognition.flow_pair import DenseFlow
 from tools.command import command_parser, exit_status, make_folder, progress_bar, save_array
 from tools.recognition import rendered_pairs as rendered
 from tools.recognition import shifted_pairs as shifted
-from tools.recognition.evaluate import add_data_arguments, clips_of, recipe_of
+from tools.recognition.evaluate import (
+    add_data_arguments,
+    add_recipe_argument,
+    clips_of,
+    recipe_of,
+)
 from tools.recognition.inputs import SEEN, key_frames, with_inputs
 from tools.recognition.prepared import is_prepared, paths_of_faces, read_faces
 from tools.recognition.rendered_pairs import rendered_pairs
@@ -378,13 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1, help="how many; mean and spread are shown")
     parser.add_argument("--epochs", type=int, help=f"default {Recipe().epochs}")
-    parser.add_argument(
-        "--recipe",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="train with another recipe, as in tools/recognition/evaluate.py",
-    )
+    add_recipe_argument(parser)
     options = parser.parse_args(arguments)
 
     def work() -> None:

@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.data import LABELS
 from realtime_mer.errors import InputError
+from realtime_mer.model_file import CLASSIFIER
 from realtime_mer.recognition.classifier import Classifier
 from tools.command import command_parser, exit_status
 from tools.recognition.drawn_clips import DrawnClips, read_drawn_clips
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights" / "causalnet.onnx"
 # Bounds of the groups that are shown: turn of the head, degrees, and size of the motion, pixels.
 _TURNS = (0, 7, 14, 20)
 _SIZES = (1.2, 1.8, 2.7, 4.0)
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--weights",
         type=Path,
-        default=WEIGHTS,
+        default=CLASSIFIER,
         metavar="FILE.onnx",
         help="default: those delivered",
     )

@@ -27,11 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from models.data import LABELS, Clips, read_release, sets_of
 from models.training import motions_of
 from models.views import Views, mirrored
-from models.zoo import make_network
 from realtime_mer.errors import InputError
 from tools.command import command_parser, exit_status
 from tools.recognition.drawn_clips import read_drawn_clips
-from tools.recognition.export import NETWORK, load_checkpoint
+from tools.recognition.export import NETWORK, load_checkpoint, networks_of
 
 # Training clips that are looked at for each drawn one, and names that are shown.
 _NEAREST = 10
@@ -103,10 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         checkpoint = load_checkpoint(options.checkpoint)
         if checkpoint["card"].get("network", NETWORK) != NETWORK:
             raise InputError(f"{options.checkpoint} holds no {NETWORK}: give one that does")
-        networks = []
-        for state in checkpoint["states"]:
-            networks.append(make_network(NETWORK))
-            networks[-1].load_state_dict(state)
+        networks = networks_of(checkpoint)
         places = nearest(seen_last(networks, drawn.pairs), seen_last(networks, trained.pairs))
         console = Console()
         console.print(_neighbours(drawn.units, places, trained))

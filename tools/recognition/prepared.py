@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from models.data import ACTION_UNITS, LABELS, Clips, read_release
+from models.data import ACTION_UNITS, LABELS, Clips, joined, read_release
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import shown
 from realtime_mer.recognition.flow_pair import FLOW_SIZE
@@ -163,7 +163,7 @@ def read_clips(
             f"{names} have {classes} classes each, but not the same ones: name one by --set, or "
             "take the 3 of the composite"
         )
-    return _joined(parts)
+    return joined(parts)
 
 
 def paths_of_faces(folders: Sequence[Path], clips: Clips) -> list[Path]:
@@ -248,23 +248,6 @@ def units_of(
 def _numbers(units: Sequence[str] | None) -> set[int]:
     """Of action units such as AU12 or AU12R, the numbers."""
     return {int(re.sub("[^0-9]", "", unit)) for unit in units or ()}
-
-
-def _joined(parts: Sequence[Clips]) -> Clips:
-    """All clips of several sets."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("names", "sets", "subjects", "labels", "pairs")
-    }
-    units = None
-    if any(part.units is not None for part in parts):
-        nothing = np.full((1, len(ACTION_UNITS)), -1, np.int8)
-        units = np.concatenate(
-            [nothing.repeat(len(p), 0) if p.units is None else p.units for p in parts]
-        )
-    return Clips(**arrays, classes=parts[0].classes, units=units)
 
 
 # Faces of a clip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -65,8 +64,7 @@ def name_of(macros: Clips | None) -> str:
     """The sets and their content, in short; empty without any."""
     if macros is None:
         return ""
-    content = macros.pairs.tobytes() + macros.labels.tobytes()
-    return f"{', '.join(sets_of(macros))} {hashlib.sha256(content).hexdigest()[:16]}"
+    return f"{', '.join(sets_of(macros))} {macros.digest}"
 
 
 def pretrained(

@@ -36,6 +36,7 @@ from tools.command import command_parser, exit_status, progress_bar, read_json
 from tools.recognition.evaluate import (
     add_data_arguments,
     add_drawn_argument,
+    add_recipe_argument,
     clips_of,
     figures_for_card,
     recipe_of,
@@ -144,13 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help=f"{NETWORK} (default), or one of {', '.join((*NETWORKS, *OTHER_INPUTS))}",
     )
-    parser.add_argument(
-        "--recipe",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="train with another recipe, as in tools/recognition/evaluate.py",
-    )
+    add_recipe_argument(parser)
     parser.add_argument("--exclude-subjects", nargs="+", default=[], metavar="S")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -1,14 +1,15 @@
 """Drawn expressions on photos: what is drawn is what the runtime's flow finds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from models.data import LABELS
-from realtime_mer.demo.action_units import UNITS
+from models.data import ACTION_UNITS, LABELS
+from realtime_mer.demo.action_units import UNITS, expression
 from realtime_mer.errors import InputError
 from realtime_mer.face.tracker import detect_face_mesh
 from tests.tiny_release import write_release
@@ -23,6 +24,7 @@ from tools.recognition.drawn_clips import (
     read_drawn_clips,
     write_drawn_clips,
 )
+from tools.recognition.export import NETWORK
 from tools.recognition.face_kit import FaceKit
 
 # Rows and columns of brows and corners of the mouth in flow images, of an upright face.
@@ -84,12 +86,21 @@ def test_the_flow_shows_the_motion_also_on_a_turned_head(astronaut, landmark_mod
     mesh = detect_face_mesh(astronaut, landmark_model)
     rng = np.random.default_rng(0)
     sitter = module.Sitter(astronaut, mesh, rng)
-    pair = sitter.pair(module._own_drawing(("AU1", "AU2"), rng), 3.0, turn, rng).astype(float)
+    pair = sitter.pair(expression(("AU1", "AU2"), rng), 3.0, turn, rng).astype(float)
     rise, fall = pair[..., 1]
     middle = np.median(rise)
     assert rise[BROWS].mean() < middle - 40  # upwards
     assert abs(rise[CORNERS].mean() - middle) < 25
     assert fall[BROWS].mean() > np.median(fall) + 20
+
+
+def test_beside_drawn_clips_the_others_keep_their_action_units(drawn):
+    units = np.ones((6, len(ACTION_UNITS)), np.int8)
+    real = replace(read_drawn_clips(drawn).clips(), sets=np.full(6, "casme2"), units=units)
+    together, _ = evaluate.with_drawn(real, drawn, NETWORK)
+    assert list(together.drawn) == [False] * 6 + [True] * 6
+    assert (together.units[:6] == 1).all()
+    assert (together.units[6:] == -1).all()
 
 
 def test_files_that_hold_no_drawn_clips_are_refused(drawn, tmp_path):
@@ -261,7 +272,7 @@ def test_drawn_clips_may_be_drawn_by_others(astronaut, landmark_model):
 
     def draw(units, rng):
         asked.append(tuple(units))
-        return module._own_drawing(units, rng)
+        return expression(units, rng)
 
     rng = np.random.default_rng(0)
     clips = drawn_clips([("face", astronaut, mesh)], {"surprise": [("AU1", "AU2")]}, 1, rng, draw)
