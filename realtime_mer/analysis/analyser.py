@@ -66,7 +66,7 @@ _FEW_FRAMES_QUALITY = 0.2
 
 
 def _classifier(
-    weights: str | os.PathLike[str] | Classifier, providers: str, least_confidence: float
+    weights: str | os.PathLike[str] | Classifier, providers: str, least_confidence: float | None
 ) -> Classifier:
     if isinstance(weights, Classifier):
         return weights
@@ -88,7 +88,7 @@ class Analyser:
         landmarks: The face landmarker's model; None to look for it.
         providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
         least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
-            probabilities.
+            probabilities. None for what the classifier's card recommends.
         sensitivity: As the property; None for what the spotter's card recommends.
         baseline_s: Take a baseline of each face in its first so many seconds, in which nothing is
             reported; None for none. See `take_baseline`.
@@ -116,7 +116,7 @@ class Analyser:
         spotter: str | os.PathLike[str] | SpotterModel = SPOTTER,
         landmarks: str | os.PathLike[str] | None = None,
         providers: str = "auto",
-        least_confidence: float = 0.0,
+        least_confidence: float | None = None,
         sensitivity: float | None = None,
         baseline_s: float | None = None,
         source: str = "",

@@ -59,7 +59,7 @@ class Task:
     folder: str
     faces: int
     sensitivity: float | None
-    least_confidence: float
+    least_confidence: float | None
     frames: bool
     models: str
     classifier: str

@@ -28,6 +28,7 @@ from realtime_mer.interrupts import checkpoint, shielded
 from realtime_mer.model_file import CLASSIFIER, SPOTTER, load_weights
 from realtime_mer.output.line_file import locked
 from realtime_mer.output.writable import shown, why
+from realtime_mer.recognition.classifier import recommended_least_confidence
 from realtime_mer.redaction import redacted
 from realtime_mer.spotting.spotter import SpotterModel
 
@@ -64,7 +65,7 @@ class Settings:
 
     faces: int = 1
     sensitivity: float | None = None
-    least_confidence: float = 0.0
+    least_confidence: float | None = None
     weights: Path = CLASSIFIER
     spotter: Path = SPOTTER
     landmarks: Path | None = None
@@ -107,7 +108,11 @@ class Settings:
             "sensitivity": self.sensitivity,
             "expected_false_per_minute": expected,
             "faces": self.faces,
-            "least_confidence": self.least_confidence,
+            "least_confidence": (
+                recommended_least_confidence(classifier)
+                if self.least_confidence is None
+                else self.least_confidence
+            ),
             "frames": self.frames,
             "model": str(classifier.card.get("name", self.weights.stem)),
             "weights": {

@@ -78,7 +78,7 @@ class Job:
     folder: str
     faces: int
     sensitivity: float | None
-    least_confidence: float
+    least_confidence: float | None
     weights: str
     spotter: str
     landmarks: str | None

@@ -327,9 +327,9 @@ def add_analysis_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--least-confidence",
         type=_probability,
-        default=0.0,
         metavar="P",
-        help='label events with less "uncertain"; they keep their probabilities (default 0)',
+        help='label events with less "uncertain"; they keep their probabilities '
+        "(default: what the classifier's card recommends; 0 for a label in any case)",
     )
     p.add_argument("--weights", type=Path, metavar="FILE.onnx", help="another classifier")
     p.add_argument("--spotter", type=Path, metavar="FILE.onnx", help="another spotter")

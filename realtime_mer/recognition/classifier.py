@@ -55,7 +55,7 @@ class Classifier:
         self,
         weights: str | os.PathLike[str],
         providers: str = "auto",
-        least_confidence: float = 0.0,
+        least_confidence: float | None = None,
     ) -> None:
         """
         Args:
@@ -64,7 +64,7 @@ class Classifier:
                 GPU. If one cannot be used, the next best is, and `note` says why. TensorRT builds
                 its engines when it first loads a file, which takes a while, and keeps them in the
                 user's cache.
-            least_confidence: 0 to 1, as the attribute.
+            least_confidence: 0 to 1, as the attribute; None for what the card recommends.
 
         Raises:
             InputError: The weights are missing, damaged or not a classifier's.
@@ -72,9 +72,8 @@ class Classifier:
         """
         if providers not in PROVIDERS:
             raise ValueError(f"providers must be one of {', '.join(PROVIDERS)}, got {providers!r}")
-        if not 0 <= least_confidence <= 1:
+        if least_confidence is not None and not 0 <= least_confidence <= 1:
             raise ValueError(f"least_confidence must be from 0 to 1, got {least_confidence}")
-        self.least_confidence = least_confidence
         loaded = load_weights(weights)
         try:
             self.labels = _labels(loaded.card["labels"])
@@ -84,6 +83,9 @@ class Classifier:
                 f"{loaded.path.with_suffix('.json')} is not the card of a classifier: "
                 "restore it, or train with tools/recognition/train.py"
             ) from error
+        if least_confidence is None:
+            least_confidence = recommended_least_confidence(loaded)
+        self.least_confidence = least_confidence
         reason = ""
         # ONNX Runtime, CUDA and TensorRT write to descriptor 2 at any log level.
         with silenced_stderr():
@@ -189,6 +191,26 @@ def _labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401
     if not labels or len({label.strip() for label in labels} - {""}) < len(labels):
         raise ValueError("labels differ, and none is empty")
     return tuple(labels)
+
+
+def recommended_least_confidence(weights: Weights) -> float:
+    """The least confidence that a classifier's card recommends; 0 if it recommends none.
+
+    `tools/recognition/evaluate.py --card` chooses it on subjects that were left out.
+
+    Raises:
+        InputError: The card's is no number from 0 to 1.
+    """
+    try:
+        value = weights.card.get("loso", {}).get("least_confidence", {}).get("value", 0.0)
+        if 0 <= value <= 1:
+            return float(value)
+    except (AttributeError, TypeError):
+        pass  # as a number out of range
+    raise InputError(
+        f"{weights.path.with_suffix('.json')} recommends no least confidence from 0 to 1: "
+        "write its figures with tools/recognition/evaluate.py --card"
+    )
 
 
 def _open(weights: Weights, backend: str, classes: int) -> BoundNetwork:

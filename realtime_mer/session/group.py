@@ -103,7 +103,7 @@ class RecognizerGroup:
         weights: str | os.PathLike[str] = CLASSIFIER,
         spotter: str | os.PathLike[str] = SPOTTER,
         providers: str = "auto",
-        least_confidence: float = 0.0,
+        least_confidence: float | None = None,
         camera: CameraRequest | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:

@@ -80,7 +80,7 @@ class Recognizer:
         landmarks: The face landmarker's model; None to look for it.
         providers: Where the classifier runs: "auto", "cpu", "cuda" or "tensorrt".
         least_confidence: 0 to 1; an event with less is labelled "uncertain" and keeps its
-            probabilities.
+            probabilities. None for what the classifier's card recommends.
         fps: Frame rate of a folder of frames; of a video, in place of its own times.
         reconnect: Whether a camera or stream that is lost is opened again.
         camera: What a camera is asked for; None for 1280 x 720, MJPG, 30 a second.
@@ -122,7 +122,7 @@ class Recognizer:
         spotter: str | os.PathLike[str] | SpotterModel = SPOTTER,
         landmarks: str | os.PathLike[str] | None = None,
         providers: str = "auto",
-        least_confidence: float = 0.0,
+        least_confidence: float | None = None,
         fps: float | None = None,
         reconnect: bool = True,
         camera: CameraRequest | None = None,

@@ -20,6 +20,7 @@ from realtime_mer.archive.limits import time_limit_s
 from realtime_mer.archive.results_folder import ResultsFolder
 from realtime_mer.archive.run import Settings, archive
 from realtime_mer.errors import InputError
+from realtime_mer.model_file import CLASSIFIER
 
 # Stands for the analysis: what it does goes by the name of the video.
 WORKER = """
@@ -364,6 +365,16 @@ def test_a_terminal_shows_what_runs_and_what_failed(started, monkeypatch):
     assert "slow.mp4" in shown
     assert "failed: broken.mp4: it is no video" in shown
     assert "3 videos: 2 done, 1 failed" in shown
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, 0.75), (0.5, 0.5)])
+def test_settings_keep_the_least_confidence_that_counts(tmp_path, given, kept):
+    weights = Path(shutil.copy(CLASSIFIER, tmp_path))
+    card = json.loads(CLASSIFIER.with_suffix(".json").read_text(encoding="utf-8"))
+    card["loso"] = {"least_confidence": {"value": 0.75}}
+    weights.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    settings = Settings(weights=weights, least_confidence=given)
+    assert settings.to_dict()["least_confidence"] == kept
 
 
 def test_settings_in_a_file_count_as_if_they_were_given(started, capsys):

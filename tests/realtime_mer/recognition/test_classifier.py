@@ -211,9 +211,30 @@ def test_a_least_confidence_outside_0_to_1_is_refused(value):
 
 def test_the_least_confidence_is_kept_and_changes_no_probability(classifier):
     careful = Classifier(WEIGHTS, providers="cpu", least_confidence=0.6)
-    assert (careful.least_confidence, classifier.least_confidence) == (0.6, 0.0)
+    assert careful.least_confidence == 0.6
     pairs = random_pairs(2)
     np.testing.assert_array_equal(careful.classify(pairs), classifier.classify(pairs))
+
+
+def _write_figures(path: Path, figures: object) -> None:
+    card = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**card, "loso": figures}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"), [({"least_confidence": {"value": 0.7}}, 0.7), ({}, 0.0)]
+)
+def test_the_card_recommends_a_least_confidence(copied, figures, expected):
+    _write_figures(copied.with_suffix(".json"), figures)
+    assert Classifier(copied, providers="cpu").least_confidence == expected
+    assert Classifier(copied, providers="cpu", least_confidence=0.2).least_confidence == 0.2
+
+
+@pytest.mark.parametrize("figures", ["none", {"least_confidence": {"value": 7}}])
+def test_a_card_that_recommends_nonsense_is_named(copied, figures):
+    _write_figures(copied.with_suffix(".json"), figures)
+    with pytest.raises(InputError, match=r"causalnet\.json .*least confidence"):
+        Classifier(copied, providers="cpu")
 
 
 def _no_weights(path: Path) -> None:
