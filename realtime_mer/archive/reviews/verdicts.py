@@ -18,7 +18,7 @@ from realtime_mer.archive.reviews.decisions import (
 )
 from realtime_mer.archive.reviews.found import Found, Material, material_of
 from realtime_mer.results import Interval
-from realtime_mer.spotting.matching import best_matches, overlap
+from realtime_mer.spotting.matching import best_matches
 
 # Times are kept to the millisecond.
 _TICK_S = 0.001
@@ -162,13 +162,8 @@ def _pairs(known: Sequence[Interval], added: Sequence[Added]) -> Iterator[tuple[
     """Index into `known` and added event of those that are the same."""
     judgements = [event.judgement for event in added]
     own = [Interval(j.onset_s, j.onset_s, j.offset_s) for j in judgements]
-    for place, other, _ in best_matches(known, own, measure=_overlap):
+    for place, other, _ in best_matches(known, own):
         yield place, added[other]
-
-
-def _overlap(first: Interval, second: Interval) -> float:
-    """Intersection over union. What is half to the millisecond is half, not a bit less."""
-    return round(overlap(first, second), 9)
 
 
 def _numbered(material: Material, missed: Sequence[_Missed]) -> Iterator[Verdict]:

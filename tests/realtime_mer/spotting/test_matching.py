@@ -91,6 +91,21 @@ def test_the_smallest_overlap_counts_as_a_match(end, count):
     assert len(best_matches([interval(0, 10)], [interval(0, end)])) == count
 
 
+@pytest.mark.parametrize(
+    ("truth", "found", "count"),
+    [
+        # In floating point, these are half or a bit less.
+        ((0.1, 0.1 + 0.2), (0.1, 0.2), 1),
+        ((0.7, 1.0), (0.8, 0.95), 1),
+        ((3600.1, 3600.3), (3600.1, 3600.2), 1),
+        ((3600.1, 3600.3), (3600.101, 3600.2), 0),  # 1 ms is missing
+    ],
+)
+def test_half_to_the_millisecond_is_half(truth, found, count):
+    assert len(best_matches([interval(*truth)], [interval(*found)])) == count
+    assert len(best_matches([interval(*found)], [interval(*truth)])) == count
+
+
 def test_matches_go_by_the_measure_that_is_given():
     truth, found = [interval(0, 0.1)], [interval(0.1, 0.2)]
 
