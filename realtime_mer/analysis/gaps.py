@@ -73,12 +73,17 @@ class SourceOutages:
         return over
 
     def explained(self, gaps: Sequence[Gap], bridge_s: float) -> tuple[Gap, ...]:
-        """The gaps, with the source's absence as the reason of those that began with it."""
+        """The gaps, with the source's absence as the reason of those that began with it.
+
+        A face was in sight until the last frame before a gap without frames. If frames were read
+        after that one and dropped, the absence begins later than the gap, and still explains it.
+        """
         return tuple(self._explained(gap, bridge_s) for gap in gaps)
 
     def _explained(self, gap: Gap, bridge_s: float) -> Gap:
         for outage in self._remembered:
-            begins_with_it = gap.start_s <= outage.start_s <= gap.start_s + bridge_s
+            latest_s = math.inf if gap.reason == GapReason.NO_FRAMES else gap.start_s + bridge_s
+            begins_with_it = gap.start_s <= outage.start_s <= latest_s
             if begins_with_it and outage.end_s <= gap.end_s:
                 return dataclasses.replace(gap, reason=outage.reason)
         return gap

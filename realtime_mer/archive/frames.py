@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
 from realtime_mer.archive.dictionary import BLENDSHAPES, FRAME
-from realtime_mer.face.quality import head_pose_deg
+from realtime_mer.output.senders.values import pose_deg_of
 from realtime_mer.results import Analysis, FaceState, Session, Summary
 
 
@@ -50,9 +48,7 @@ class FramesTable:
 def _cells(state: FaceState) -> list[str]:
     """The cells of a face from its box to its blendshapes."""
     (x, y), (right, lower) = state.landmarks.min(0), state.landmarks.max(0)
-    pose: tuple[float, ...] = (math.nan,) * 3
-    if state.depth is not None:
-        pose = head_pose_deg(np.column_stack([state.landmarks, state.depth]).astype(np.float64))
+    pose = pose_deg_of(state) or (math.nan,) * 3
     shapes = [math.nan] * len(BLENDSHAPES)
     if state.blendshapes is not None:
         shapes = state.blendshapes.tolist()

@@ -1,6 +1,7 @@
 """For how long a face may be away, and why it was not followed: in whole sessions."""
 
 import math
+import threading
 import time
 
 import cv2
@@ -19,6 +20,7 @@ from tests.sessions import (
     Film,
     Stopping,
     Stuttering,
+    Unsteady,
     analyses_of,
     coming_and_going,
     frames_of,
@@ -213,6 +215,38 @@ def test_lost_source_explains_why_a_face_was_that_is_back_later(astronaut):
     (gap,) = gaps
     assert gap.reason == "source lost"
     assert gap.end_s - gap.start_s == pytest.approx(1 + 6 / FPS, abs=0.07)
+
+
+def test_lost_source_explains_why_frames_before_it_were_not_analysed_either(astronaut):
+    """The analysis stands still: ten frames are read meanwhile and dropped, and the source goes."""
+    seen, dropped, back = (moving(astronaut, count) for count in (20, 10, 5))
+    camera = Unsteady([*seen, *dropped, None, *back])
+    is_back = threading.Event()
+
+    def may_go_on() -> bool:
+        if camera._given >= len(seen) + len(dropped) + len(back):
+            is_back.set()
+        return camera._given >= len(seen) or Unsteady._may_go_on(camera)
+
+    def track(frame):
+        if frame.index >= len(seen) - 1:
+            is_back.wait(10)
+        return tracked(frame)
+
+    camera._may_go_on = may_go_on
+    with Recognizer(camera) as recognizer:
+        camera.recognizer = recognizer
+        tracker = recognizer._pipeline.analyser.tracker
+        tracked, tracker.track = tracker.track, track
+        gaps = []
+        for analysis in recognizer.analyses():
+            gaps += analysis.gaps
+            if gaps:
+                break
+    (gap,) = gaps
+    assert gap.reason == "source lost"
+    assert gap.start_s == pytest.approx(19 / FPS, abs=0.001)
+    assert gap.end_s - gap.start_s > 1 + 10 / FPS
 
 
 def test_lost_source_does_not_explain_why_a_face_had_left_before(astronaut):
