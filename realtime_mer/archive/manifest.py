@@ -354,6 +354,7 @@ def _completed(entry: Mapping[str, Any]) -> dict[str, Any]:
         "duration_s": None,
         "events": None,
         "notes": [],
+        "in_part": False,
         "made_with": None,
         **entry,
     }

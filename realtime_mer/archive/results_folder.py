@@ -40,9 +40,6 @@ SESSION = "session"
 ENDED_EARLY = "it ended early: the program was killed, or the power failed"
 """A note of a session that has no end."""
 
-CUT_SHORT = "declared frames"
-"""Words of the note of a source of which less could be read than its header declares."""
-
 # Less than this may be missing at a file's end: headers count a little differently. As the notes of
 # a source have it.
 _MISSING_FRAMES = 2

@@ -19,7 +19,7 @@ from realtime_mer.archive import limits, storage
 from realtime_mer.archive.content import Content
 from realtime_mer.archive.display import Display, Progress, Running, summary_lines
 from realtime_mer.archive.manifest import Manifest, modified, program
-from realtime_mer.archive.results_folder import CUT_SHORT, PART, ResultsFolder
+from realtime_mer.archive.results_folder import PART, ResultsFolder
 from realtime_mer.archive.worker import Job, Outcome, Worker
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import SHA256 as LANDMARKS
@@ -324,7 +324,7 @@ class Run:
         self._taken.add(entry["key"])
         if self._manifest.is_done(entry):
             self.progress.unchanged += 1
-            self._note_part(entry)
+            self.progress.in_part += bool(entry["in_part"])
             self._settle(entry["size"])
         elif self._manifest.has_failed(entry) and not self._retry_failed:
             self._note_failure(entry, f"{entry['reason']} (in an earlier run)")
@@ -398,10 +398,11 @@ class Run:
             duration_s=outcome.duration_s,
             events=outcome.events,
             notes=list(outcome.notes),
+            in_part=outcome.in_part,
             made_with=self._manifest.made_with,
         )
         self.progress.done += 1
-        self._note_part(entry)
+        self.progress.in_part += outcome.in_part
         self.progress.events += outcome.events
         self.progress.analysed_s += outcome.duration_s or 0.0
         self.progress.analysed_bytes += entry["size"]
@@ -444,9 +445,6 @@ class Run:
         self.progress.failed += 1
         self.progress.failures.append((redacted(entry["source"]), reason))
         self._settle(entry["size"])
-
-    def _note_part(self, entry: dict[str, Any]) -> None:
-        self.progress.in_part += any(CUT_SHORT in str(note) for note in entry["notes"] or ())
 
     def _settle(self, size: int) -> None:
         self.progress.settled_bytes += size

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from realtime_mer.archive.results_folder import VideoResult, read_part
 from realtime_mer.output.writable import why
 from realtime_mer.records import plain, seconds
 from realtime_mer.redaction import printable
@@ -96,6 +97,8 @@ class Outcome:
         duration_s: Length of the video, if it is done.
         events: Number of its events.
         notes: What the user should know, a sentence each.
+        in_part: Whether less could be read than the header declares, as `read_part` has it; then
+            one of the notes says so.
     """
 
     reason: str | None
@@ -103,6 +106,7 @@ class Outcome:
     duration_s: float | None = None
     events: int = 0
     notes: tuple[str, ...] = ()
+    in_part: bool = False
 
 
 class Worker:
@@ -286,7 +290,6 @@ def analyse(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
     """
     # The libraries take a second to load; the process that starts workers does without them.
     from realtime_mer.archive.clips import EventClips
-    from realtime_mer.archive.results_folder import VideoResult
     from realtime_mer.output.log import JsonLinesLog
     from realtime_mer.session.recognizer import Recognizer
     from realtime_mer.session.run import run
@@ -312,10 +315,11 @@ def analyse(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
         # The same results on every machine; and a process each on one GPU would be too many.
         providers="cpu",
     )
+    progress = _Progress(tell)
     sinks: list[Sink] = [
         Timeless(JsonLinesLog(video.log, macros=True, note=notes.append)),
         EventClips(video, job.faces),
-        _Progress(tell),
+        progress,
     ]
     if job.frames:
         from realtime_mer.archive.frames import FramesTable
@@ -330,6 +334,7 @@ def analyse(job: Job, tell: Callable[[dict[str, Any]], None]) -> Outcome:
         duration_s=seconds(summary.duration_s),
         events=summary.events,
         notes=tuple(dict.fromkeys(notes)),
+        in_part=progress.ended_in_part,
     )
 
 
@@ -370,13 +375,20 @@ class Timeless:
 
 
 class _Progress:
-    """A sink that tells how far the analysis has come."""
+    """A sink that tells how far the analysis has come.
+
+    Attributes:
+        ended_in_part: Whether it ended before the end that the video's header declares.
+    """
 
     def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
         self._tell = tell
         self._told_at = 0.0
+        self._session: dict[str, Any] = {}
+        self.ended_in_part = False
 
     def begin(self, session: Session) -> None:
+        self._session = session.to_dict()
         known = session.fps > 0 and session.frame_count > 0
         duration_s = session.frame_count / session.fps if known else None
         self._tell({"opened": {"duration_s": duration_s, "frames": session.frame_count or None}})
@@ -388,4 +400,4 @@ class _Progress:
             self._tell({"time_s": analysis.frame.time_s})
 
     def end(self, summary: Summary) -> None:
-        pass
+        self.ended_in_part = read_part(self._session, summary.to_dict()) is not None

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from realtime_mer.archive.dictionary import IN_PART
 from realtime_mer.archive.magnify import FACTOR
-from realtime_mer.archive.report.charts import label_shares, rates, timeline
+from realtime_mer.archive.report.charts import label_shares, look_of, rates, timeline
 from realtime_mer.archive.report.figures import (
     Face,
     VideoFigures,
@@ -33,7 +33,6 @@ from realtime_mer.archive.report.pictures import (
     face_picture,
 )
 from realtime_mer.archive.results_folder import (
-    CUT_SHORT,
     ENDED_EARLY,
     ResultsFolder,
     VideoResult,
@@ -175,8 +174,9 @@ def _found(
             (IN_PART[part], part, readable, watched.share_of(readable), limit)
             for part, readable, limit in zip(PARTS, watched.readable_s, limits_px, strict=True)
         ],
+        "labels": labels,
         "counts": counts,
-        "counts_chart": label_shares(counts, _counts_say(counts)) if events else None,
+        "counts_chart": label_shares(counts, labels, _counts_say(counts)) if events else None,
         "median_score": statistics.median(scores) if scores else None,
         "expected": sum(scores),
         "scores": len(scores),
@@ -221,13 +221,13 @@ def _notes(video: VideoResult, figures: VideoFigures) -> list[str]:
     """What there is to know about how a video was read, a sentence each."""
     given = [printable(redacted_in(str(note))) for note in video.entry.get("notes") or ()]
     notes = []
-    if figures.read_part is not None:
+    # A video of an archive has a note of its own.
+    if figures.read_part is not None and not video.entry.get("in_part"):
         read_s, declared_s = figures.read_part
         notes.append(
             f"only {_minutes(read_s)} of {_minutes(declared_s)} could be read: the file is cut "
             "short, or its header overstates its length"
         )
-        given = [note for note in given if CUT_SHORT not in note]
     if figures.reason is None:
         notes.append(
             "it ended early and its log has no summary: the figures are put together from what is "
@@ -325,6 +325,7 @@ def _render(template: str, **values: Any) -> str:  # noqa: ANN401
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["look_of"] = look_of
     environment.filters |= {
         "clock": clock,
         "percent": _percent,

@@ -149,6 +149,16 @@ def test_a_broken_video_fails_with_its_reason(tmp_path):
     assert not outcome.is_disk
 
 
+def test_a_video_that_was_cut_short_is_done_in_part_and_a_note_says_so(analysed, clip, tmp_path):
+    data = clip.read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: len(data) // 8])
+    outcome = module.analyse(job(cut, tmp_path / "part"), print)
+    assert outcome.in_part
+    assert any("of 144 declared frames" in note for note in outcome.notes)
+    assert not analysed[0].in_part
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
