@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from realtime_mer.output.clock import clock
+from realtime_mer.output.label_colours import LABEL_COLOURS, place_of
 from realtime_mer.output.per_source import short_names
 from realtime_mer.output.size import size_of
 from realtime_mer.redaction import printable
@@ -43,8 +44,9 @@ REFRESH_S = 0.1
 # What has a line.
 _Result = MicroExpression | Gap | StatusChange | Baseline | Mark
 
+# A terminal may be light: there nobody could read the last one, a pale blue.
+_LABEL_COLOURS = (*LABEL_COLOURS[:-1], "#7777f8")
 # Okabe and Ito's palette, which any colour vision tells apart.
-_LABEL_STYLES = ("bold #E69F00", "bold #56B4E9", "bold #CC79A7", "bold #009E73", "bold #F0E442")
 _THRESHOLD_STYLE = "bold #E69F00"
 _CURVE_STYLE = "#56B4E9"
 _ALERT_STYLE = "yellow"
@@ -349,8 +351,8 @@ class Terminal:
             self._console.print(table)
 
     def _style(self, label: str) -> str:
-        labels = self._session.labels if self._session else ()
-        return _LABEL_STYLES[labels.index(label) % len(_LABEL_STYLES)] if label in labels else ""
+        place = place_of(label, self._session.labels if self._session else ())
+        return "" if place is None else f"bold {_LABEL_COLOURS[place % len(_LABEL_COLOURS)]}"
 
     # Lines
 

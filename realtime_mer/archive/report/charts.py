@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 if "MPLCONFIGDIR" not in os.environ:
@@ -33,14 +33,19 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from realtime_mer.archive.report.figures import Estimate, Face, LabelCount
 from realtime_mer.output.clock import clock
+from realtime_mer.output.label_colours import LABEL_COLOURS, place_of
 from realtime_mer.results import PARTS
 
 WIDTHS = {"wide": 880, "narrow": 350}
 """Widths of the charts in CSS pixels: for desktops, and for phones."""
 
-MARKERS = ("o", "^", "s", "D", "v")
-"""Markers of the labels, in their order: colour alone would not reach everybody."""
-
+# Markers of the labels, in their order, and of what the classifier does not know: colour alone
+# would not reach everybody.
+_MARKERS = ("o", "^", "s", "D", "P", "X", "*")
+_UNKNOWN_MARKER = "v"
+# Markers with gaps are drawn larger, so that all look equally large. Chosen by eye.
+_LARGER = {"P": 1.2, "X": 1.2, "*": 1.6}
+_UNKNOWN_COLOUR = "label-none"
 # Stand for the style sheet's colours: Matplotlib needs some, and these are found again.
 _COLOURS = {
     "text": "#010101",
@@ -49,11 +54,8 @@ _COLOURS = {
     "track": "#040404",
     "readable": "#050505",
     "gap": "#060606",
-    "label-0": "#070701",
-    "label-1": "#070702",
-    "label-2": "#070703",
-    "label-3": "#070704",
-    "label-4": "#070705",
+    _UNKNOWN_COLOUR: "#070700",
+    **{f"label-{place}": f"#07070{place + 1}" for place in range(len(LABEL_COLOURS))},
     "card": "#080808",
 }
 _CLASSES = {colour: name for name, colour in _COLOURS.items()}
@@ -70,6 +72,30 @@ _SHARES = (0.0, 0.25, 0.5, 0.75)
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
+
+
+class Look(NamedTuple):
+    """What tells a label from others.
+
+    Attributes:
+        colour: Its name in the style sheet, such as "label-3".
+        marker: As Matplotlib names it.
+    """
+
+    colour: str
+    marker: str
+
+
+def look_of(label: str, labels: Sequence[str]) -> Look:
+    """What tells a label from the others of `labels`, and from all that are none of them.
+
+    After the last colour the first one comes again, with other markers.
+    """
+    place = place_of(label, labels)
+    if place is None:
+        return Look(_UNKNOWN_COLOUR, _UNKNOWN_MARKER)
+    rounds, colour = divmod(place, len(LABEL_COLOURS))
+    return Look(f"label-{colour}", _MARKERS[(colour + rounds) % len(_MARKERS)])
 
 
 def timeline(faces: Sequence[Face], labels: Sequence[str], length_s: float, name: str) -> Markup:
@@ -91,13 +117,13 @@ def timeline(faces: Sequence[Face], labels: Sequence[str], length_s: float, name
             top = -5.0 * row
             _readable(axes, face, bins, top)
             for event in face.events:
-                place = _place(labels, str(event.get("label")))
+                look = look_of(str(event.get("label")), labels)
                 axes.plot(
                     event["apex_s"],
                     top + 0.55,
-                    MARKERS[place],
-                    color=_COLOURS[f"label-{place}"],
-                    markersize=9 if len(face.events) <= _MANY_EVENTS else 6,
+                    look.marker,
+                    color=_COLOURS[look.colour],
+                    markersize=_size(look.marker, 9 if len(face.events) <= _MANY_EVENTS else 6),
                     markeredgecolor=_COLOURS["card"],
                     clip_on=False,
                 )
@@ -116,20 +142,27 @@ def timeline(faces: Sequence[Face], labels: Sequence[str], length_s: float, name
     return _in_all_widths(draw, name)
 
 
-def label_shares(counts: Sequence[LabelCount], name: str) -> Markup:
-    """The share of each label with its interval."""
-    known = [(count.label, count.share) for count in counts if count.share is not None]
-    return _estimates([(label, s, n) for n, (label, s) in enumerate(known)], name, 1.0, "share")
+def label_shares(counts: Sequence[LabelCount], labels: Sequence[str], name: str) -> Markup:
+    """The share of each label with its interval.
+
+    Args:
+        counts: Of each label.
+        labels: The classifier's labels, which choose the markers.
+        name: What the chart says, for those who cannot see it.
+    """
+    known = [(c.label, c.share, look_of(c.label, labels)) for c in counts if c.share is not None]
+    return _estimates(known, name, 1.0, "share")
 
 
 def rates(rows: Sequence[tuple[str, Estimate]], name: str) -> Markup:
     """Events a readable minute with their intervals, of each video."""
     highest = max(estimate.high for _, estimate in rows)
-    return _estimates([(text, e, 0) for text, e in rows], name, highest * 1.05, "rate")
+    look = Look("dim", _MARKERS[0])
+    return _estimates([(text, e, look) for text, e in rows], name, highest * 1.05, "rate")
 
 
 def _estimates(
-    rows: Sequence[tuple[str, Estimate, int]], name: str, highest: float, kind: str
+    rows: Sequence[tuple[str, Estimate, Look]], name: str, highest: float, kind: str
 ) -> Markup:
     """A row a number: its name, a point, and the interval as a line."""
 
@@ -140,11 +173,12 @@ def _estimates(
         left = 14 + 6.6 * max(map(len, names))
         size = WIDTHS["wide" if is_wide else "narrow"], 46 + 26 * len(rows)
         figure, axes = _figure(*size, left=left, bottom=38, top=4)
-        for row, (_, estimate, colour) in enumerate(rows):
-            place = min(colour, len(MARKERS) - 1)
-            ink = _COLOURS[f"label-{place}" if kind == "share" else "dim"]
+        for row, (_, estimate, look) in enumerate(rows):
+            ink, mark_px = _COLOURS[look.colour], _size(look.marker, 9)
             axes.plot([estimate.low, estimate.high], [-row, -row], color=ink, linewidth=3)
-            axes.plot(estimate.value, -row, MARKERS[place], color=ink, markersize=9, clip_on=False)
+            axes.plot(
+                estimate.value, -row, look.marker, color=ink, markersize=mark_px, clip_on=False
+            )
         axes.set_yticks([-row for row in range(len(rows))], names)
         axes.set_ylim(0.6 - len(rows), 0.6)
         # Room for the mark of a share of 0.
@@ -206,10 +240,9 @@ def _covered(bins: np.ndarray, spans: Iterable[Mapping[str, Any]]) -> np.ndarray
     return np.minimum(total, np.diff(bins))
 
 
-def _place(labels: Sequence[str], label: str) -> int:
-    """Which colour and marker a label has; all that the classifier does not know have the last."""
-    last = len(MARKERS) - 1
-    return min(labels.index(label), last) if label in labels else last
+def _size(marker: str, usual: float) -> float:
+    """The size in pixels at which a marker looks as large as others of a usual size."""
+    return usual * _LARGER.get(marker, 1.0)
 
 
 def _figure(

@@ -114,13 +114,14 @@ class _PicturedCard:
         start = _pictures(card, scene, event, x, 68) + 8 * unit
         names = scene.session.labels
         step = min(24.0, 69.0 / max(1, len(names)))
+        size = min(11.0, step) * unit
         for row, name in enumerate(names):
             y = 24 + step * row
             part = event.probabilities.get(name, 0.0)
             figure = f"{part:.0%}" if math.isfinite(part) else "–"
-            used = put_text(card, figure, end, (y + 9) * unit, 11 * unit, BRIGHT, right=True)
-            short = shortened(name, round(end - start - used - 3 * unit), round(11 * unit), 400)
-            put_text(card, short, start, (y + 9) * unit, 11 * unit, DIM)
+            used = put_text(card, figure, end, (y + 9) * unit, size, BRIGHT, right=True)
+            short = shortened(name, round(end - start - used - 3 * unit), round(size), 400)
+            put_text(card, short, start, (y + 9) * unit, size, DIM)
             if step >= 18:
                 _bar(card, part, start, end, (y + 16) * unit, scene.colour(name), unit)
         put_text(card, _size(event, "  "), end, 106 * unit, 12 * unit, BRIGHT, right=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from realtime_mer.output.label_colours import sign_of
 from realtime_mer.output.overlay.paint import (
     BACKGROUND,
     BRIGHT,
@@ -29,13 +30,8 @@ _LINES = 3 * _LINE
 _READABLE = "can be read"
 
 
-def letter(label: str, labels: tuple[str, ...]) -> str:
-    """The letter for a label, where there is no room for more; "?" if it is none of `labels`."""
-    return label[:1].upper() if label in labels else "?"
-
-
 class History:
-    """A strip of 60 s: events as letters in colour, hatched where no face was in view.
+    """A strip of 60 s: events as signs in colour, hatched where no face was in view.
 
     Bright lines stand for marks. What is new is told in place of the title.
 
@@ -91,9 +87,7 @@ class History:
                 continue
             colour = scene.colour(event.label)
             strip[:, max(0, at - line // 2) : at - line // 2 + line] = colour
-            half = _BADGE * unit / 2
-            x = min(max(half, at), width - half)
-            _badge(strip, letter(event.label, scene.session.labels), x, middle, colour, unit)
+            _badge(strip, sign_of(event.label, scene.session.labels), at, middle, colour, unit)
 
 
 def _legend(image: np.ndarray, is_known: bool, unit: float) -> None:
@@ -135,14 +129,17 @@ def _lines(view: np.ndarray, readable: Readable, unit: float) -> None:
 
 
 def _badge(
-    strip: np.ndarray, text: str, x: float, middle: float, colour: Colour, unit: float
+    strip: np.ndarray, text: str, at: float, middle: float, colour: Colour, unit: float
 ) -> None:
+    """Draws a sign at a column, or as near as it fits into the strip."""
     half, size = _BADGE * unit / 2, 11 * unit
-    corners = [round(v) for v in (x - half, middle - half, x + half, middle + half)]
+    width = text_width(text, max(8, round(size)), 700)
+    half_width = max(half, width / 2 + unit)
+    x = min(max(half_width, at), strip.shape[1] - half_width)
+    corners = [round(v) for v in (x - half_width, middle - half, x + half_width, middle + half)]
     left, top, right, bottom = corners
     edge = max(1, round(unit))
     # A dark rim separates badges that overlap.
     cv2.rectangle(strip, (left - edge, top - edge), (right, bottom), BACKGROUND, -1)
     strip[max(0, top) : bottom, max(0, left) : right] = colour
-    width = text_width(text, max(8, round(size)), 700)
     put_text(strip, text, x - width / 2, middle + 4 * unit, size, BACKGROUND, 700)

@@ -8,16 +8,21 @@ from collections.abc import Callable, Hashable
 import cv2
 import numpy as np
 
+from realtime_mer.output import label_colours
 from realtime_mer.output.overlay.layout import Box
 
 Colour = tuple[int, int, int]
 
-# Okabe and Ito's palette, as OpenCV orders channels: blue, green, red.
-ORANGE = (0, 159, 230)
-SKY = (233, 180, 86)
-GREEN = (115, 158, 0)
-YELLOW = (66, 228, 240)
-PURPLE = (167, 121, 204)
+
+def _bgr(colour: str) -> Colour:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return blue, green, red
+
+
+# As OpenCV orders channels: blue, green, red.
+LABEL_COLOURS = tuple(map(_bgr, label_colours.LABEL_COLOURS))
+# Okabe and Ito's palette.
+ORANGE, SKY, PURPLE, GREEN, YELLOW = LABEL_COLOURS[:5]
 # Only for the mark of a recording, where everybody expects it, and beside the word.
 RED = (60, 60, 235)
 
@@ -27,8 +32,6 @@ CARD_NEW = (66, 56, 50)
 GRID = (84, 76, 70)
 DIM = (178, 168, 160)
 BRIGHT = (242, 240, 238)
-
-LABEL_COLOURS = (ORANGE, SKY, PURPLE, GREEN, YELLOW)
 
 # Chosen by judgement: text that changes faster cannot be read.
 TEXT_PERIOD_S = 0.25

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from realtime_mer.output.clock import clock
+from realtime_mer.output.label_colours import place_of
 from realtime_mer.output.overlay.layout import Layout
 from realtime_mer.output.overlay.paint import DIM, LABEL_COLOURS, TEXT_PERIOD_S, Colour
 from realtime_mer.results import (
@@ -118,8 +119,8 @@ class Scene:
 
     def colour(self, label: str) -> Colour:
         """The colour of a label; grey if it is none of the classifier's, such as "uncertain"."""
-        labels = self.session.labels
-        return LABEL_COLOURS[labels.index(label) % len(LABEL_COLOURS)] if label in labels else DIM
+        place = place_of(label, self.session.labels)
+        return DIM if place is None else LABEL_COLOURS[place % len(LABEL_COLOURS)]
 
     def is_fresh(self, event: MicroExpression) -> bool:
         return self.now_s - event.reported_s < FRESH_S

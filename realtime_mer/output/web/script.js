@@ -3,7 +3,7 @@
 import { CURVE_S, STALE_S, at, isOld, mainFace, make, scoreOf, windowOf } from "./common.js";
 import { colour, decoded, drawCurve, drawFace, drawStrip } from "./drawing.js";
 import { CONNECTING, FULL, LOST, Live, OPEN, SILENT } from "./live.js";
-import { clock, colourOf, counted, factsOf, fixed, length, motionOf, percent } from "./words.js";
+import { clock, colourOf, counted, factsOf, fixed, length, motionOf, percent, signOf } from "./words.js";
 
 // The timeline grows from one to five minutes.
 const SHORTEST_TIMELINE_S = 60;
@@ -136,7 +136,7 @@ function addEvent(n, event, isPast) {
   write("count", String(count));
   events.push({ n, event });
   if (events.length > MAX_ROWS) events.shift();
-  addMoment(n, event.apex_s, event.label.slice(0, 1).toUpperCase(),
+  addMoment(n, event.apex_s, signOf(event.label, labels),
     `${event.label} at ${clock(event.onset_s, 1)}`, colourOf(event.label, labels));
   if (isPast) return;
   row.classList.add("fresh");

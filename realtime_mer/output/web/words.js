@@ -2,6 +2,8 @@
 
 const ARROWS = ["→", "↗", "↑", "↖", "←", "↙", "↓", "↘"];
 const MOST_REGIONS = 3;
+// So many labels have a colour of their own in the style sheets.
+const LABEL_COLOURS = 7;
 
 function pad(number, digits) {
   return String(number).padStart(digits, "0");
@@ -40,7 +42,14 @@ export function counted(number, one, many = `${one}s`) {
 // A class for the colour of a label; labels have the same colour everywhere.
 export function colourOf(label, labels) {
   const index = labels.indexOf(label);
-  return index < 0 ? "label-none" : `label-${index % 5}`;
+  return index < 0 ? "label-none" : `label-${index % LABEL_COLOURS}`;
+}
+
+// One letter for a label, where there is no room for more; two if another label begins like it.
+export function signOf(label, labels) {
+  const first = (text) => text.slice(0, 1).toUpperCase();
+  const alike = labels.filter((other) => first(other) === first(label)).length;
+  return first(label) + label.slice(1, alike > 1 ? 2 : 1).toLowerCase();
 }
 
 // How long and how strong an event was.

@@ -279,21 +279,49 @@ def ended(reason, **changes):
     ]
 
 
-def test_a_file_of_which_little_could_be_read_is_told(folder, tmp_path):
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_file_of_which_little_could_be_read_is_told_once(folder, tmp_path, is_noted):
+    """A worker notes it; a session's entry lacks that note."""
     note = "a.mp4 ended after 3 of 180 declared frames: the file is cut short"
+    noted = {"notes": [note, "3 damaged pictures <b>"], "in_part": True}
     copy = change(
         folder,
         tmp_path,
         ended("end of source", frames_read=3),
-        lambda entry: entry.update(notes=[note, "3 damaged pictures <b>"]),
+        lambda entry: entry.update(noted if is_noted else {}),
     )
-    told = "Only 0.1 s of 6.0 s could be read: the file is cut short"
+    told = (note.capitalize(), "Only 0.1 s of 6.0 s could be read: the file is cut short")
     for html in (first_report(copy), write_report(copy).read_text("utf-8")):
-        assert told in text_of(html)
-        assert "3 damaged pictures &lt;b&gt;." in html
-        # Once is enough.
-        assert "declared frames" not in html
+        assert [sentence in text_of(html) for sentence in told] == [is_noted, not is_noted]
+        assert ("3 damaged pictures &lt;b&gt;." in html) == is_noted
     assert "first talk.mp4 done read in part" in text_of(write_report(copy).read_text("utf-8"))
+
+
+def test_seven_labels_differ_in_colour_and_in_shape_and_more_in_one_of_them(folder, tmp_path):
+    labels = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+    def relabel(records):
+        places = iter([0, 8])
+        for record in records:
+            if record["type"] == "session":
+                record |= {"labels": labels}
+            elif record["type"] == "micro_expression":
+                record |= {"label": labels[at] if (at := next(places, None)) is not None else "?"}
+        return records
+
+    html = first_report(change(folder, tmp_path, relabel))
+    legend = re.search(r'<ul class="legend">(.*?)</ul>', html, re.S)[1]
+    symbol = r'<svg class="symbol fill-([\w-]+)"[^>]*>\s*(<.*?>)</.*?>\s*</svg>\s*(\S+)\s*</li>'
+    looks = {name: (colour, shape) for colour, shape, name in re.findall(symbol, legend)}
+    assert [*looks][:10] == [*labels, "?"]
+    alone = [looks[name] for name in (*labels[:7], "?")]
+    for seen in zip(*alone, strict=True):
+        assert len(set(seen)) == 8
+    assert len({looks[name] for name in (*labels, "?")}) == 10
+    # The charts have the colours of the legend, in the timeline and beside the table.
+    for chart in re.findall(r'<svg [^>]*aria-label="(?:Timeline|Share).*?</svg>', html, re.S):
+        shown = set(re.findall(r"fill-(label-\w+)", chart))
+        assert {looks[name][0] for name in ("one", "nine", "?")} <= shown
 
 
 def test_nothing_is_told_of_a_header_that_is_a_little_wrong(folder, tmp_path):

@@ -1,5 +1,7 @@
 """The strip of the last minute."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from realtime_mer.output.overlay import (
     Layout,
 )
 from realtime_mer.results import Baseline, Mark
-from tests.realtime_mer.output.overlay.drawing import analysis, drawn, event, face
+from tests.realtime_mer.output.overlay.drawing import analysis, drawn, event, face, session
 
 
 def strip(*analyses, size=(640, 480), **more):
@@ -39,6 +41,17 @@ def test_badge_has_the_label_s_letter():
     badges = [strip(analysis(0), analysis(60, events=[event(2.0, n)]))[2:17, -14:] for n in names]
     ink = [(b == BACKGROUND).all(-1)[2:-2, 2:-2].tobytes() for b in badges]
     assert len(set(ink)) == 4
+
+
+def test_labels_that_begin_alike_have_signs_of_two_letters():
+    names = ("sadness", "surprise", "fear")
+    of = dataclasses.replace(session(), labels=names)
+    last = [strip(analysis(0), analysis(60, events=[event(2.0, n)]), of=of) for n in names]
+    widths = [
+        np.ptp(np.nonzero((shown == colour).all(-1))[1])
+        for shown, colour in zip(last, LABEL_COLOURS, strict=False)
+    ]
+    assert min(widths[:2]) > widths[2]
 
 
 def test_mark_is_a_bright_line_at_its_time_and_is_told_for_a_moment():

@@ -3,6 +3,7 @@
 import pytest
 
 from realtime_mer.output.overlay import (
+    BACKGROUND,
     BRIGHT,
     CARD_NEW,
     DIM,
@@ -23,6 +24,13 @@ def luminance(colour):
 def test_text_is_legible_on_the_brightest_panel(colour):
     contrast = (luminance(colour) + 0.05) / (luminance(CARD_NEW) + 0.05)
     assert contrast > 3.5
+
+
+@pytest.mark.parametrize("colour", LABEL_COLOURS)
+def test_labels_are_legible_on_the_brightest_panel_and_carry_dark_signs(colour):
+    """They are large and bold."""
+    assert (luminance(colour) + 0.05) / (luminance(CARD_NEW) + 0.05) > 3
+    assert (luminance(colour) + 0.05) / (luminance(BACKGROUND) + 0.05) > 4.5
 
 
 def test_long_names_are_shortened_in_the_middle():

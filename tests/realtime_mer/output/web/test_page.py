@@ -12,6 +12,7 @@ import subprocess
 import aiohttp
 import pytest
 
+from realtime_mer.output.label_colours import sign_of
 from realtime_mer.output.size import size_of
 from realtime_mer.output.web import PageControls
 from realtime_mer.results import Gap, GapReason, Interval, Mark, SourceStatus, StatusChange
@@ -185,6 +186,10 @@ def test_browser_shows_picture_and_events_and_the_end(tmp_path, elsewhere):
             words = "import('./words.js').then((words) => {}.map(words.sizeOf))"
             sizes = await page.evaluate(words.format(json.dumps([e.to_dict() for e in sized])))
             assert sizes == ["{} ms · {} px".format(*size_of(e)) for e in sized]
+            labels = ("sadness", "surprise", "fear", "anger")
+            words = "import('./words.js').then((words) => {0}.map((one) => words.signOf(one, {0})))"
+            signs = await page.evaluate(words.format(json.dumps(labels)))
+            assert signs == [sign_of(label, labels) for label in labels] == ["Sa", "Su", "F", "A"]
             audience = await page.evaluate(text.format("audience"))
             # Chromium complains that this test reads the canvas often.
             complaints = [c for c in page.complaints if "getImageData" not in str(c)]
