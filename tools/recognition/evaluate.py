@@ -286,7 +286,7 @@ def draw_confusion(path: Path, summary: dict[str, Any], matrix: np.ndarray) -> N
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        text = f"{share:.0%}\n{matrix[row, column]:.4g}"
+        text = f"{share:.0%}\n{matrix[row, column]:.0f}"
         colour = "white" if share > 0.6 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour)
     turn = 0 if len(names) == len(LABELS) else 45
