@@ -1,21 +1,20 @@
-"""Classical baselines: a descriptor of each clip, and a linear support vector machine."""
+"""Baselines that are a descriptor of each clip and a linear support vector machine."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from torch import nn
 
+from models.baseline import Baseline, check_classes, missing_library
 from models.causalnet import CLASSES
 from models.data import Clips
-from realtime_mer.errors import InputError
 
 
-class SupportVectors(nn.Module):
-    """Takes a network's place in `models.training`, but learns all at once; nothing is random.
+class SupportVectors(Baseline):
+    """A linear support vector machine on descriptors.
 
-    The machine is scikit-learn's with its default C = 1. Classes weigh alike, and the descriptors
+    It is scikit-learn's with its default C = 1. Classes weigh alike, and the descriptors
     are centred and have a mean square length of 1.
 
     Args:
@@ -23,8 +22,7 @@ class SupportVectors(nn.Module):
     """
 
     def __init__(self, classes: int = CLASSES) -> None:
-        super().__init__()
-        self.classes = classes
+        super().__init__(classes)
         self._machine: Any = None
         self._centre = np.zeros(0)
         self._length = 1.0
@@ -42,13 +40,8 @@ class SupportVectors(nn.Module):
         try:
             from sklearn.svm import SVC
         except ImportError as error:
-            raise InputError(
-                "this baseline needs scikit-learn: pip install -r requirements-train.txt"
-            ) from error
-        if len(set(clips.labels)) < 2:
-            raise InputError(
-                "the clips to train on are all of one class: take more sets, or fewer --folds"
-            )
+            raise missing_library() from error
+        check_classes(clips)
         described = self.describe(clips.pairs)
         self._centre = described.mean(0)
         squares = ((described - self._centre) ** 2).sum(1)

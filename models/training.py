@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.baseline import Baseline
 from models.data import ACTION_UNITS, LABELS, Clips
 from models.inputs import Planes
-from models.support_vectors import SupportVectors
 from models.views import Views, mirrored
 from realtime_mer.errors import InputError
 
@@ -311,7 +311,7 @@ def fit(
         seed: Of augmentation, order and dropout.
         after_epoch: Called with the number of the epoch and the average so far.
     """
-    if isinstance(network, SupportVectors):
+    if isinstance(network, Baseline):
         network.learn(clips)
         if after_epoch:
             after_epoch(0, network)
@@ -424,7 +424,7 @@ def predict(network: nn.Module, pairs: np.ndarray) -> np.ndarray:
     network's answers differ, it is noise. Planes stand in for the pairs where the network sees
     those. A classical baseline answers without a mirror.
     """
-    if isinstance(network, SupportVectors):
+    if isinstance(network, Baseline):
         return network.logits(pairs)
     device = next(network.parameters()).device
     planes: Planes | None = getattr(network, "planes", None)

@@ -16,6 +16,7 @@ from models.ablations import WithoutCAB, WithoutCMPLM, WithoutDirections, WithSt
 from models.bi_woof import BiWoof
 from models.causalnet import CLASSES, CausalNet
 from models.htnet import HTNet
+from models.kernel_ridge import KernelRidge
 from models.lbp_top import LbpTop
 from models.micro_exp_stcnn import MicroExpSTCNN
 from models.mmnet import MMNet
@@ -42,7 +43,11 @@ OTHER_INPUTS: dict[str, Callable[[int], nn.Module]] = {
     "srmcl": SRMCL,
     "micro-exp-stcnn": MicroExpSTCNN,
 }
-CLASSICAL: dict[str, Callable[[int], nn.Module]] = {"bi-woof-svm": BiWoof, "lbp-top-svm": LbpTop}
+CLASSICAL: dict[str, Callable[[int], nn.Module]] = {
+    "bi-woof-svm": BiWoof,
+    "kernel-ridge": KernelRidge,
+    "lbp-top-svm": LbpTop,
+}
 NAMES = (*NETWORKS, *OTHER_INPUTS, *CLASSICAL)
 
 

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import torch
 
 from models.bi_woof import BiWoof, bi_woof
 from models.data import read_release
+from models.kernel_ridge import KernelRidge
 from models.lbp_top import lbp_top
 from models.training import Recipe, fit, predict
+from models.views import mirrored
 from models.zoo import make_network
 from realtime_mer.errors import InputError
 from tests.tiny_release import write_release
@@ -25,24 +28,46 @@ def test_bi_woof_tells_where_the_face_moves_and_which_way(direction, bin_):
     assert np.unravel_index(strongest.argmax(), strongest.shape) == (2, 5, bin_)
 
 
-def test_bi_woof_learns_to_tell_the_tiny_releases_classes_apart(clips):
+@pytest.mark.parametrize("name", ["bi-woof-svm", "kernel-ridge"])
+def test_a_baseline_learns_to_tell_the_tiny_releases_classes_apart(clips, name):
     train, test = clips.without(["p0", "p1"]), clips.only(["p0", "p1"])
-    machine = fit(make_network("bi-woof-svm"), train, Recipe(), seed=0)
+    machine = fit(make_network(name), train, Recipe(), seed=0)
     assert (predict(machine, test.pairs).argmax(1) == test.labels).mean() > 0.8
 
 
-def test_a_class_that_was_not_there_is_not_answered(clips):
+def test_kernel_ridge_answers_a_mirror_image_alike(clips):
+    machine = fit(KernelRidge(), clips, Recipe(), seed=0)
+    in_mirror = mirrored(torch.from_numpy(clips.pairs)).numpy()
+    assert not np.array_equal(in_mirror, clips.pairs)
+    np.testing.assert_allclose(predict(machine, in_mirror), predict(machine, clips.pairs))
+
+
+def test_kernel_ridge_answers_what_is_like_nothing_with_the_shares_of_the_classes(clips):
+    """The kernels are then 0: what is left is how common each class was, rare ones raised."""
+    many = np.concatenate(
+        [np.flatnonzero(clips.labels == 0), np.flatnonzero(clips.labels == 2)[:4]]
+    )
+    machine = fit(KernelRidge(), clips[many], Recipe(), seed=0)
+    machine._width *= 1e-4
+    negative, positive, surprise = predict(machine, 255 - clips.pairs[:1, ::-1].copy())[0]
+    assert negative > surprise > positive == 0
+    assert negative / surprise == pytest.approx((len(many) / 4 - 1) ** 0.5)
+
+
+@pytest.mark.parametrize("baseline", [BiWoof, KernelRidge])
+def test_a_class_that_was_not_there_is_not_answered(clips, baseline):
     two = clips[clips.labels != 1]
-    logits = predict(fit(BiWoof(4), two, Recipe(), seed=0), clips.pairs)
+    logits = predict(fit(baseline(4), two, Recipe(), seed=0), clips.pairs)
     assert logits.shape == (len(clips), 4)
     assert set(logits.argmax(1)) == {0, 2}
     right = logits.argmax(1) == clips.labels
     assert right[clips.labels != 1].mean() > 0.9
 
 
-def test_one_class_alone_is_refused(clips):
+@pytest.mark.parametrize("baseline", [BiWoof, KernelRidge])
+def test_one_class_alone_is_refused(clips, baseline):
     with pytest.raises(InputError, match="one class"):
-        fit(BiWoof(), clips[clips.labels == 0], Recipe(), seed=0)
+        fit(baseline(), clips[clips.labels == 0], Recipe(), seed=0)
 
 
 def test_lbp_top_counts_the_patterns_of_three_planes():
