@@ -12,7 +12,20 @@ from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.registration import CanonicalFace, Registration
 from realtime_mer.face.tracker import FaceTracker, TrackedFace
 from realtime_mer.source.frame import Frame
+from tests.distribution import (
+    pytest_runtest_setup,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+    pytest_xdist_setupnodes,
+)
 from tests.sessions import EVENTS, CameraServer, analyses_of, make_clip, no_stage_runs, write_video
+
+__all__ = [
+    "pytest_runtest_setup",
+    "pytest_xdist_auto_num_workers",
+    "pytest_xdist_make_scheduler",
+    "pytest_xdist_setupnodes",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,10 +44,10 @@ def test_pictures_of_another_size_are_sent(video):
 
 def test_faults_are_seen_at_their_times(video):
     faults = [
-        Fault("freeze", 1.0, 1.5),
-        Fault("black", 2.0, 2.5),
-        Fault("other size", 3.0, 3.5),
-        Fault("stall", 4.0, 4.7),
+        Fault("freeze", 1.0, 1.8),
+        Fault("black", 2.0, 2.8),
+        Fault("other size", 3.0, 3.8),
+        Fault("stall", 4.0, 4.8),
         Fault("damaged pictures", 5.0, 5.9),
     ]
     seen = []
@@ -55,28 +55,30 @@ def test_faults_are_seen_at_their_times(video):
         began_s = time.time() - camera.started_unix_s
         with Capture(camera.url, reconnect=False) as capture:
             for frame in capture:
-                # The first frame came at the time of the connection.
-                if not seen:
-                    shift = camera.opened_s[0] - frame.time_s
-                seen.append((frame.time_s + shift, frame.image))
-                if seen[-1][0] > 6.0:
+                seen.append((frame.time_s, frame.image))
+                if frame.time_s > 6.0:
                     break
             notes = capture.notes
         assert began_s < 0.9, "the reader has to be there before the first fault"
         assert camera.frames >= len(seen)
+        # The first frame came at the time of the connection.
+        shift = camera.opened_s[0] - seen[0][0]
 
     def images(start_s, end_s):
-        """The pictures of a span, without those that may belong to the time before or after."""
-        return [image for t, image in seen if start_s + 0.1 < t < end_s - 0.05]
+        """The pictures of a span, without those that may belong to the time before or after.
 
-    assert len(images(1, 1.5)) > 3
-    assert all(np.array_equal(image, images(1, 1.5)[0]) for image in images(1, 1.5))
-    assert max(image.mean() for image in images(2, 2.5)) < 10
+        A busy machine brings a picture late, and none early.
+        """
+        return [image for t, image in seen if start_s + 0.4 < t + shift < end_s - 0.05]
+
+    assert len(images(1, 1.8)) > 3
+    assert all(np.array_equal(image, images(1, 1.8)[0]) for image in images(1, 1.8))
+    assert max(image.mean() for image in images(2, 2.8)) < 10
     # The reader scales them back.
-    assert len(images(3, 3.5)) > 3
-    assert len(images(4, 4.7)) == 0
+    assert len(images(3, 3.8)) > 3
+    assert len(images(4, 4.8)) == 0
     assert any("damaged pictures" in note for note in notes)
-    assert min(image.mean() for image in images(1.5, 2.0)) > 50
+    assert min(image.mean() for image in images(5, 5.9)) > 50
 
 
 def test_nothing_listens_while_it_is_unplugged(video):
@@ -92,6 +94,10 @@ def test_nothing_listens_while_it_is_unplugged(video):
         time.sleep(max(0.0, camera.started_unix_s + 1.9 - time.time()))
         with urllib.request.urlopen(camera.url, timeout=5) as again:
             assert again.read(10)
+        # It is told when the first picture has been sent.
+        deadline = time.monotonic() + 30
+        while len(camera.opened_s) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert len(camera.opened_s) == 2
 
 

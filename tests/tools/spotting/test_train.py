@@ -64,17 +64,25 @@ def test_it_writes_a_network_and_a_card_that_the_runtime_loads(tmp_path, argumen
     reports = []
     for threshold in THRESHOLDS:
         spotter = Spotter(SpotterModel(out, threshold))
-        reports.append(sum(len(spotter(motion).found) for motion in stream))
+        found = [proposal for motion in stream for proposal in spotter(motion).found]
+        reports.append(len(found) + len(spotter.finish()))
     assert reports[0] > 10
     rates = [point["false_per_minute"] for point in card["operating_curve"]]
     assert rates == pytest.approx([n / minutes for n in reports], abs=1e-3)
 
 
-def test_training_goes_on_where_its_checkpoint_is(tmp_path, arguments, monkeypatch):
-    monkeypatch.setattr(train_spotter, "_CHECKPOINT_STEPS", 1)
-    # What comes after the training is not of interest here.
-    monkeypatch.setattr(train_spotter, "export", lambda *_: None)
+@pytest.fixture
+def written(monkeypatch) -> list[SpotterEnsemble]:
+    """What is written, where what comes before and after the training is of no interest."""
+    patterns, networks = SpotterModel(SPOTTER).patterns, []
+    monkeypatch.setattr(train_spotter, "find_patterns", lambda *_: patterns)
+    monkeypatch.setattr(train_spotter, "export", lambda network, *_: networks.append(network))
     monkeypatch.setattr(train_spotter, "calibrate", lambda *_: ())
+    return networks
+
+
+def test_training_goes_on_where_its_checkpoint_is(tmp_path, arguments, monkeypatch, written):
+    monkeypatch.setattr(train_spotter, "_CHECKPOINT_STEPS", 1)
     arguments += ["--checkpoints", str(tmp_path / "kept")]
     batches, drawn = train_spotter.batches_of, []
 
@@ -86,7 +94,7 @@ def test_training_goes_on_where_its_checkpoint_is(tmp_path, arguments, monkeypat
 
     monkeypatch.setattr(train_spotter, "batches_of", lambda *args: counted(2, *args))
     assert main(arguments) != 0
-    assert len(drawn) == 2
+    assert (len(drawn), written) == (2, [])
     monkeypatch.setattr(train_spotter, "batches_of", lambda *args: counted(9, *args))
     drawn.clear()
     assert main(arguments) == 0
@@ -96,10 +104,8 @@ def test_training_goes_on_where_its_checkpoint_is(tmp_path, arguments, monkeypat
     assert main(arguments) == 2
 
 
-def test_networks_are_trained_side_by_side(tmp_path, arguments, monkeypatch):
-    written, batches, drawn = [], train_spotter.batches_of, []
-    monkeypatch.setattr(train_spotter, "export", lambda *_: written.append(1))
-    monkeypatch.setattr(train_spotter, "calibrate", lambda *_: ())
+def test_networks_are_trained_side_by_side(tmp_path, arguments, monkeypatch, written):
+    batches, drawn = train_spotter.batches_of, []
 
     def counted(*args):
         for batch in batches(*args):

@@ -129,7 +129,7 @@ def test_markers_lie_where_the_motion_was_filmed(played):
     told = [(text, at) for at, (text,) in played.samples[MARKERS]]
     assert [text for text, _ in told] == [
         *("onset/surprise", "apex/surprise", "offset/surprise"),
-        *("onset/negative", "apex/negative", "offset/negative"),
+        *("onset/positive", "apex/positive", "offset/positive"),
     ]
     onsets = [at for text, at in told if text.startswith("onset")]
     for onset, hidden in zip(onsets, EVENTS, strict=True):
