@@ -32,7 +32,7 @@ _LEAST_S = 0.5
 _JOURNAL_BYTES = 1 << 20
 _DIGITS = 16
 _LIBRARIES = (
-    *("numpy", "opencv-python", "opencv-contrib-python", "av", "mediapipe"),
+    *("numpy", "opencv-python", "opencv-contrib-python", "av", "mediapipe", "ai-edge-litert"),
     *("onnxruntime", "onnxruntime-gpu"),
 )
 

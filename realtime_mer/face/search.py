@@ -3,7 +3,7 @@
 The detector works on 128 x 128 pixels and sees a face only if it takes up 12 to 80 % of the
 picture's longer side (measured on 18 portraits: 8 % finds 1 in 8, 10 % 4 in 5, 12 % all). Once a
 face is found, the landmarker follows it at any size. So the picture is searched in overlapping
-square tiles, and a small face is followed in a `View`, a part of the picture around it.
+square tiles, and a small face is shown to the landmarker in a `View`, a part of the picture.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ _LEAST_WIDTH_PX = 45.0
 _WAKE_UP_PX = 64
 # The face takes up this part of its view, as it does of a tile.
 _FACE_SHARE = 90 / _TILE_PX
-# The landmarker looks at 1.5 times the face's box. In widths of the face.
-_MARGIN = 0.25
 # Height of a mesh, in widths of it.
 _TALL = 1.3
 _GREY = 128
@@ -103,7 +101,7 @@ class View:
 
     @classmethod
     def around(cls, faces: Sequence[FaceBox], size: tuple[int, int]) -> View:
-        """The view in which faces are found and can move some widths of their own.
+        """The view in which faces are found, also if they have moved by a width of their own.
 
         Args:
             faces: One or more.
@@ -122,22 +120,6 @@ class View:
     def cut(self, image: np.ndarray) -> np.ndarray:
         """This part of an image: (height, width, 3), not a copy."""
         return image[self.y : self.y + self.height, self.x : self.x + self.width]
-
-    def holds(self, landmarks: np.ndarray, size: tuple[int, int]) -> bool:
-        """Whether all that the landmarker looks at lies in this view, or outside the picture.
-
-        Args:
-            landmarks: (478, 2 or more) of the face, pixels of the picture.
-            size: (width, height) of the picture.
-        """
-        low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
-        margin = _MARGIN * float(high[0] - low[0])
-        return (
-            (self.x == 0 or low[0] - margin >= self.x)
-            and (self.y == 0 or low[1] - margin >= self.y)
-            and (self.x + self.width >= size[0] or high[0] + margin <= self.x + self.width)
-            and (self.y + self.height >= size[1] or high[1] + margin <= self.y + self.height)
-        )
 
 
 def _starts(length: int, side: int) -> list[int]:

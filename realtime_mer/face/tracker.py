@@ -1,10 +1,9 @@
-"""The face tracker: MediaPipe's face landmarker in VIDEO mode, with identities over time.
+"""The face tracker: MediaPipe's landmarks of several faces, with identities over time.
 
 A landmarker is given the whole picture until it follows a face. Only if it finds none there is the
-picture searched for smaller ones (`search.py`), a few tiles a frame; what is found is followed
-in a view around it. If more faces are wanted than are followed, the search goes on now and then,
-and each face that it finds gets a landmarker of its own. So how many faces are wanted makes no
-difference to the first, while it is followed.
+picture searched for smaller ones (`search.py`), a few tiles a frame. If more faces are wanted than
+are followed, the search goes on now and then, and each face that it finds gets a landmarker of its
+own. So how many faces are wanted makes no difference to the first, while it is followed.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from realtime_mer.errors import InputError
+from realtime_mer.face.finder import FaceFinder
 from realtime_mer.face.identity import Identities
 from realtime_mer.face.landmark_model import LandmarkModel, content_of
+from realtime_mer.face.landmark_network import LandmarkNetwork
 from realtime_mer.face.landmarker import Landmarker, SeenFace
-from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.search import FaceBox, FaceSearch, View
 from realtime_mer.source.frame import Frame
 
-# While a face is followed in a view, the whole picture is looked at this often: the person in front
-# of the camera comes before a small face in the background. If what was seen there turns out to be
-# no face, the next look comes after twice the time, up to the second value. Chosen by judgement.
+# While a face is followed that was not found in the whole picture, the whole is looked at this
+# often: the person in front of the camera comes before a small face in the background. If what was
+# seen there turns out to be no face, the next look comes after twice the time, up to the second
+# value. Chosen by judgement.
 _LOOK_AROUND_S = (0.5, 60.0)
 
 
@@ -75,7 +76,7 @@ class _Further:
     """Follows one face beside the first.
 
     Attributes:
-        landmarker: It looks at a view around the face.
+        landmarker: It finds the face in a view around it.
         box: Where the face was last; None while it follows none.
         is_sure: Whether the landmarker has seen the face already, and not only the search.
     """
@@ -89,27 +90,24 @@ class _Further:
     ) -> None:
         """Looks at the face at a place in a picture, where others are followed already."""
         self.box, self.is_sure = box, False
-        self.landmarker.let_go(time_s)
-        self.landmarker.look_at(View.around([box], (image.shape[1], image.shape[0])), time_s)
+        self.landmarker.let_go()
+        self.landmarker.look_at(View.around([box], (image.shape[1], image.shape[0])))
         # The view may show others, and only one face is found in it.
         self.landmarker.seen(_without(image, others), time_s)
 
-    def seen(self, image: np.ndarray, others: Sequence[FaceBox], time_s: float) -> SeenFace | None:
-        """The face in the next picture, where others are followed as well; None if it is lost."""
-        face, view = self.landmarker.seen(image, time_s), self.landmarker.view
+    def seen(self, image: np.ndarray, time_s: float) -> SeenFace | None:
+        """The face in the next picture; None if it is lost."""
+        face = self.landmarker.seen(image, time_s)
         if face is None:
             self.box = None
             return None
-        self.box = FaceBox.of(face.landmarks)
-        if view is not None and not view.holds(face.landmarks, (image.shape[1], image.shape[0])):
-            self.begin(self.box, image, others, time_s)
-        self.is_sure = True
+        self.box, self.is_sure = FaceBox.of(face.landmarks), True
         return face
 
-    def let_go(self, time_s: float) -> None:
+    def let_go(self) -> None:
         """Follows nobody any more."""
         self.box = None
-        self.landmarker.let_go(time_s)
+        self.landmarker.let_go()
 
 
 class FaceTracker:
@@ -118,12 +116,13 @@ class FaceTracker:
     Args:
         model: The checked landmark model; or a path, which is read once.
         faces: How many faces to follow at most.
+        threads: As in `LandmarkNetwork`.
 
     Raises:
         InputError: The model file cannot be used.
     """
 
-    def __init__(self, model: Path | LandmarkModel, faces: int = 1) -> None:
+    def __init__(self, model: Path | LandmarkModel, faces: int = 1, threads: int = 1) -> None:
         path = model.path if isinstance(model, LandmarkModel) else model
         self._identities = Identities() if faces > 1 else None
         self._faces = faces
@@ -134,10 +133,12 @@ class FaceTracker:
         self._box: FaceBox | None = None
         self._look_around_s, self._looked_s = _LOOK_AROUND_S[0], 0.0
         try:
-            self._model = LandmarkModel(path, content_of(model))
-            self._landmarker = Landmarker(self._model)
+            checked = LandmarkModel(path, content_of(model))
+            self._finder = FaceFinder(checked)
+            self._network = LandmarkNetwork(checked, threads)
+            self._landmarker = Landmarker(self._finder, self._network)
             with silenced_stderr():
-                self._search = FaceSearch(self._model)
+                self._search = FaceSearch(checked)
         except (RuntimeError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             self.close()
             raise InputError(
@@ -156,11 +157,9 @@ class FaceTracker:
 
     def close(self) -> None:
         """Stops the native graphs. May be called twice."""
-        if self._landmarker is not None:
-            landmarker, self._landmarker = self._landmarker, None
-            landmarker.close()
-        while self._further:
-            self._further.pop().landmarker.close()
+        self._landmarker = None
+        if hasattr(self, "_finder"):
+            self._finder.close()
         if hasattr(self, "_search"):
             with silenced_stderr():
                 self._search.close()
@@ -177,7 +176,7 @@ class FaceTracker:
         if self._landmarker is None:
             raise ValueError("the tracker is closed")
         image, time_s = frame.image, frame.time_s
-        self._take_size((image.shape[1], image.shape[0]), time_s)
+        self._take_size((image.shape[1], image.shape[0]))
         before = self._box
         first = self._seen_first(self._landmarker, image, time_s)
         self._box = None if first is None else FaceBox.of(first.landmarks)
@@ -194,15 +193,15 @@ class FaceTracker:
         ]
         return tuple(sorted(faces, key=lambda f: f.identity))
 
-    def _take_size(self, size: tuple[int, int], time_s: float) -> None:
+    def _take_size(self, size: tuple[int, int]) -> None:
         """Follows nobody any more if the pictures' size has changed."""
         if size == self._size:
             return
         self._size, self._box = size, None
         assert self._landmarker is not None
-        self._landmarker.look_at(None, time_s)
+        self._landmarker.look_at(None)
         for further in self._further:
-            further.let_go(time_s)
+            further.let_go()
 
     def _followed(self) -> list[FaceBox]:
         """Where the faces were that are followed."""
@@ -224,19 +223,17 @@ class FaceTracker:
             self._search.begin_at(before)
         others = [box for box in followed if box is not before]
         if face is None and was_whole and not others and (box := self._search.step(image)):
-            landmarker.look_at(View.around([box], self._size), time_s)
+            landmarker.look_at(View.around([box], self._size))
             self._looked_s = time_s
             face = landmarker.seen(image, time_s)
         if face is None:
-            landmarker.look_at(None, time_s)
+            landmarker.look_at(None)
             return None
         view, now = landmarker.view, FaceBox.of(face.landmarks)
         if view is None:
             self._look_around_s = _LOOK_AROUND_S[0]
         elif self._looks_past_someone(image, [now, *others], time_s):
-            landmarker.look_at(None, time_s)
-        elif not view.holds(face.landmarks, self._size):
-            landmarker.look_at(View.around([now], self._size), time_s)
+            landmarker.look_at(None)
         return face
 
     def _looks_past_someone(
@@ -275,7 +272,7 @@ class FaceTracker:
             if last is None:
                 continue
             others = [box for box in self._followed() if box is not last]
-            face, box = further.seen(image, others, time_s), further.box
+            face, box = further.seen(image, time_s), further.box
             if face is None or box is None:
                 if was_sure:
                     self._search.begin_at(last)
@@ -288,11 +285,11 @@ class FaceTracker:
                     and _came(twin, before, last)
                 ):
                     assert self._landmarker is not None
-                    self._landmarker.let_go(time_s)
+                    self._landmarker.let_go()
                     self._box = None
                     seen[0] = face
                 else:
-                    further.let_go(time_s)
+                    further.let_go()
             else:
                 seen.append(face)
         return seen
@@ -302,7 +299,7 @@ class FaceTracker:
         followed = self._followed()
         further = next((f for f in self._further if f.box is None), None)
         if further is None:
-            further = _Further(Landmarker(self._model))
+            further = _Further(Landmarker(self._finder, self._network))
             self._further.append(further)
         further.begin(box, image, followed, time_s)
 
@@ -337,14 +334,7 @@ def detect_face_mesh(image: np.ndarray, model: Path | LandmarkModel) -> np.ndarr
         (478, 3) in pixels of the picture; the third coordinate is depth on the same scale, smaller
         is nearer. None if there is no face.
     """
-    options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_buffer=content_of(model)),
-        running_mode=vision.RunningMode.IMAGE,
-    )
-    rgb = np.ascontiguousarray(image[..., ::-1])
-    with silenced_stderr(), vision.FaceLandmarker.create_from_options(options) as landmarker:
-        found = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=rgb))
-    if not found.face_landmarks:
-        return None
-    height, width = image.shape[:2]
-    return np.array([(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]])
+    path = model.path if isinstance(model, LandmarkModel) else model
+    with FaceFinder(LandmarkModel(path, content_of(model))) as finder:
+        found = finder.find(image)
+    return None if found is None else found.landmarks

@@ -65,19 +65,8 @@ def test_a_view_lies_in_the_picture(size, place):
     assert min(view.width, view.height) >= 1
 
 
-def test_a_view_holds_its_face_until_that_comes_near_the_border():
-    size, view = (1280, 720), View.around([FaceBox(400, 300, 90)], (1280, 720))
-    assert shows(view, FaceBox(400, 300, 90))
-
-    def mesh(x: float, y: float) -> np.ndarray:
-        return np.array([[x - 45, y - 55, 0], [x + 45, y + 55, 0]])
-
-    assert view.holds(mesh(400, 300), size)
-    assert view.holds(mesh(500, 250), size)
-    assert not view.holds(mesh(view.x + view.width - 50, 300), size)
-    # Beyond the picture's border there is nothing more to see.
-    corner = View.around([FaceBox(50, 50, 90)], size)
-    assert corner.holds(mesh(45, 55), size)
+def test_a_view_shows_its_face():
+    assert shows(View.around([FaceBox(400, 300, 90)], (1280, 720)), FaceBox(400, 300, 90))
 
 
 def test_a_view_of_several_faces_holds_all_of_them():

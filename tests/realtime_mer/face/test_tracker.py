@@ -9,7 +9,7 @@ from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
 from realtime_mer.errors import InputError
-from realtime_mer.face.landmarker import Landmarker, _detect_documented, _DirectDetection
+from realtime_mer.face.landmarker import Landmarker
 from realtime_mer.face.search import FRAMES_PER_LOOK, FRAMES_PER_TILE, TILES_PER_FRAME
 from realtime_mer.face.tracker import FaceTracker
 from realtime_mer.source.frame import Frame
@@ -268,7 +268,8 @@ def count_calls(tracker: FaceTracker, monkeypatch) -> dict[str, int]:
 
         return count
 
-    monkeypatch.setattr(Landmarker, "detect", counted(Landmarker.detect, "landmarker"))
+    for look in ("_found", "_followed"):
+        monkeypatch.setattr(Landmarker, look, counted(getattr(Landmarker, look), "landmarker"))
     monkeypatch.setattr(tracker._search, "look", counted(tracker._search.look, "detector"))
     return calls
 
@@ -514,45 +515,6 @@ def test_while_a_face_is_followed_nothing_is_searched(
         # One call a frame; twice a second a look at the whole picture.
         assert calls["landmarker"] == 60
         assert calls["detector"] <= 4
-
-
-def tracks(tracker: FaceTracker, picture: np.ndarray) -> list:
-    return [tracker.track(Frame(i, i / 30, shifted(picture, 4 * i), 0.0)) for i in range(4)]
-
-
-def test_the_direct_way_gives_exactly_what_the_documented_one_does(two_faces, landmark_model):
-    with FaceTracker(landmark_model, faces=2) as tracker:
-        assert isinstance(tracker._landmarker._find, _DirectDetection)
-        direct = tracks(tracker, two_faces)
-    with FaceTracker(landmark_model, faces=2) as tracker:
-        tracker._landmarker._find = _detect_documented
-        documented = tracks(tracker, two_faces)
-    assert max(map(len, direct)) == 2
-    for faces, same in zip(direct, documented, strict=True):
-        for one, other in zip(faces, same, strict=True):
-            np.testing.assert_array_equal(one.landmarks, other.landmarks)
-            assert one.landmarks.dtype == other.landmarks.dtype == np.float32
-            assert not one.landmarks.flags.writeable
-            assert (one.identity, one.blink, one.jaw_open) == (
-                other.identity,
-                other.blink,
-                other.jaw_open,
-            )
-
-
-@pytest.mark.parametrize("error", _DirectDetection.MISSING)
-@pytest.mark.parametrize("step", ["__init__", "__call__"])
-def test_a_mediapipe_with_other_insides_is_asked_the_documented_way(
-    astronaut, astronaut_tracked, landmark_model, monkeypatch, step, error
-):
-    def gone(*_):
-        raise error("gone")
-
-    monkeypatch.setattr(_DirectDetection, step, gone)
-    with FaceTracker(landmark_model) as tracker:
-        (face,) = tracker.track(Frame(0, 0.0, astronaut, 0.0))
-    np.testing.assert_array_equal(face.landmarks, astronaut_tracked.landmarks)
-    assert face.blink == astronaut_tracked.blink
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", None], ids=["empty", "text", "gone"])

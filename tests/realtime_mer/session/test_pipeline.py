@@ -25,8 +25,8 @@ def test_program_that_closes_nothing_ends_all_the_same(clip):
     code = (
         "import sys; from realtime_mer import Recognizer\n"
         "recognizer = Recognizer(sys.argv[1]); analyses = recognizer.analyses()\n"
-        "landmarker = recognizer._analyser.tracker._landmarker; close = landmarker.close\n"
-        "landmarker.close = lambda: (close(), print('closed'))\n"
+        "finder = recognizer._analyser.tracker._finder; close = finder.close\n"
+        "finder.close = lambda: (close(), print('closed'))\n"
         "print(next(analyses).frame.index)"
     )
     command = [sys.executable, "-c", code, str(clip)]
