@@ -58,7 +58,6 @@ from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
 from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
-from realtime_mer.face.paced_tracker import TRACK_FPS
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.overlay import Overlay
 from realtime_mer.recognition.classifier import PROVIDERS
@@ -315,8 +314,7 @@ def measure(
         InputError: Weights or the landmark model cannot be used.
     """
     model = find_landmark_model()
-    # A rate at which the chain tracks every frame, as the landmarker alone does.
-    reader = MemoryReader(name, frames, min(fps, TRACK_FPS))
+    reader = MemoryReader(name, frames, fps)
     bare_clock, chain_clock, draw_clock = _Clock(), _Clock(), _Clock()
     with_face = 0
     overlay = Overlay()

@@ -31,7 +31,6 @@ from realtime_mer.analysis.pace import Pace
 from realtime_mer.analysis.visibility_spans import VisibilitySpans
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import load_landmark_model
-from realtime_mer.face.paced_tracker import SourceRate
 from realtime_mer.face.tracker import FaceTracker, TrackedFace, TrackedFrame
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.recognition.classifier import Classifier
@@ -52,6 +51,7 @@ from realtime_mer.results import (
 from realtime_mer.source.frame import Frame, check_picture
 from realtime_mer.source.health import Outage
 from realtime_mer.source.limits import MAX_TIME_S
+from realtime_mer.source.rate import SourceRate
 from realtime_mer.spotting.action_units import action_units
 from realtime_mer.spotting.spotter import Proposal, SpotterModel
 from realtime_mer.stats import Stats
@@ -238,12 +238,18 @@ class Analyser:
         self._frames += 1
         return self.analyse(self.track(frame))
 
-    def track(self, frame: Frame) -> TrackedFrame:
-        """The next frame with the faces in it."""
-        started = time.monotonic()
+    def track(self, frame: Frame, taken_at: float | None = None) -> TrackedFrame:
+        """The next frame with the faces in it.
+
+        Args:
+            frame: The frame, later than all before it.
+            taken_at: `time.monotonic()` when work on it began; None for now.
+        """
+        if taken_at is None:
+            taken_at = time.monotonic()
         with self.stats.stage("track"):
             faces = self.tracker.track(frame)
-        return TrackedFrame(frame, faces, started, self._rate(frame))
+        return TrackedFrame(frame, faces, taken_at, self._rate(frame))
 
     def analyse(self, tracked: TrackedFrame, outages: Iterable[Outage] = ()) -> Analysis:
         """What the next frame with faces tells.

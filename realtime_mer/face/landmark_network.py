@@ -24,7 +24,9 @@ from realtime_mer.face.native import silenced_stderr
 
 # The networks in the landmarker's file, which is a ZIP archive.
 _LANDMARKS, _BLENDSHAPES = "face_landmarks_detector.tflite", "face_blendshapes.tflite"
-_SIDE_PX = 256
+SIDE_PX = 256
+"""Side of the square as the network sees it."""
+
 # Parts of the square around the face that are not the face: it stays inside while it moves.
 _MARGIN = 1.5
 # Outer corners of the eyes: in the square they are level.
@@ -76,29 +78,46 @@ class FaceSquare:
 
     def to_picture(self) -> np.ndarray:
         """(2, 3): from the pixels that the network sees to those of the picture."""
-        scale, middle = self.side / _SIDE_PX, _SIDE_PX / 2
+        scale, middle = self.side / SIDE_PX, SIDE_PX / 2
         along, aside = scale * math.cos(self.turn), scale * math.sin(self.turn)
         turned = np.array([[along, -aside], [aside, along]])
         return np.column_stack([turned, (self.x, self.y) - turned @ (middle, middle)])
 
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """What the network sees of an image: (256, 256, 3) uint8, RGB.
 
-def _cut(image: np.ndarray, to_picture: np.ndarray) -> np.ndarray:
-    """(256, 256, 3) uint8, RGB: what the network sees. Beyond the picture its border goes on."""
-    ends = np.array([(0, _SIDE_PX, 0, _SIDE_PX), (0, 0, _SIDE_PX, _SIDE_PX), (1, 1, 1, 1)])
-    corners = to_picture @ ends
-    # Only the part around the square, and with four channels: that is more than twice as fast.
-    size = image.shape[1::-1]
-    left, top = np.clip(np.floor(corners.min(1)).astype(int) - 1, 0, np.subtract(size, 1))
-    right, bottom = np.clip(np.ceil(corners.max(1)).astype(int) + 2, (left + 1, top + 1), size)
-    part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2RGBA)
-    seen = cv2.warpAffine(
-        part,
-        to_picture - np.array([(0, 0, left), (0, 0, top)]),
-        (_SIDE_PX, _SIDE_PX),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB)
+        Beyond the image its border goes on.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+        """
+        to_picture = self.to_picture()
+        ends = np.array([(0, SIDE_PX, 0, SIDE_PX), (0, 0, SIDE_PX, SIDE_PX), (1, 1, 1, 1)])
+        corners = to_picture @ ends
+        # Only the part around the square, and with four channels: more than twice as fast.
+        size = image.shape[1::-1]
+        left, top = np.clip(np.floor(corners.min(1)).astype(int) - 1, 0, np.subtract(size, 1))
+        right, bottom = np.clip(np.ceil(corners.max(1)).astype(int) + 2, (left + 1, top + 1), size)
+        part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2RGBA)
+        seen = cv2.warpAffine(
+            part,
+            to_picture - np.array([(0, 0, left), (0, 0, top)]),
+            (SIDE_PX, SIDE_PX),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB)
+
+    def placed(self, points: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Points (n, 3) that the network sees, in pixels of the image that it was cut out of.
+
+        The third coordinate is depth on about the same scale.
+        """
+        to_picture, (height, width) = self.to_picture(), image.shape[:2]
+        # MediaPipe measures depth in widths of the picture along the square's upper edge.
+        stretch = math.hypot(math.cos(self.turn), math.sin(self.turn) * width / height)
+        depth = points[:, 2] * (self.side / SIDE_PX * stretch)
+        return np.column_stack([points[:, :2] @ to_picture[:, :2].T + to_picture[:, 2], depth])
 
 
 class _Network:
@@ -134,29 +153,20 @@ class LandmarkNetwork:
             self._landmarks = _Network(archive.read(_LANDMARKS), threads)
             self._blendshapes = _Network(archive.read(_BLENDSHAPES), 1)
 
-    def landmarks(self, image: np.ndarray, square: FaceSquare) -> np.ndarray | None:
-        """The landmarks of the face in a square, one by one and not smoothed.
+    def landmarks(self, seen: np.ndarray) -> np.ndarray | None:
+        """The landmarks of the face in a square, not smoothed.
 
         Args:
-            image: (height, width, 3) uint8, BGR.
-            square: Where to look.
+            seen: (256, 256, 3) uint8, RGB, from `FaceSquare.cut`.
 
         Returns:
-            (478, 3) in pixels of the image; the third coordinate is depth on about the same scale.
-            None if there is no face.
+            (478, 3) in pixels of the square, the third coordinate is depth on the same scale; None
+            if there is no face.
         """
-        to_picture = square.to_picture()
-        rgb = _cut(image, to_picture)
-        raw, presence, *_ = self._landmarks(np.multiply(rgb, np.float32(1 / 255))[None])
+        raw, presence, *_ = self._landmarks(np.multiply(seen, np.float32(1 / 255))[None])
         if not float(presence.flat[0]) >= _LEAST_PRESENCE:
             return None
-        points = raw.reshape(-1, 3).astype(np.float64)
-        points[:, :2] = points[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
-        # MediaPipe measures depth in widths of the picture along the square's upper edge.
-        height, width = image.shape[:2]
-        stretch = math.hypot(math.cos(square.turn), math.sin(square.turn) * width / height)
-        points[:, 2] *= square.side / _SIDE_PX * stretch
-        return points
+        return raw.reshape(-1, 3).astype(np.float64)
 
     def blendshapes(self, landmarks: np.ndarray) -> np.ndarray:
         """(52,) float32: scores of the blendshapes, 0 to 1, of landmarks in pixels."""

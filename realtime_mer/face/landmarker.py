@@ -1,4 +1,8 @@
-"""The landmarks of one face, frame by frame: found once, then followed."""
+"""The landmarks of one face, frame by frame: found once, then followed.
+
+While a face is followed, the network looks where it was before, every few frames. Between, optical
+flow carries the landmarks with the head (`carried_face.py`); the blendshapes' scores stay.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from realtime_mer.face.carried_face import CarriedFace
 from realtime_mer.face.finder import FaceFinder
 from realtime_mer.face.landmark_network import FaceSquare, LandmarkNetwork
 from realtime_mer.face.one_euro import OneEuroFilter
@@ -16,6 +21,15 @@ _BLINK = [9, 10]
 _JAW_OPEN = 25
 # Chosen by judgement: a narrower face has too few pixels to be registered.
 _MIN_WIDTH_PX = 8
+
+CARRIED_S = 0.06
+"""The network looks again after so long, and sooner if the face does not move as a whole.
+
+So it looks at every second frame of 20 to 30 a second, at every fourth of 60, and at every frame of
+15. Chosen by judgement: a blink takes twice as long."""
+# But not sooner than this. Chosen by judgement: from one look to the next at 60 a second, a face
+# changes little.
+_LEAST_CARRIED_S = 0.016
 
 
 class SeenFace(NamedTuple):
@@ -49,6 +63,10 @@ class Landmarker:
         self._finder, self._network = finder, network
         # Where the face is that is followed.
         self._square: FaceSquare | None = None
+        # As the network saw it, and when.
+        self._carried: CarriedFace | None = None
+        self._looked_s = 0.0
+        self._blendshapes = np.zeros(0, np.float32)
         self._smooth = OneEuroFilter()
 
     def look_at(self, view: View | None) -> None:
@@ -59,7 +77,7 @@ class Landmarker:
 
     def let_go(self) -> None:
         """Looks for a face anew from the next picture on."""
-        self._square = None
+        self._square = self._carried = None
 
     def seen(self, image: np.ndarray, time_s: float) -> SeenFace | None:
         """The face that is followed in a picture, or else the clearest in the view of it.
@@ -68,9 +86,8 @@ class Landmarker:
             image: (height, width, 3) uint8, BGR.
             time_s: Time of the picture.
         """
-        found = (
-            self._found(image, time_s) if self._square is None else self._followed(image, time_s)
-        )
+        look = self._found if self._square is None else self._followed
+        found = look(image, time_s)
         if found is None:
             self.let_go()
             return None
@@ -95,12 +112,31 @@ class Landmarker:
 
     def _followed(self, image: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Landmarks and scores of the face that was in the picture before."""
-        assert self._square is not None
-        if not self._square.can_be_seen:
-            return None
-        landmarks = self._network.landmarks(image, self._square)
+        since_s = time_s - self._looked_s
+        if self._carried is not None and 0 <= since_s < CARRIED_S:
+            carried = self._carried.to(image)
+            if carried and (carried.moves_as_whole or since_s < _LEAST_CARRIED_S):
+                self._square = FaceSquare.around(carried.landmarks)
+                return self._smooth(carried.landmarks, time_s), self._blendshapes
+        landmarks = self._looked_at(image)
         if landmarks is None:
             return None
-        self._square = FaceSquare.around(landmarks)
+        self._looked_s = time_s
         landmarks = self._smooth(landmarks, time_s)
-        return landmarks, self._network.blendshapes(landmarks)
+        self._blendshapes = self._network.blendshapes(landmarks)
+        return landmarks, self._blendshapes
+
+    def _looked_at(self, image: np.ndarray) -> np.ndarray | None:
+        """Landmarks of the face that was in the picture before, by the network."""
+        square = self._square
+        assert square is not None
+        if not square.can_be_seen:
+            return None
+        seen = square.cut(image)
+        points = self._network.landmarks(seen)
+        if points is None:
+            return None
+        self._carried = CarriedFace(square, seen, points)
+        landmarks = square.placed(points, image)
+        self._square = FaceSquare.around(landmarks)
+        return landmarks

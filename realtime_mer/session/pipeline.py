@@ -2,7 +2,7 @@
 
     thread "capture"  Capture: the source's frames
           |           live: the newest frame wins, the others are dropped and counted
-    thread "track"    PacedTracker: the faces in each frame (MediaPipe)
+    thread "track"    FaceTracker: the faces in each frame (MediaPipe's networks)
           |           a channel; the writer waits
     thread "spot"     Analyser: FaceChain, one a face: Registration -> RingBuffer,
           |             RegionalMotion -> Spotter; and of an interval: FacePair -> Classifier
@@ -28,7 +28,6 @@ from collections import deque
 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.errors import InputError
-from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.tracker import TrackedFrame
 from realtime_mer.interrupts import shielded
 from realtime_mer.results import (
@@ -54,8 +53,8 @@ _QUEUED = 3
 _LIVE_SHOWN = 1
 # Frames of merged analyses that are kept for recordings: half a second at 30 fps, 90 MB at 1080p.
 _MAX_UNSHOWN = 15
-# A live source that sends nothing for so long is not waited for to interpolate faces.
-_FLUSH_S = 0.1
+# How long to wait for the frames that a live source sends while paused.
+_PAUSED_S = 0.1
 # A thread may be in a native call, which takes milliseconds; a machine may be busy.
 _JOIN_S = 5.0
 
@@ -112,7 +111,6 @@ class Pipeline:
     Args:
         capture: The source; opened here.
         analyser: The chain; closed at the end.
-        track_fps: As in `PacedTracker`.
         stats: Counts and times.
         changed: As in `Channel`, of `shown`.
 
@@ -130,12 +128,10 @@ class Pipeline:
         self,
         capture: Capture,
         analyser: Analyser,
-        track_fps: float,
         stats: Stats,
         changed: threading.Condition | None = None,
     ) -> None:
         self.capture, self.analyser, self._stats = capture, analyser, stats
-        self._paced = PacedTracker(analyser.tracker, track_fps)
         self._stages: tuple[Stage, ...] = ()
         self.is_closed = self.is_forked = False
         try:
@@ -290,25 +286,22 @@ class Pipeline:
         broken: InputError | None = None
         before_s = 0.0
         while True:
-            # Live frames that wait for another one to interpolate faces must not wait long.
-            impatient = self.capture.live and self._paced.is_waiting
             frame, was_paused = None, False
             try:
                 was_paused = self.is_paused and self._wait_while_paused()
                 with self._stats.stage("capture_wait"):
-                    frame = self.capture.read(_FLUSH_S if impatient else None)
+                    frame = self.capture.read()
             except InputError as error:
                 broken = error
             if frame is not None:
                 if was_paused and self.capture.live:
                     self._pauses.append(Outage(before_s, frame.time_s, GapReason.PAUSED))
                 before_s = frame.time_s
-            for tracked in self._faces_of(frame):
-                if not self._tracked.put(tracked):
+                if not self._tracked.put(self._faces_of(frame)):
                     return
-            if broken is not None:
+            elif broken is not None:
                 raise broken
-            if frame is None and (not impatient or self.capture.over):
+            else:
                 return
 
     def _wait_while_paused(self) -> bool:
@@ -318,23 +311,18 @@ class Pipeline:
         while not self._running.is_set():
             if self.capture.over:
                 self._running.wait()
-            elif self.capture.read(_FLUSH_S) is not None:
+            elif self.capture.read(_PAUSED_S) is not None:
                 self._paused_frames += 1
         return True
 
-    def _faces_of(self, frame: Frame | None) -> list[TrackedFrame]:
-        """The frames whose faces are known with this one, or if no other comes now."""
+    def _faces_of(self, frame: Frame) -> TrackedFrame:
+        """The frame with its faces."""
         started = time.monotonic()
-        if frame is None:
-            done = self._paced.flush()
-        else:
-            self._taken += 1
-            self._stats.record("track_wait", started - frame.captured_at)
-            # Recordings are read ahead: the time a frame waits there is nobody's latency.
-            done = self._paced(frame, frame.captured_at if self.capture.live else started)
-        if done:  # else it waits for the next one that is tracked
-            self._stats.record("track", time.monotonic() - started)
-        return done
+        self._taken += 1
+        self._stats.record("track_wait", started - frame.captured_at)
+        # Recordings are read ahead: the time a frame waits there is nobody's latency.
+        taken_at = frame.captured_at if self.capture.live else started
+        return self.analyser.track(frame, taken_at)
 
     def _spot(self) -> None:
         """Thread "spot": frames with faces become analyses."""

@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.analysis.baseline import BASELINE_S
 from realtime_mer.errors import InputError
-from realtime_mer.face.paced_tracker import TRACK_FPS
 from realtime_mer.interrupts import checkpoint
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.recognition.classifier import Classifier
@@ -87,16 +86,14 @@ class Recognizer:
         sensitivity: As the property; None for what the spotter's card recommends.
         baseline_s: Take a baseline of each face in its first so many seconds, 5 to 300, in which
             nothing is reported; None for none. See `take_baseline`.
-        track_fps: Of a source that gives many more frames a second than this, about so many are
-            tracked, and the faces between are interpolated. All frames are analysed.
         clock: A clock that runs already, for live sources whose times are to be comparable; None
             for one that begins with the first frame.
         changed: Notified when there is something to `take`; None if nobody waits for that.
 
     Raises:
         InputError: Something of this cannot be used; the message says what and the remedy.
-        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity`, `baseline_s` or
-            `track_fps` is none of those.
+        ValueError: `faces`, `providers`, `least_confidence`, `sensitivity` or `baseline_s` is none
+            of those.
 
     Example:
         >>> for event in Recognizer("clip.avi"):
@@ -128,12 +125,9 @@ class Recognizer:
         camera: CameraRequest | None = None,
         sensitivity: float | None = None,
         baseline_s: float | None = None,
-        track_fps: float = TRACK_FPS,
         clock: ClockOrigin | None = None,
         changed: threading.Condition | None = None,
     ) -> None:
-        if not track_fps > 0:
-            raise ValueError(f"track_fps is above 0, got {track_fps}")
         self.stats = Stats()
         camera = camera or CameraRequest()
         # What may fail quickly comes first: a missing file before the networks.
@@ -158,7 +152,7 @@ class Recognizer:
             source=self._capture.source,
             stats=self.stats,
         )
-        self._pipeline = Pipeline(self._capture, analyser, track_fps, self.stats, changed)
+        self._pipeline = Pipeline(self._capture, analyser, self.stats, changed)
         # Nothing below holds the recognizer itself, so one that is dropped is freed.
         weakref.finalize(self, _close_in_background, self._pipeline).atexit = False
         self._analyser = analyser

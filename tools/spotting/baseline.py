@@ -40,7 +40,6 @@ from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.analysis.baseline import Taking
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import find_landmark_model
-from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.registration import CanonicalFace
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.recognition.face_pair import FacePair
@@ -228,7 +227,7 @@ def _measured(frames: Iterator[Frame], hidden: Sequence[Hidden], model: Path) ->
         return min(recent, key=lambda seen: abs(seen[0] - time_s))[1]
 
     with Analyser(landmarks=model, providers="cpu") as analyser:
-        for tracked in PacedTracker(analyser.tracker).follow(frames):
+        for tracked in map(analyser.track, frames):
             time_s = tracked.frame.time_s
             step = next(iter(analyser.follow(tracked)), None)
             if step is None:

@@ -17,7 +17,6 @@ import numpy as np
 from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.analysis.face_chain import FaceStep
 from realtime_mer.errors import InputError
-from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.face.registration import CanonicalFace
 from realtime_mer.results import Interval
 from realtime_mer.source.frame import Frame
@@ -62,7 +61,7 @@ def follow(frames: Iterable[Frame], model: Path) -> dict[str, np.ndarray]:
     restarted: list[bool] = []
     calmest = _CalmestMoment()
     with Analyser(landmarks=model, providers="cpu") as analyser:
-        for tracked in PacedTracker(analyser.tracker).follow(frames):
+        for tracked in map(analyser.track, frames):
             step = next(iter(analyser.follow(tracked)), None)
             motion = None if step is None else step.motion
             if step is not None and motion is None:

@@ -39,7 +39,6 @@ from realtime_mer.analysis.analyser import Analyser
 from realtime_mer.command.options import frame_rate
 from realtime_mer.demo.clip import make_demo_clip
 from realtime_mer.errors import InputError
-from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.output.writable import check_distinct, check_writable
 from realtime_mer.results import MicroExpression
@@ -109,7 +108,7 @@ class Watcher:
             Analyser(weights=self._weights, spotter=self._spotter) as analyser,
             Capture(recording.path, recording.fps) as capture,
         ):
-            for tracked in PacedTracker(analyser.tracker).follow(capture):
+            for tracked in map(analyser.track, capture):
                 for face in tracked.faces:
                     doing.add(tracked.frame.time_s, face)
                 take(analyser.analyse(tracked).events)

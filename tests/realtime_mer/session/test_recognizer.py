@@ -101,7 +101,7 @@ def test_package_gives_its_names_without_loading_before_they_are_asked_for():
 
 @pytest.mark.parametrize(
     "option",
-    [{"faces": 0}, {"providers": "abacus"}, {"track_fps": 0.0}, {"sensitivity": -1.0}],
+    [{"faces": 0}, {"providers": "abacus"}, {"sensitivity": -1.0}],
 )
 def test_wrong_arguments_are_the_callers_fault(faceless, option):
     about = {"sensitivity": "false reports"}.get(name := next(iter(option)), name)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from realtime_mer.analysis.analyser import Analyser
-from realtime_mer.face.paced_tracker import PacedTracker
 from realtime_mer.model_file import SPOTTER
 from realtime_mer.results import Interval
 from realtime_mer.source.capture import Capture
@@ -37,7 +36,7 @@ def watched(short_demo_clip):
     """The intervals that the analyser reports on a clip, and the motions in it."""
     motions, reported = MotionStreams(), []
     with Analyser() as analyser, Capture(short_demo_clip[0]) as capture:
-        for tracked in PacedTracker(analyser.tracker).follow(capture):
+        for tracked in map(analyser.track, capture):
             reported += [e.interval for e in analyser.analyse(tracked).events]
             motions.add(analyser.steps)
     return tuple(reported), motions.streams
