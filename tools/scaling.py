@@ -181,8 +181,7 @@ def _measured(case: Case, clip_path: str, seconds: float) -> dict[str, float]:
         for frame in alone[:_BLOCK]:
             bare(frame)
         reader.allow(warm_up - 1)
-        # At high rates, the last frames wait for the next one that is tracked.
-        for _ in range(warm_up - 2 * max(1, round(case.rate / FPS))):
+        for _ in range(warm_up):
             next(analyses)
         for start in range(warm_up, len(frames) - 1, _BLOCK):
             block = min(_BLOCK, len(frames) - start)

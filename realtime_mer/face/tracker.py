@@ -116,13 +116,12 @@ class FaceTracker:
     Args:
         model: The checked landmark model; or a path, which is read once.
         faces: How many faces to follow at most.
-        threads: As in `LandmarkNetwork`.
 
     Raises:
         InputError: The model file cannot be used.
     """
 
-    def __init__(self, model: Path | LandmarkModel, faces: int = 1, threads: int = 1) -> None:
+    def __init__(self, model: Path | LandmarkModel, faces: int = 1) -> None:
         path = model.path if isinstance(model, LandmarkModel) else model
         self._identities = Identities() if faces > 1 else None
         self._faces = faces
@@ -135,7 +134,7 @@ class FaceTracker:
         try:
             checked = LandmarkModel(path, content_of(model))
             self._finder = FaceFinder(checked)
-            self._network = LandmarkNetwork(checked, threads)
+            self._network = LandmarkNetwork(checked)
             self._landmarker = Landmarker(self._finder, self._network)
             with silenced_stderr():
                 self._search = FaceSearch(checked)

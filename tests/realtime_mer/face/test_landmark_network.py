@@ -80,14 +80,6 @@ def test_a_face_has_the_landmarks_and_scores_that_mediapipe_gives(
     assert np.max(apart) < worst_px
 
 
-def test_threads_change_nothing(model, network, astronaut, astronaut_tracked):
-    square = FaceSquare.around(astronaut_tracked.landmarks)
-    two = LandmarkNetwork(model, threads=2)
-    ours, theirs = (n.landmarks(square.cut(astronaut)) for n in (network, two))
-    np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(network.blendshapes(ours), two.blendshapes(theirs))
-
-
 @pytest.mark.parametrize("turn", [-3.0, -0.4, 0.0, 1.2])
 def test_a_square_lies_around_the_face_and_turns_with_it(astronaut_tracked, turn):
     landmarks = astronaut_tracked.landmarks[:, :2].astype(float)
