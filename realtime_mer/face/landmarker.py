@@ -1,11 +1,13 @@
 """The landmarks of one face, frame by frame: found once, then followed.
 
-While a face is followed, the network looks where it was before, every few frames. Between, optical
-flow carries the landmarks with the head (`carried_face.py`); the blendshapes' scores stay.
+While a face is followed, the network looks where it was before: every few frames while it is calm,
+at every frame while it stirs. Between, optical flow carries the landmarks with the head
+(`carried_face.py`), and the blendshapes' scores stay.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +25,18 @@ _JAW_OPEN = 25
 _MIN_WIDTH_PX = 8
 
 CARRIED_S = 0.06
-"""The network looks again after so long, and sooner if the face does not move as a whole.
+"""At a calm face the network looks again after so long, and sooner if it does not move as a whole.
 
 So it looks at every second frame of 20 to 30 a second, at every fourth of 60, and at every frame of
 15. Chosen by judgement: a blink takes twice as long."""
 # But not sooner than this. Chosen by judgement: from one look to the next at 60 a second, a face
 # changes little.
 _LEAST_CARRIED_S = 0.016
+# A face of which a blendshape's score changes by this, within `CARRIED_S` or a little more, stirs:
+# it speaks, blinks or makes an expression. For so long after that, the network looks at all frames.
+# Chosen on 26 videos of people who talk (docs/spotting.md).
+_STIRRED = 0.1
+_STIRRED_S = 0.5
 
 
 class SeenFace(NamedTuple):
@@ -67,6 +74,9 @@ class Landmarker:
         self._carried: CarriedFace | None = None
         self._looked_s = 0.0
         self._blendshapes = np.zeros(0, np.float32)
+        # Scores to compare the next ones with, their time, and when the face last stirred.
+        self._before, self._before_s = self._blendshapes, 0.0
+        self._stirred_s = -math.inf
         self._smooth = OneEuroFilter()
 
     def look_at(self, view: View | None) -> None:
@@ -108,12 +118,14 @@ class Landmarker:
             landmarks = landmarks + (self.view.x, self.view.y, 0)
         self._smooth = OneEuroFilter()
         self._square = FaceSquare.around(landmarks)
+        self._before, self._before_s = face.blendshapes, time_s
         return self._smooth(landmarks, time_s), face.blendshapes
 
     def _followed(self, image: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Landmarks and scores of the face that was in the picture before."""
         since_s = time_s - self._looked_s
-        if self._carried is not None and 0 <= since_s < CARRIED_S:
+        is_calm = time_s - self._stirred_s >= _STIRRED_S or since_s < _LEAST_CARRIED_S
+        if self._carried is not None and is_calm and 0 <= since_s < CARRIED_S:
             carried = self._carried.to(image)
             if carried and (carried.moves_as_whole or since_s < _LEAST_CARRIED_S):
                 self._square = FaceSquare.around(carried.landmarks)
@@ -123,8 +135,16 @@ class Landmarker:
             return None
         self._looked_s = time_s
         landmarks = self._smooth(landmarks, time_s)
-        self._blendshapes = self._network.blendshapes(landmarks)
+        self._take(self._network.blendshapes(landmarks), time_s)
         return landmarks, self._blendshapes
+
+    def _take(self, blendshapes: np.ndarray, time_s: float) -> None:
+        """Takes the scores of a look, and whether the face stirs by them."""
+        self._blendshapes = blendshapes
+        if not 0 <= time_s - self._before_s < CARRIED_S:
+            if np.abs(blendshapes - self._before).max() > _STIRRED:
+                self._stirred_s = time_s
+            self._before, self._before_s = blendshapes, time_s
 
     def _looked_at(self, image: np.ndarray) -> np.ndarray | None:
         """Landmarks of the face that was in the picture before, by the network."""

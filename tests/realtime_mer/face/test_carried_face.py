@@ -111,6 +111,37 @@ def test_the_network_looks_at_a_face_that_stirs_at_most_sixty_times_a_second(
         assert len(looks) == pytest.approx(most / 2, rel=0.2)
 
 
+def test_while_the_face_stirs_the_network_looks_at_every_frame(
+    landmark_model, astronaut, monkeypatch
+):
+    looks = []
+    look, score = LandmarkNetwork.landmarks, LandmarkNetwork.blendshapes
+    monkeypatch.setattr(LandmarkNetwork, "landmarks", lambda *a: looks.append(1) or look(*a))
+    opened = 0.0
+
+    def scored(*arguments):
+        scores = score(*arguments)
+        scores[25] += opened  # the jaw
+        return scores
+
+    monkeypatch.setattr(LandmarkNetwork, "blendshapes", scored)
+    counts = []
+    with FaceTracker(landmark_model) as tracker:
+        for i in range(90):
+            opened = 0.3 if 30 <= i < 36 else 0.0
+            image, _ = moved(astronaut, 0.5 * np.sin(i / 10), 0)
+            assert tracker.track(Frame(i, i / 30, image, 0.0))
+            counts.append(len(looks))
+    calm, stirring, settled = (
+        counts[29] - counts[9],
+        counts[46] - counts[32],
+        counts[89] - counts[59],
+    )
+    assert calm == pytest.approx(10, abs=1)
+    assert stirring == 14
+    assert settled == pytest.approx(15, abs=1)
+
+
 @pytest.mark.parametrize("fps", [10, 25, 30, 60])
 def test_the_network_looks_now_and_then_and_at_once_when_the_face_is_gone(
     landmark_model, astronaut, fps, monkeypatch
