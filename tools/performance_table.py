@@ -20,7 +20,12 @@ TABLE = ROOT / "docs" / "performance.md"
 
 _STATIONS = ("track", "register", "flow", "spot")
 # What takes the time; another version may be faster or slower.
-_LIBRARIES = {"mediapipe": "MediaPipe", "opencv": "OpenCV", "onnxruntime": "ONNX Runtime"}
+_LIBRARIES = {
+    "mediapipe": "MediaPipe",
+    "ai-edge-litert": "LiteRT",
+    "opencv": "OpenCV",
+    "onnxruntime": "ONNX Runtime",
+}
 COLUMNS = (
     *("date", "revision", "machine", "libraries", "video", "runs", "chain", "naming"),
     *("track, register, flow, spot", "CPU s a minute", "archive"),
