@@ -360,7 +360,7 @@ def run(
     Raises:
         InputError: `out` cannot be written, or holds a run under another plan.
     """
-    parts = _folder_of(plan, clips, out)
+    parts = folder_of(plan, clips, out)
     fold = plan.fold_of(clips)
     tasks = {f"{s}-{k}": (plan, clips, k, s, macros) for s in seeds for k in _folds(fold)}
     made = answer_all(parts, tasks, answer_fold, jobs, plan.model, console)
@@ -395,7 +395,7 @@ def search(
         InputError: As `run`.
     """
     tried = configurations(plan.model, plan.recipe)[:count]
-    parts = _folder_of(plan, clips, out)
+    parts = folder_of(plan, clips, out)
     fold = plan.fold_of(clips)
     tasks = {
         f"{c}-{s}-{k}": (plan, configuration, ways_of(c), clips, k, s, macros)
@@ -431,7 +431,7 @@ def _pooled(answers: list[np.ndarray], fold: np.ndarray) -> np.ndarray:
     return logits[fold >= 0]
 
 
-def _folder_of(plan: Plan, clips: Clips, out: Path) -> Path:
+def folder_of(plan: Plan, clips: Clips, out: Path) -> Path:
     """The folder for the answers of each training of a plan, made if it is not there yet.
 
     Raises:
@@ -439,12 +439,21 @@ def _folder_of(plan: Plan, clips: Clips, out: Path) -> Path:
     """
     parts = out / "folds"
     make_folder(parts, "--out")
-    plan_text = json.dumps({**asdict(plan), "clips": len(clips)}, indent=2)
-    plan_file = out / _PLAN
-    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != plan_text:
-        raise InputError(f"{out} holds a run with other settings: give another --out")
-    plan_file.write_text(plan_text, encoding="utf-8")
+    claim(out, {**asdict(plan), "clips": len(clips)})
     return parts
+
+
+def claim(out: Path, settings: dict[str, Any]) -> None:
+    """Keeps a run's settings in its folder, so that it continues only under the same ones.
+
+    Raises:
+        InputError: The folder holds a run under others.
+    """
+    text = json.dumps(settings, indent=2)
+    plan_file = out / _PLAN
+    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != text:
+        raise InputError(f"{out} holds a run with other settings: give another --out")
+    plan_file.write_text(text, encoding="utf-8")
 
 
 def write_summary(out: Path, summary: dict[str, Any]) -> None:

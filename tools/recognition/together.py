@@ -87,8 +87,7 @@ def together(members: list[Answers], shares: list[float]) -> Answers:
         InputError: They answered different clips.
     """
     first = members[0]
-    if any(member.clips != first.clips for member in members):
-        raise InputError(f"the folders hold answers to different clips: {_REMEDY}")
+    _check_same_clips(members)
     logits = np.average([m.logits for m in members], axis=0, weights=shares)
     return Answers("together", first.clips, first.labels, logits)
 
@@ -126,6 +125,25 @@ def bounds(
     return float(low), float(high)
 
 
+def difference(
+    figure: Callable[[Answers, np.ndarray], float], first: Answers, second: Answers
+) -> tuple[float, float, float]:
+    """How far a figure differs, second less first, and its `bounds`.
+
+    Raises:
+        InputError: They answered different clips.
+    """
+    _check_same_clips([first, second])
+    everything = np.arange(len(first.labels))
+    value = figure(second, everything) - figure(first, everything)
+    return (value, *bounds(figure, first, second))
+
+
+def _check_same_clips(members: list[Answers]) -> None:
+    if any(member.clips != members[0].clips for member in members):
+        raise InputError(f"the folders hold answers to different clips: {_REMEDY}")
+
+
 def _figures(answers: Answers, of_set: dict[str, np.ndarray]) -> dict[str, float]:
     """Of all clips, and the UF1 of each set."""
     return {
@@ -142,7 +160,6 @@ def show(console: Console, members: list[Answers], all_of_them: Answers) -> None
     of_set = {
         name: np.flatnonzero([clip[0] == name for clip in all_of_them.clips]) for name in sets
     }
-    everything = np.arange(len(all_of_them.labels))
     table = Table()
     for name in ("", *(answers.name for answers in (*members, all_of_them))):
         table.add_column(name)
@@ -151,10 +168,9 @@ def show(console: Console, members: list[Answers], all_of_them: Answers) -> None
         table.add_row(name, *(f"{column[name]:.3f}" for column in columns))
     console.print(table)
     for name, figure in (("UF1", uf1), ("loss", loss)):
-        difference = figure(all_of_them, everything) - figure(members[0], everything)
-        low, high = bounds(figure, members[0], all_of_them)
+        value, low, high = difference(figure, members[0], all_of_them)
         console.print(
-            f"{name}, together less {members[0].name}: {difference:+.3f} "
+            f"{name}, together less {members[0].name}: {value:+.3f} "
             f"({low:+.3f} to {high:+.3f} in 95 % of samples of the subjects)"
         )
 
