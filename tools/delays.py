@@ -364,13 +364,21 @@ def delays(
     return found
 
 
+def _broker_program() -> str | None:
+    """Mosquitto, if it is installed."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+
 @contextlib.contextmanager
 def broker(folder: Path) -> Iterator[int]:
-    """A broker for MQTT on a loopback port; yields 0 if none can be started."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-    if program is None or not _is_installed("paho"):
-        yield 0
-        return
+    """A broker for MQTT on a loopback port.
+
+    Raises:
+        InputError: It does not start.
+    """
+    program = _broker_program()
+    if program is None:
+        raise InputError("there is no broker for MQTT: install mosquitto")
     port = _free_port(socket.SOCK_STREAM)
     settings = folder / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
@@ -570,6 +578,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> None:
     packages = {"lsl": "pylsl", "osc": "pythonosc", "mqtt": "paho"}
     has = [kind for kind, package in packages.items() if _is_installed(package)]
+    if _broker_program() is None and "mqtt" in has:
+        has.remove("mqtt")
     with tempfile.TemporaryDirectory(prefix="realtime_mer-") as name:
         folder = Path(name)
         video = options.video

@@ -17,8 +17,9 @@ from realtime_mer.face.landmark_network import FaceSquare
 # middle of the forehead, cheeks beside the nose.
 _POINTS = [33, 133, 362, 263, 130, 359, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 122, 351, 193, 417]
 _POINTS += [8, 9, 151, 36, 266, 50, 280]
-# Pixels of the square are about 1/170 of a face. Chosen on the videos of docs/spotting.md, section
-# "Landmarks on demand": beyond these, the face does not move as a whole, or too far for the flow.
+# In pixels of the square, where a face is about 170 wide. Chosen by judgement: on four videos the
+# points are a median of 0.01 to 0.1 px apart from a motion of the whole from frame to frame, and
+# 0.06 to 0.8 px in the liveliest twentieth of the frames.
 _MOST_APART_PX = 0.25
 _MOST_MOVED_PX = 6.0
 _LEAST_FOLLOWED = 0.75

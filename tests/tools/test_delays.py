@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.realtime_mer.output.senders.servers import needs_broker
 from tools import delays
 from tools.delays import Camera, kinds_of, number_of, stamp
 
@@ -93,12 +94,19 @@ def test_whoever_stops_the_command_does_not_wait_for_the_session():
         asyncio.run(asyncio.wait_for(stopped(), 60))
 
 
+@needs_broker
 def test_no_broker_is_left_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt), delays.broker(tmp_path) as port:
         raise KeyboardInterrupt
-    if port:
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), 5)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_without_a_broker_it_is_not_asked_for(clip, capsys, monkeypatch):
+    monkeypatch.setattr(delays, "_broker_program", lambda: None)
+    monkeypatch.setattr(delays, "_SETTLE_S", 0.2)
+    assert delays.main([str(clip), "--seconds", "0.5", "--json"]) == 0
+    assert not any("mqtt" in way.lower() for way in json.loads(capsys.readouterr().out)["delays"])
 
 
 def test_a_gaps_line_tells_when_it_ended():
