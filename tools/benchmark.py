@@ -174,11 +174,12 @@ class BareLandmarker:
         with silenced_stderr():
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
 
-    def __call__(self, frame: Frame) -> None:
+    def __call__(self, frame: Frame) -> vision.FaceLandmarkerResult:
+        """What MediaPipe gives for the next frame."""
         self._last_ms = max(self._last_ms + 1, round(frame.time_s * 1000))
         rgb = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
         image = Image(image_format=ImageFormat.SRGB, data=rgb)
-        self._landmarker.detect_for_video(image, self._last_ms)
+        return self._landmarker.detect_for_video(image, self._last_ms)
 
     def close(self) -> None:
         with silenced_stderr():

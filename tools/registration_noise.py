@@ -34,12 +34,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from realtime_mer.errors import InputError
 from realtime_mer.face import landmarker
 from realtime_mer.face.landmark_model import LandmarkModel, load_landmark_model
-from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
-from realtime_mer.face.native import silenced_stderr
 from realtime_mer.face.registration import FACE_SIZE, Registration, transform
 from realtime_mer.face.tracker import FaceTracker, detect_face_mesh
 from realtime_mer.source.frame import Frame
 from realtime_mer.source.limits import MAX_PIXELS
+from tools.benchmark import BareLandmarker
 from tools.command import command_parser, exit_status, number_type
 
 _SECONDS = 4
@@ -50,14 +49,12 @@ _SWAY_PX = (4.0, 2.0)
 _SWAY_HZ = (0.4, 0.3)
 _MARGIN_PX = 40
 _RATES = (30, 60)
-# Landmarks (478, 3) of a picture and its time.
-_Look = Callable[[np.ndarray, float], np.ndarray | None]
+# Landmarks (478, 3) of the next frame.
+_Look = Callable[[Frame], np.ndarray | None]
 
 
-def _clip(
-    photo: np.ndarray, fps: int, sways: bool
-) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """Time, picture, and the matrix (2, 3) from the photo to it."""
+def _clip(photo: np.ndarray, fps: int, sways: bool) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Frames, each with the matrix (2, 3) from the photo to it."""
     rng = np.random.default_rng(0)
     for i in range(_SECONDS * fps):
         time_s = i / fps
@@ -67,50 +64,37 @@ def _clip(
         size = photo.shape[1::-1]
         picture = cv2.warpAffine(photo, place, size, borderMode=cv2.BORDER_REFLECT)
         noisy = picture + rng.normal(0, _NOISE_LEVELS, picture.shape)
-        yield time_s, np.clip(noisy, 0, 255).astype(np.uint8), place
+        # From 1 s on: MediaPipe's smoothing takes the time 0 for none.
+        yield Frame(i, 1.0 + time_s, np.clip(noisy, 0, 255).astype(np.uint8), 0.0), place
 
 
 @contextlib.contextmanager
 def _mediapipe(model: LandmarkModel) -> Iterator[_Look]:
-    options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_buffer=model.content),
-        running_mode=vision.RunningMode.VIDEO,
-    )
-    with silenced_stderr():
-        native = vision.FaceLandmarker.create_from_options(options)
+    with contextlib.closing(BareLandmarker(model.path)) as bare:
 
-    def look(picture: np.ndarray, time_s: float) -> np.ndarray | None:
-        rgb = np.ascontiguousarray(picture[..., ::-1])
-        image = Image(image_format=ImageFormat.SRGB, data=rgb)
-        found = native.detect_for_video(image, round(1000 * (1 + time_s))).face_landmarks
-        if not found:
-            return None
-        height, width = picture.shape[:2]
-        return np.array([(p.x * width, p.y * height, p.z * width) for p in found[0]])
+        def look(frame: Frame) -> np.ndarray | None:
+            found = bare(frame).face_landmarks
+            if not found:
+                return None
+            height, width = frame.image.shape[:2]
+            return np.array([(p.x * width, p.y * height, p.z * width) for p in found[0]])
 
-    try:
         yield look
-    finally:
-        with silenced_stderr():
-            native.close()
 
 
 @contextlib.contextmanager
 def _tracker(model: LandmarkModel, carried_s: float) -> Iterator[_Look]:
     before, landmarker.CARRIED_S = landmarker.CARRIED_S, carried_s
-    frames = 0
-    with FaceTracker(model) as tracker:
+    try:
+        with FaceTracker(model) as tracker:
 
-        def look(picture: np.ndarray, time_s: float) -> np.ndarray | None:
-            nonlocal frames
-            frames += 1
-            faces = tracker.track(Frame(frames, time_s, picture, 0.0))
-            return faces[0].landmarks if faces else None
+            def look(frame: Frame) -> np.ndarray | None:
+                faces = tracker.track(frame)
+                return faces[0].landmarks if faces else None
 
-        try:
             yield look
-        finally:
-            landmarker.CARRIED_S = before
+    finally:
+        landmarker.CARRIED_S = before
 
 
 def _noise(look: _Look, photo: np.ndarray, fps: int, sways: bool) -> dict[str, float]:
@@ -118,12 +102,13 @@ def _noise(look: _Look, photo: np.ndarray, fps: int, sways: bool) -> dict[str, f
     grid = np.array([(x, y) for x in (1, 4, 7) for y in (1, 4, 7)]) * (FACE_SIZE / 8)
     fixed: np.ndarray | None = None
     places = []
-    for time_s, picture, place in _clip(photo, fps, sways):
-        landmarks = look(picture, time_s)
+    for frame, place in _clip(photo, fps, sways):
+        landmarks = look(frame)
         if landmarks is None:
             continue
-        matrix = register(picture, landmarks, time_s).matrix @ np.vstack([place, (0, 0, 1)])
-        if time_s >= _SETTLED_S:
+        face = register(frame.image, landmarks, frame.time_s)
+        matrix = face.matrix @ np.vstack([place, (0, 0, 1)])
+        if frame.index >= _SETTLED_S * fps:
             if fixed is None:
                 fixed = transform(grid, cv2.invertAffineTransform(matrix))
             places.append(transform(fixed, matrix))

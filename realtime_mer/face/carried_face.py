@@ -1,7 +1,7 @@
 """Carries landmarks from the frame in which the network saw them to the frames after it.
 
 A head moves as a whole between two looks of the network: optical flow of points that expressions
-hardly move tells how. That costs a sixth of a look.
+hardly move tells how. That costs a tenth of a look.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from realtime_mer.face.landmark_network import FaceSquare
+from realtime_mer.face.registration import transform
 
 # Landmarks where the skin has texture and expressions move it little: corners of the eyes, nose,
 # middle of the forehead, cheeks beside the nose.
@@ -69,10 +70,9 @@ class CarriedFace:
         motion, _ = cv2.estimateAffinePartial2D(start, end, method=cv2.LMEDS)
         if motion is None:  # which OpenCV's stub does not tell
             return None  # type: ignore[unreachable]
-        expected = start @ motion[:, :2].T + motion[:, 2]
-        apart = float(np.median(np.linalg.norm(expected - end, axis=1)))
+        apart = float(np.median(np.linalg.norm(transform(start, motion) - end, axis=1)))
         moved = float(np.median(np.linalg.norm(end - start, axis=1)))
         points = self._points.copy()
-        points[:, :2] = points[:, :2] @ motion[:, :2].T + motion[:, 2]
+        points[:, :2] = transform(points[:, :2], motion)
         moves_as_whole = apart <= _MOST_APART_PX and moved <= _MOST_MOVED_PX
         return Carried(self._square.placed(points, image), moves_as_whole)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from realtime_mer.face.landmark_model import LandmarkModel
+from realtime_mer.face.landmark_model import LandmarkModel, content_of
 from realtime_mer.face.mediapipe_tasks import BaseOptions, Image, ImageFormat, vision
 from realtime_mer.face.native import silenced_stderr
 
@@ -33,15 +34,15 @@ class FaceFinder:
     """Finds the clearest face. It holds native threads and has to be closed.
 
     Args:
-        model: The checked landmark model.
+        model: The checked landmark model; or a path, which is read once.
 
     Raises:
         RuntimeError, OSError, ValueError: The model cannot be used.
     """
 
-    def __init__(self, model: LandmarkModel) -> None:
+    def __init__(self, model: Path | LandmarkModel) -> None:
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_buffer=model.content),
+            base_options=BaseOptions(model_asset_buffer=content_of(model)),
             running_mode=vision.RunningMode.IMAGE,
             output_face_blendshapes=True,
         )

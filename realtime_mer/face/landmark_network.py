@@ -20,14 +20,16 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from realtime_mer.face.landmark_model import LandmarkModel
+from realtime_mer.face.mesh import corners
 from realtime_mer.face.native import silenced_stderr
+from realtime_mer.face.registration import transform
 
 # The networks in the landmarker's file, which is a ZIP archive.
 _LANDMARKS, _BLENDSHAPES = "face_landmarks_detector.tflite", "face_blendshapes.tflite"
 SIDE_PX = 256
 """Side of the square as the network sees it."""
 
-# Parts of the square around the face that are not the face: it stays inside while it moves.
+# Side of the square, in the longer side of the face's box: the face stays inside while it moves.
 _MARGIN = 1.5
 # Outer corners of the eyes: in the square they are level.
 _RIGHT_EYE, _LEFT_EYE = 33, 263
@@ -66,7 +68,7 @@ class FaceSquare:
     @classmethod
     def around(cls, landmarks: np.ndarray) -> FaceSquare:
         """The square around the landmarks (478, 2 or more) of the frame before."""
-        low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+        low, high = corners(landmarks)
         x, y = ((low + high) / 2).tolist()
         across, down = (landmarks[_LEFT_EYE, :2] - landmarks[_RIGHT_EYE, :2]).tolist()
         return cls(x, y, _MARGIN * float((high - low).max()), math.atan2(down, across))
@@ -93,11 +95,11 @@ class FaceSquare:
         """
         to_picture = self.to_picture()
         ends = np.array([(0, SIDE_PX, 0, SIDE_PX), (0, 0, SIDE_PX, SIDE_PX), (1, 1, 1, 1)])
-        corners = to_picture @ ends
+        places = to_picture @ ends
         # Only the part around the square, and with four channels: more than twice as fast.
         size = image.shape[1::-1]
-        left, top = np.clip(np.floor(corners.min(1)).astype(int) - 1, 0, np.subtract(size, 1))
-        right, bottom = np.clip(np.ceil(corners.max(1)).astype(int) + 2, (left + 1, top + 1), size)
+        left, top = np.clip(np.floor(places.min(1)).astype(int) - 1, 0, np.subtract(size, 1))
+        right, bottom = np.clip(np.ceil(places.max(1)).astype(int) + 2, (left + 1, top + 1), size)
         part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2RGBA)
         seen = cv2.warpAffine(
             part,
@@ -117,7 +119,7 @@ class FaceSquare:
         # MediaPipe measures depth in widths of the picture along the square's upper edge.
         stretch = math.hypot(math.cos(self.turn), math.sin(self.turn) * width / height)
         depth = points[:, 2] * (self.side / SIDE_PX * stretch)
-        return np.column_stack([points[:, :2] @ to_picture[:, :2].T + to_picture[:, 2], depth])
+        return np.column_stack([transform(points[:, :2], to_picture), depth])
 
 
 class _Network:

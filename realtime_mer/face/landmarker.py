@@ -68,8 +68,8 @@ class Landmarker:
         self.view: View | None = None
         """The part of the picture in which a face is looked for; None for the whole."""
         self._finder, self._network = finder, network
-        # Where the face is that is followed.
-        self._square: FaceSquare | None = None
+        # Landmarks, not smoothed, of the face that is followed, in the picture before.
+        self._last: np.ndarray | None = None
         # As the network saw it, and when.
         self._carried: CarriedFace | None = None
         self._looked_s = 0.0
@@ -87,7 +87,7 @@ class Landmarker:
 
     def let_go(self) -> None:
         """Looks for a face anew from the next picture on."""
-        self._square = self._carried = None
+        self._last = self._carried = None
 
     def seen(self, image: np.ndarray, time_s: float) -> SeenFace | None:
         """The face that is followed in a picture, or else the clearest in the view of it.
@@ -96,7 +96,7 @@ class Landmarker:
             image: (height, width, 3) uint8, BGR.
             time_s: Time of the picture.
         """
-        look = self._found if self._square is None else self._followed
+        look = self._found if self._last is None else self._followed
         found = look(image, time_s)
         if found is None:
             self.let_go()
@@ -117,7 +117,7 @@ class Landmarker:
         if self.view is not None:
             landmarks = landmarks + (self.view.x, self.view.y, 0)
         self._smooth = OneEuroFilter()
-        self._square = FaceSquare.around(landmarks)
+        self._last = landmarks
         self._before, self._before_s = face.blendshapes, time_s
         return self._smooth(landmarks, time_s), face.blendshapes
 
@@ -128,7 +128,7 @@ class Landmarker:
         if self._carried is not None and is_calm and 0 <= since_s < CARRIED_S:
             carried = self._carried.to(image)
             if carried and (carried.moves_as_whole or since_s < _LEAST_CARRIED_S):
-                self._square = FaceSquare.around(carried.landmarks)
+                self._last = carried.landmarks
                 return self._smooth(carried.landmarks, time_s), self._blendshapes
         landmarks = self._looked_at(image)
         if landmarks is None:
@@ -148,8 +148,8 @@ class Landmarker:
 
     def _looked_at(self, image: np.ndarray) -> np.ndarray | None:
         """Landmarks of the face that was in the picture before, by the network."""
-        square = self._square
-        assert square is not None
+        assert self._last is not None
+        square = FaceSquare.around(self._last)
         if not square.can_be_seen:
             return None
         seen = square.cut(image)
@@ -157,6 +157,5 @@ class Landmarker:
         if points is None:
             return None
         self._carried = CarriedFace(square, seen, points)
-        landmarks = square.placed(points, image)
-        self._square = FaceSquare.around(landmarks)
-        return landmarks
+        self._last = square.placed(points, image)
+        return self._last

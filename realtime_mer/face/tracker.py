@@ -333,7 +333,6 @@ def detect_face_mesh(image: np.ndarray, model: Path | LandmarkModel) -> np.ndarr
         (478, 3) in pixels of the picture; the third coordinate is depth on the same scale, smaller
         is nearer. None if there is no face.
     """
-    path = model.path if isinstance(model, LandmarkModel) else model
-    with FaceFinder(LandmarkModel(path, content_of(model))) as finder:
+    with FaceFinder(model) as finder:
         found = finder.find(image)
     return None if found is None else found.landmarks
