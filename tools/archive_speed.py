@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from realtime_mer.archive.limits import cores
 from realtime_mer.archive.run import Settings
 from realtime_mer.archive.worker import Job, Outcome, Worker, analyse
+from realtime_mer.cores import cores
 from realtime_mer.errors import InputError
 from tools.station_times import StationTimes
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from realtime_mer.archive.limits import cores
+from realtime_mer.cores import cores
 from realtime_mer.errors import InputError
 from realtime_mer.output.writable import replace_file
 

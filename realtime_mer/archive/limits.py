@@ -25,13 +25,6 @@ _MEMORY_PART = 0.8
 _LEAST_MEMORY_BYTES = 2 << 30
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def time_limit_s(size: int, frames: int | None) -> float:
     """How long the analysis of a video may take.
 

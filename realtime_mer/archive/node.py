@@ -30,6 +30,7 @@ from realtime_mer.archive import limits, storage
 from realtime_mer.archive.content import Content
 from realtime_mer.archive.manifest import program
 from realtime_mer.archive.worker import Job, Worker
+from realtime_mer.cores import cores
 from realtime_mer.errors import InputError
 from realtime_mer.output.line_file import locked
 from realtime_mer.output.writable import why
@@ -133,7 +134,7 @@ def analyse(task: Task, models: list[Any]) -> Iterator[dict[str, Any]]:
 
 def _watched(worker: Worker, size: int, tell_every_s: float) -> Iterator[dict[str, Any]]:
     """Looks after a worker until it ends."""
-    memory_bytes = limits.most_memory(limits.cores())
+    memory_bytes = limits.most_memory(cores())
     told_at = time.monotonic()
     while (outcome := worker.outcome()) is None:
         time.sleep(_POLL_S)

@@ -21,6 +21,7 @@ from realtime_mer.archive.display import Display, Progress, Running, summary_lin
 from realtime_mer.archive.manifest import Manifest, modified, program
 from realtime_mer.archive.results_folder import PART, ResultsFolder
 from realtime_mer.archive.worker import Job, Outcome, Worker
+from realtime_mer.cores import cores
 from realtime_mer.errors import InputError
 from realtime_mer.face.landmark_model import SHA256 as LANDMARKS
 from realtime_mer.face.landmark_model import load_landmark_model
@@ -248,7 +249,7 @@ class Run:
         self._inputs = deque(inputs)
         self._folder, self._settings, self._manifest = folder, settings, manifest
         self._display, self._retry_failed = display, retry_failed
-        self._asked_jobs, self._jobs = jobs, jobs or limits.cores()
+        self._asked_jobs, self._jobs = jobs, jobs or cores()
         self._keep_open = keep_open
         self._hashing: Content | None = None
         self._ready: deque[dict[str, Any]] = deque()

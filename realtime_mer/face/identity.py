@@ -110,13 +110,20 @@ def unlikeness(first: np.ndarray, second: np.ndarray) -> float:
     return 1.0 - float(first @ second)
 
 
-def _distinct(faces: Sequence[np.ndarray]) -> list[int]:
+def _distinct(
+    faces: Sequence[np.ndarray], centres: Sequence[np.ndarray], sizes: Sequence[float]
+) -> list[int]:
     """Indices of the meshes to keep so that no two lie on one face: the first on each face."""
     kept: list[int] = []
     for i, mesh in enumerate(faces):
-        limit = _ONE_FACE * _size(mesh)
-        apart = (np.linalg.norm(mesh[:, :2] - faces[k][:, :2], axis=1).mean() for k in kept)
-        if all(a > limit for a in apart):
+        limit = _ONE_FACE * sizes[i]
+        for k in kept:
+            # Points are on average at least as far apart as their means.
+            is_far = math.dist(centres[i], centres[k]) > limit
+            apart = mesh[:, :2] - faces[k][:, :2]
+            if not is_far and np.linalg.norm(apart, axis=1).mean() <= limit:
+                break
+        else:
             kept.append(i)
     return kept
 
@@ -179,7 +186,7 @@ class _Known:
         """Distance of a face from the expected place: 0 there, above 1 out of reach."""
         away_s = time_s - self.seen_s
         size = math.sqrt(self.last.size * face.size)
-        apart = float(np.linalg.norm(face.centre - self.expected(time_s))) / size
+        apart = math.dist(face.centre, self.expected(time_s)) / size
         return apart / min(_REACH + _REACH_S * away_s, _MAX_REACH)
 
     def unlikeness(self, face: _Sighting) -> float:
@@ -242,13 +249,14 @@ class Identities:
             None for a mesh that lies on another face of the frame or partly on one, and for a face
             while it is undecided who it is.
         """
-        kept = _distinct(faces)
+        centres, sizes = [mesh[:, :2].mean(0) for mesh in faces], [_size(mesh) for mesh in faces]
+        kept = _distinct(faces, centres, sizes)
         height, width = image.shape[:2]
         seen = []
         for i in kept:
             mesh = faces[i][:, :2]
             whole = bool((mesh >= 0).all() and (mesh <= (width, height)).all())
-            seen.append(_Sighting(mesh.mean(0), _size(mesh), look(image, faces[i]), whole))
+            seen.append(_Sighting(centres[i], sizes[i], look(image, faces[i]), whole))
         numbers: list[int | None] = [None] * len(faces)
         for i, number in zip(kept, self._follow(seen, time_s), strict=True):
             numbers[i] = number
@@ -297,9 +305,11 @@ class Identities:
     def _cost(self, known: _Known, face: _Sighting, time_s: float) -> float:
         """Cost of taking a face for a known one."""
         distance = known.distance(face, time_s)
+        if distance > 1:
+            return _NO_PAIR
         apart = known.unlikeness(face)
         followed = known.seen_s == self._last_s
-        if distance > 1 or not (followed or known.is_like(face)):
+        if not (followed or known.is_like(face)):
             return _NO_PAIR
         return distance + min(apart / _SURELY_SAME, _MAX_LOOK_COST)
 

@@ -61,13 +61,12 @@ class Landmarker:
 
     Args:
         finder: Finds a face while none is followed. It may serve several landmarkers.
-        network: Looks where the face was in the picture before. It may serve several, too.
     """
 
-    def __init__(self, finder: FaceFinder, network: LandmarkNetwork) -> None:
+    def __init__(self, finder: FaceFinder) -> None:
         self.view: View | None = None
         """The part of the picture in which a face is looked for; None for the whole."""
-        self._finder, self._network = finder, network
+        self._finder = finder
         # Landmarks, not smoothed, of the face that is followed, in the picture before.
         self._last: np.ndarray | None = None
         # As the network saw it, and when.
@@ -78,6 +77,13 @@ class Landmarker:
         self._before, self._before_s = self._blendshapes, 0.0
         self._stirred_s = -math.inf
         self._smooth = OneEuroFilter()
+        # What `follow` saw, and in which picture.
+        self._ahead: tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None] | None = None
+
+    @property
+    def is_following(self) -> bool:
+        """Whether there was a face in the picture before."""
+        return self._last is not None
 
     def look_at(self, view: View | None) -> None:
         """Looks for a face in another view from the next picture on."""
@@ -87,23 +93,34 @@ class Landmarker:
 
     def let_go(self) -> None:
         """Looks for a face anew from the next picture on."""
-        self._last = self._carried = None
+        self._last = self._carried = self._ahead = None
+
+    def follow(self, image: np.ndarray, time_s: float, network: LandmarkNetwork) -> None:
+        """Follows the face that was in the picture before to the next one, where it is then `seen`.
+
+        Several landmarkers may do so at the same time.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+            time_s: Time of the picture.
+            network: Looks where the face was. Nobody else uses it meanwhile.
+        """
+        if self.is_following:
+            self._ahead = image, self._followed(image, time_s, network)
 
     def seen(self, image: np.ndarray, time_s: float) -> SeenFace | None:
-        """The face that is followed in a picture, or else the clearest in the view of it.
+        """The face that was followed to a picture, or else the clearest in the view of it.
 
         Args:
             image: (height, width, 3) uint8, BGR.
             time_s: Time of the picture.
         """
-        look = self._found if self._last is None else self._followed
-        found = look(image, time_s)
-        if found is None:
+        ahead, self._ahead = self._ahead, None
+        found = ahead[1] if ahead and ahead[0] is image else self._found(image, time_s)
+        if found is None or not _is_usable(found[0]):
             self.let_go()
             return None
         landmarks, scores = found[0].astype(np.float32), found[1]
-        if not (np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX):
-            return None
         landmarks.setflags(write=False)
         scores.setflags(write=False)
         return SeenFace(landmarks, float(scores[_BLINK].max()), float(scores[_JAW_OPEN]), scores)
@@ -121,7 +138,9 @@ class Landmarker:
         self._before, self._before_s = face.blendshapes, time_s
         return self._smooth(landmarks, time_s), face.blendshapes
 
-    def _followed(self, image: np.ndarray, time_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+    def _followed(
+        self, image: np.ndarray, time_s: float, network: LandmarkNetwork
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Landmarks and scores of the face that was in the picture before."""
         since_s = time_s - self._looked_s
         is_calm = time_s - self._stirred_s >= _STIRRED_S or since_s < _LEAST_CARRIED_S
@@ -130,12 +149,12 @@ class Landmarker:
             if carried and (carried.moves_as_whole or since_s < _LEAST_CARRIED_S):
                 self._last = carried.landmarks
                 return self._smooth(carried.landmarks, time_s), self._blendshapes
-        landmarks = self._looked_at(image)
+        landmarks = self._looked_at(image, network)
         if landmarks is None:
             return None
         self._looked_s = time_s
         landmarks = self._smooth(landmarks, time_s)
-        self._take(self._network.blendshapes(landmarks), time_s)
+        self._take(network.blendshapes(landmarks), time_s)
         return landmarks, self._blendshapes
 
     def _take(self, blendshapes: np.ndarray, time_s: float) -> None:
@@ -146,16 +165,21 @@ class Landmarker:
                 self._stirred_s = time_s
             self._before, self._before_s = blendshapes, time_s
 
-    def _looked_at(self, image: np.ndarray) -> np.ndarray | None:
+    def _looked_at(self, image: np.ndarray, network: LandmarkNetwork) -> np.ndarray | None:
         """Landmarks of the face that was in the picture before, by the network."""
         assert self._last is not None
         square = FaceSquare.around(self._last)
         if not square.can_be_seen:
             return None
         seen = square.cut(image)
-        points = self._network.landmarks(seen)
+        points = network.landmarks(seen)
         if points is None:
             return None
         self._carried = CarriedFace(square, seen, points)
         self._last = square.placed(points, image)
         return self._last
+
+
+def _is_usable(landmarks: np.ndarray) -> bool:
+    """Whether landmarks (478, 3) in pixels are those of a face that can be registered."""
+    return bool(np.isfinite(landmarks).all() and np.ptp(landmarks[:, 0]) >= _MIN_WIDTH_PX)

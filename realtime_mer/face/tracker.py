@@ -3,7 +3,8 @@
 A landmarker is given the whole picture until it follows a face. Only if it finds none there is the
 picture searched for smaller ones (`search.py`), a few tiles a frame. If more faces are wanted than
 are followed, the search goes on now and then, and each face that it finds gets a landmarker of its
-own. So how many faces are wanted makes no difference to the first, while it is followed.
+own. They follow their faces side by side (`network_pool.py`), then one after the other tells what
+it saw. So how many faces are wanted makes no difference to the first, while it is followed.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from realtime_mer.cores import cores
 from realtime_mer.errors import InputError
 from realtime_mer.face.finder import FaceFinder
 from realtime_mer.face.identity import Identities
 from realtime_mer.face.landmark_model import LandmarkModel, content_of
-from realtime_mer.face.landmark_network import LandmarkNetwork
 from realtime_mer.face.landmarker import Landmarker, SeenFace
 from realtime_mer.face.native import silenced_stderr
+from realtime_mer.face.network_pool import NetworkPool
 from realtime_mer.face.search import FaceBox, FaceSearch, View
 from realtime_mer.source.frame import Frame
 
@@ -31,6 +33,8 @@ from realtime_mer.source.frame import Frame
 # seen there turns out to be no face, the next look comes after twice the time, up to the second
 # value. Chosen by judgement.
 _LOOK_AROUND_S = (0.5, 60.0)
+# Several faces are followed side by side, by so many threads at most. Chosen by judgement.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,8 +138,8 @@ class FaceTracker:
         try:
             checked = LandmarkModel(path, content_of(model))
             self._finder = FaceFinder(checked)
-            self._network = LandmarkNetwork(checked)
-            self._landmarker = Landmarker(self._finder, self._network)
+            self._networks = NetworkPool(checked, min(faces, cores(), _MOST_THREADS))
+            self._landmarker = Landmarker(self._finder)
             with silenced_stderr():
                 self._search = FaceSearch(checked)
         except (RuntimeError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -155,8 +159,10 @@ class FaceTracker:
         self.close()
 
     def close(self) -> None:
-        """Stops the native graphs. May be called twice."""
+        """Stops the native graphs and the threads. May be called twice."""
         self._landmarker = None
+        if hasattr(self, "_networks"):
+            self._networks.close()
         if hasattr(self, "_finder"):
             self._finder.close()
         if hasattr(self, "_search"):
@@ -177,6 +183,10 @@ class FaceTracker:
         image, time_s = frame.image, frame.time_s
         self._take_size((image.shape[1], image.shape[0]))
         before = self._box
+        followed = [self._landmarker, *(further.landmarker for further in self._further)]
+        self._networks.each(
+            lambda landmarker, network: landmarker.follow(image, time_s, network), followed
+        )
         first = self._seen_first(self._landmarker, image, time_s)
         self._box = None if first is None else FaceBox.of(first.landmarks)
         seen = self._with_further(first, before, image, time_s)
@@ -298,9 +308,10 @@ class FaceTracker:
         followed = self._followed()
         further = next((f for f in self._further if f.box is None), None)
         if further is None:
-            further = _Further(Landmarker(self._finder, self._network))
+            further = _Further(Landmarker(self._finder))
             self._further.append(further)
         further.begin(box, image, followed, time_s)
+        further.landmarker.follow(image, time_s, self._networks.first)
 
 
 def _without(image: np.ndarray, faces: Sequence[FaceBox]) -> np.ndarray:
