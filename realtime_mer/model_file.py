@@ -120,12 +120,20 @@ def _with_shown_names(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_session(
-    weights: Weights, providers: Sequence[str | tuple[str, dict[str, Any]]]
+    weights: Weights,
+    providers: Sequence[str | tuple[str, dict[str, Any]]],
+    batch: int | None = None,
 ) -> ort.InferenceSession:
     """An ONNX Runtime session of checked weights.
 
     ONNX Runtime skips some providers that it cannot load, without an error: ask the session which
     ones it got.
+
+    Args:
+        weights: The checked weights.
+        providers: ONNX Runtime's providers, in order of preference.
+        batch: The size of all batches, if the file leaves open a dimension named "batch". ONNX
+            Runtime then computes shapes once and for all.
 
     Raises:
         InputError: ONNX Runtime cannot use the file, or the file refers to other files.
@@ -134,6 +142,8 @@ def open_session(
     # One thread: on networks this small, more threads cost more than they gain, and they spin.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    if batch is not None:
+        options.add_free_dimension_override_by_name("batch", batch)
     options.log_severity_level = 4
     # Read no other file: the card vouches for this one only. ONNX Runtime would look for external
     # tensors in the working folder; a path that is no folder contains none.

@@ -34,7 +34,7 @@ from realtime_mer.face.landmark_model import load_landmark_model
 from realtime_mer.face.tracker import FaceTracker, TrackedFace, TrackedFrame
 from realtime_mer.model_file import CLASSIFIER, SPOTTER
 from realtime_mer.recognition.classifier import Classifier
-from realtime_mer.recognition.face_pair import FlowPair
+from realtime_mer.recognition.face_pair import FacePair, FlowPair
 from realtime_mer.results import (
     ActionUnit,
     Analysis,
@@ -156,6 +156,7 @@ class Analyser:
         self._is_open = True
         self._faces = faces
         self._chains: dict[int, FaceChain] = {}
+        self._pair = FacePair()
         # Of the faces whose memory was freed, when they were seen last.
         self._away_since: dict[int, float] = {}
         self._times = FrameTimes()
@@ -176,9 +177,10 @@ class Analyser:
         self.close()
 
     def close(self) -> None:
-        """Stops the native graph. May be called twice."""
+        """Stops the native graphs and the threads. May be called twice."""
         if self._is_open:
             self._is_open = False
+            self._pair.close()
             release_single_threaded()
         self.tracker.close()
 
@@ -355,7 +357,7 @@ class Analyser:
         Raises:
             KeyError: No face of this number is followed.
         """
-        return self._chains[face].pair(interval)
+        return self._chains[face].pair(interval, self._pair)
 
     def finish(self) -> tuple[MicroExpression, ...]:
         """What was seen to the end, but not told yet; no further picture is analysed after this.

@@ -181,7 +181,6 @@ class FaceChain:
         self._identity = identity
         self._model, self._stats = model, stats
         self._ring = RingBuffer(_RING_S, _RING_FPS)
-        self._pair = FacePair()
         self._seen_s = -math.inf
         self._corners: np.ndarray | None = None
         self._places: deque[tuple[float, np.ndarray]] = deque(maxlen=_PLACES)
@@ -289,9 +288,9 @@ class FaceChain:
             return None
         return Gap(self._identity, self._seen_s, time_s, GapReason.FACE_LOST)
 
-    def pair(self, interval: Interval) -> FlowPair:
-        """The flow pair of an interval that was just proposed."""
-        return self._pair(self._ring, interval)
+    def pair(self, interval: Interval, make: FacePair) -> FlowPair:
+        """The flow pair of an interval that was just proposed, as `make` makes it."""
+        return make(self._ring, interval)
 
     def face_at(self, time_s: float) -> CanonicalFace:
         """The registered face nearest to a moment of the last 1.5 s."""

@@ -188,8 +188,6 @@ class Pipeline:
             self._tracked.close()
             self.shown.open_up()
             self._stop()
-            if self._stages[-1].join(0):
-                self._end_faces()
             self.shown.end()
             self._stats.stop()
             _open.discard(self)
@@ -198,10 +196,15 @@ class Pipeline:
         try:
             self.capture.close()
         finally:
-            # A native graph that is in use must not be closed. If a stage does not stop in time,
-            # leak the tracker rather than block.
-            if all(stage.join(_JOIN_S) for stage in self._stages) and not self.is_forked:
-                self.analyser.close()
+            stopped = [stage.join(_JOIN_S) for stage in self._stages]
+            try:
+                if stopped and stopped[-1]:
+                    self._end_faces()
+            finally:
+                # A native graph that is in use must not be closed. If a stage does not stop in
+                # time, leak the tracker rather than block.
+                if all(stopped) and not self.is_forked:
+                    self.analyser.close()
 
     def pause(self) -> None:
         """Analyses nothing more until `resume`.

@@ -148,12 +148,16 @@ class RigidMotion:
     Args:
         landmarks: (478, 3) of the canonical face.
         texture: (784,) trust in each cell, 0 to 1.
+
+    Attributes:
+        inside: `face_mask` of the landmarks.
+        weights: (784,) trust in each cell inside the face, 0 outside.
     """
 
     def __init__(self, landmarks: np.ndarray, texture: np.ndarray) -> None:
-        mask = (
-            (to_cells(face_mask(landmarks).astype(np.uint8) * 255) > 204).astype(np.float32).ravel()
-        )
+        self.inside = face_mask(landmarks)
+        whole = self.inside.view(np.uint8) * np.uint8(255)
+        mask = (to_cells(whole) > 204).astype(np.float32).ravel()
         self.weights = texture * mask
         # (784, 4). u and v have the same four terms each, so one 4 x 4 system serves both.
         self._terms = np.column_stack([*_PLANE, _depth(landmarks, mask)])
@@ -199,7 +203,8 @@ class RigidMotion:
         cells = to_cells(flow).reshape(-1, 2)
         residual, _ = self.remove(cells)
         rigid = (cells - residual).reshape(CELLS, CELLS, 2).astype(np.float32)
-        return flow - cv2.resize(rigid, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR)
+        rigid = cv2.resize(rigid, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR)
+        return np.subtract(flow, rigid, out=rigid)
 
 
 def _median_root(squares: np.ndarray) -> float:

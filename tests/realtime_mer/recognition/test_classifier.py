@@ -79,7 +79,7 @@ def test_arrays_other_than_flow_pairs_are_refused(classifier, pairs):
 
 @pytest.mark.parametrize("sizes", [(1,), (1, 4), (2, 5)])
 def test_bound_buffers_give_the_results_of_a_plain_run(session, sizes):
-    network = BoundNetwork(session, "cpu", 3, sizes)
+    network = BoundNetwork(lambda _: session, "cpu", 3, sizes)
     # Falling sizes: a smaller batch must not contain rests of a larger one.
     for n in (12, 6, 5, 3, 2, 1):
         pairs = random_pairs(n)
@@ -89,7 +89,7 @@ def test_bound_buffers_give_the_results_of_a_plain_run(session, sizes):
 
 def test_bound_buffers_take_pairs_that_are_not_contiguous(session):
     pairs = random_pairs(6)
-    network = BoundNetwork(session, "cpu", 3)
+    network = BoundNetwork(lambda _: session, "cpu", 3)
     np.testing.assert_array_equal(network(pairs[::2]), network(pairs[::2].copy()))
 
 

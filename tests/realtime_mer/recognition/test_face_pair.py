@@ -1,5 +1,7 @@
 """The flow pair of an interval: the motion of its faces, without the motion of the head."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -81,3 +83,17 @@ def test_picture_has_onset_apex_and_flow_and_cannot_be_changed(astronaut_face):
     for array in (picture.onset, picture.apex, picture.flow):
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0] = 0
+
+
+def test_a_pair_maker_serves_several_faces_and_ends_its_thread(astronaut_face):
+    before = set(threading.enumerate())
+    ring = RingBuffer(1.5, 30)
+    for i in range(9):
+        ring.append(i / 10, warped(astronaut_face, i / 8 * RAISED_BROWS))
+    make = FacePair()
+    first, again = make(ring, EVENT), make(ring, EVENT)
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.intensity_px == again.intensity_px
+    make.close()
+    make.close()
+    assert set(threading.enumerate()) <= before
