@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime_mer.face import carried_face
-from realtime_mer.face.carried_face import CarriedFace
+from realtime_mer.face import carried_face, landmarker
+from realtime_mer.face.carried_face import Carried, CarriedFace
 from realtime_mer.face.landmark_model import LandmarkModel
 from realtime_mer.face.landmark_network import FaceSquare, LandmarkNetwork
 from realtime_mer.face.landmarker import CARRIED_S
@@ -95,7 +95,7 @@ def test_a_smaller_image_is_looked_at_anew(astronaut, seen):
     assert carried is None or not carried.moves_as_whole
 
 
-def test_the_network_looks_at_a_face_that_stirs_at_most_sixty_times_a_second(
+def test_at_a_face_that_does_not_move_as_a_whole_it_looks_at_most_sixty_times_a_second(
     landmark_model, astronaut, monkeypatch
 ):
     looks = []
@@ -111,35 +111,61 @@ def test_the_network_looks_at_a_face_that_stirs_at_most_sixty_times_a_second(
         assert len(looks) == pytest.approx(most / 2, rel=0.2)
 
 
-def test_while_the_face_stirs_the_network_looks_at_every_frame(
-    landmark_model, astronaut, monkeypatch
+class Unsmoothed:
+    """In place of the filter, so that a test sees each step."""
+
+    def __call__(self, points: np.ndarray, time_s: float) -> np.ndarray:
+        return points
+
+
+@pytest.mark.parametrize(
+    ("fps", "shown"), [(10, [4]), (15, [4]), (25, [2, 4]), (30, [2, 4]), (60, [1, 2, 3, 4])]
+)
+def test_what_a_look_corrects_is_shown_bit_by_bit_until_the_next(
+    landmark_model, astronaut, monkeypatch, fps, shown
 ):
-    looks = []
-    look, score = LandmarkNetwork.landmarks, LandmarkNetwork.blendshapes
-    monkeypatch.setattr(LandmarkNetwork, "landmarks", lambda *a: looks.append(1) or look(*a))
-    opened = 0.0
+    look, opened, chin = LandmarkNetwork.landmarks, 0.0, 152
 
-    def scored(*arguments):
-        scores = score(*arguments)
-        scores[25] += opened  # the jaw
-        return scores
+    def looked(*arguments):
+        points = look(*arguments).copy()
+        points[chin, 1] += opened
+        return points
 
-    monkeypatch.setattr(LandmarkNetwork, "blendshapes", scored)
-    counts = []
+    monkeypatch.setattr(LandmarkNetwork, "landmarks", looked)
+    monkeypatch.setattr(landmarker, "OneEuroFilter", Unsmoothed)
+    places = []
     with FaceTracker(landmark_model) as tracker:
-        for i in range(90):
-            opened = 0.3 if 30 <= i < 36 else 0.0
-            image, _ = moved(astronaut, 0.5 * np.sin(i / 10), 0)
-            assert tracker.track(Frame(i, i / 30, image, 0.0))
-            counts.append(len(looks))
-    calm, stirring, settled = (
-        counts[29] - counts[9],
-        counts[46] - counts[32],
-        counts[89] - counts[59],
-    )
-    assert calm == pytest.approx(10, abs=1)
-    assert stirring == 14
-    assert settled == pytest.approx(15, abs=1)
+        for i in range(2 * fps):
+            opened = 6.0 if i >= fps else 0.0
+            (face,) = tracker.track(Frame(i, i / fps, astronaut, 0.0))
+            places.append(face.landmarks[chin, 1])
+    down = np.array(places) - np.median(places[:fps])
+    start = np.flatnonzero(down > 0.5)[0]
+    assert start in range(fps, fps + len(shown))
+    steps = down[start : start + len(shown)]
+    np.testing.assert_allclose(steps / steps[-1], np.array(shown) / 4, atol=0.03)
+
+
+@pytest.mark.parametrize(("off_px", "shown_off_px"), [(3.0, 1.5), (40.0, 0.0)])
+def test_where_flow_has_lost_the_face_a_look_is_shown_at_once(
+    landmark_model, astronaut, monkeypatch, off_px, shown_off_px
+):
+    monkeypatch.setattr(landmarker, "OneEuroFilter", Unsmoothed)
+    carry = CarriedFace.to
+    off = 0.0
+
+    def carried(face, image):
+        landmarks, moves_as_whole = carry(face, image)
+        return Carried(landmarks + (off, 0.0, 0.0), moves_as_whole and not off)
+
+    monkeypatch.setattr(CarriedFace, "to", carried)
+    places = []
+    with FaceTracker(landmark_model) as tracker:
+        for i in range(20):
+            off = off_px if i == 19 else 0.0
+            (face,) = tracker.track(Frame(i, i / 30, astronaut, 0.0))
+            places.append(face.landmarks[:, 0])
+    assert (places[-1] - places[-2]).mean() == pytest.approx(shown_off_px, abs=0.2)
 
 
 @pytest.mark.parametrize("fps", [10, 25, 30, 60])
