@@ -81,6 +81,8 @@ class VisibilityModel:
         weights: (3, `FEATURES`).
         most_found: (3,) share of the largest events that are found, above `FOUND`, at most 1.
         range_px: The smallest and the largest limit that is stated. The largest means "or more".
+        most_px: (3,) the largest limit of each part that keeps its promise. Where the model gives
+            this or more, the largest of all is stated: nobody knows what would be found.
     """
 
     slope: np.ndarray
@@ -88,6 +90,7 @@ class VisibilityModel:
     weights: np.ndarray
     most_found: np.ndarray
     range_px: tuple[float, float]
+    most_px: np.ndarray
 
     @classmethod
     def from_card(cls, entry: Mapping[str, Any]) -> VisibilityModel:
@@ -104,7 +107,10 @@ class VisibilityModel:
             "weights": (_PARTS, len(FEATURES)),
             "most_found": (_PARTS,),
             "range_px": (2,),
+            "most_px": (_PARTS,),
         }
+        # Cards of before do not have it.
+        entry = {"most_px": [entry["range_px"][1]] * _PARTS, **entry}
         values = {name: np.array(entry[name], float) for name in shapes}
         for name, shape in shapes.items():
             if values[name].shape != shape or not np.isfinite(values[name]).all():
@@ -120,14 +126,17 @@ class VisibilityModel:
             raise ValueError(
                 f"in a visibility model, more than {FOUND:g} of large events are found"
             )
-        return cls(slope, values["offset"], values["weights"], most_found, (least, most))
+        most_px = values["most_px"]
+        if not ((most_px >= least) & (most_px <= most)).all():
+            raise ValueError("the largest limits of a visibility model lie within its range")
+        return cls(slope, values["offset"], values["weights"], most_found, (least, most), most_px)
 
     def limits(self, features: np.ndarray) -> np.ndarray:
         """The limits of detection (..., 3) in px at features (..., 3, `FEATURES`)."""
         found = math.log(FOUND) - np.log(self.most_found - FOUND)
         logs = (found - self.offset + (features * self.weights).sum(-1)) / self.slope
-        least, most = np.log(self.range_px)
-        return np.exp(np.minimum(np.maximum(logs, least), most))
+        limits = np.exp(np.clip(logs, *np.log(self.range_px)))
+        return np.where(limits < self.most_px, limits, self.range_px[1])
 
     def probability(self, features: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """P(found) (..., 3) of events of so many px (..., 3) at features (..., 3, `FEATURES`)."""

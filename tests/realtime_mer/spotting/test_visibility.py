@@ -75,6 +75,21 @@ def test_limits_stay_in_the_range_of_the_card():
     assert model.limits(wild) == pytest.approx(3.0)
 
 
+def test_a_limit_too_large_to_be_known_is_told_as_the_largest():
+    features = np.zeros((50, 3, len(FEATURES)))
+    features[:, :, 0] = np.linspace(-9, 9, 50)[:, None]
+    all_of_them = VisibilityModel.from_card(CARD).limits(features)
+    assert (all_of_them[0] == 0.3).all()
+    assert (all_of_them[-1] == 3.0).all()
+    known = VisibilityModel.from_card(CARD | {"most_px": [3.0, 1.5, 0.3]}).limits(features)
+    np.testing.assert_array_equal(known[:, 0], all_of_them[:, 0])
+    below = all_of_them[:, 1] < 1.5
+    assert 0 < below.sum() < 50
+    np.testing.assert_array_equal(known[below, 1], all_of_them[below, 1])
+    assert (known[~below, 1] == 3.0).all()
+    assert (known[:, 2] == 3.0).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -90,6 +105,8 @@ def test_limits_stay_in_the_range_of_the_card():
         {"most_found": [0.9, 1.1, 1.0]},
         {"range_px": [3.0, 0.3]},
         {"range_px": [0.0, 3.0]},
+        {"most_px": [1.0, 2.0, 3.5]},
+        {"most_px": [1.0, 2.0]},
     ],
 )
 def test_a_damaged_card_is_refused(change):

@@ -24,6 +24,7 @@ from tools.spotting.limits import (
     card_entry,
     fit,
     groups,
+    largest_limits,
     main,
     moments_table,
     plot,
@@ -126,8 +127,33 @@ def outcome() -> Outcome:
     model = fit(trials, 3)
     at_limit = drawn(300, seed=2, size=1.2)[0]
     return Outcome(
-        model, trials, np.full(len(trials), 0.5), at_limit, model.limits(trials.features)
+        model,
+        trials,
+        np.full(len(trials), 0.5),
+        at_limit,
+        model.limits(trials.features),
+        at_limit[:0],
     )
+
+
+def test_limits_that_do_not_keep_their_promise_are_not_stated():
+    sizes = np.repeat([0.7, 1.0, 1.3, 1.7, 2.1], 60)
+    rng = np.random.default_rng(0)
+    trials = Trials(
+        np.array(["a", "b"] * 150, object),
+        np.tile([0, 1, 2], 100),
+        sizes,
+        rng.uniform(size=300) < 0.95,
+        np.zeros((300, 3, len(FEATURES))),
+    )
+    assert largest_limits(trials).tolist() == [2.4, 2.4, 2.4]
+    # Half of the middle's at 1.3 px are missed, all of the lower face's at 2.1 px.
+    trials.found[(trials.parts == 1) & (sizes == 1.3)] = np.arange(20) < 10
+    trials.found[(trials.parts == 2) & (sizes == 2.1)] = False
+    # Too few to tell.
+    few = trials[~((trials.parts == 0) & (sizes == 0.7)) | (np.arange(300) < 20)]
+    few.found[(few.parts == 0) & (few.sizes == 0.7)] = False
+    assert largest_limits(few).tolist() == [2.4, 1.1, 1.9]
 
 
 def test_the_runtime_reads_what_goes_on_the_card(outcome):
@@ -170,9 +196,11 @@ def look_at_nobody(look: limits._Look) -> tuple[Trials, np.ndarray]:
     return trials, np.full((5, 3), 1.2)
 
 
+@pytest.mark.parametrize("promised", [0.0, 0.7])
 def test_the_command_puts_the_limits_on_the_card(
-    tmp_path, weights, astronaut_face, capsys, monkeypatch
+    tmp_path, weights, astronaut_face, capsys, monkeypatch, promised
 ):
+    monkeypatch.setattr(limits, "PROMISED", (promised, 0.9))
     monkeypatch.setattr(limits, "_look", look_at_nobody)
     monkeypatch.setattr(limits, "_PRIORS", (0.2,))
     monkeypatch.setattr(limits, "_DRAWN", 1)
@@ -186,10 +214,15 @@ def test_the_command_puts_the_limits_on_the_card(
     assert main([*arguments, "--folds", "2", "--plot", str(drawing)]) == 0
     card = json.loads(weights.with_suffix(".json").read_text())
     VisibilityModel.from_card(card["visibility"])
-    assert card["visibility"]["found_at_limit"]["all"]["events"] == 1000
+    stated, told = card["visibility"]["found_at_limit"]["all"]["events"], capsys.readouterr().out
+    assert f" {stated} " in told
+    if promised:
+        assert 0 < stated < 1000
+        assert f"Not stated: of {1000 - stated} events" in told
+    else:
+        assert stated == 1000
     assert SpotterModel(weights).visibility is not None
     assert drawing.exists()
-    assert "1000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [None, VisibilityModel.from_card(spotters.VISIBILITY)])
