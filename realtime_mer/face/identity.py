@@ -84,15 +84,21 @@ def look(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     points = landmarks[:_MESH, :2]
-    low, high = points.min(0), points.max(0)
-    across = float(high[0] - low[0])
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    across = right - left
     margin = _LOOK_MARGIN * across
-    x0, y0 = np.clip(np.floor(low - margin).astype(int), 0, [width - 1, height - 1])
-    x1, y1 = np.clip(np.ceil(high + margin).astype(int) + 1, [x0 + 1, y0 + 1], [width, height])
-    part = image[y0:y1, x0:x1]
+    x0, y0 = (
+        min(max(math.floor(low - margin), 0), length - 1)
+        for low, length in ((left, width), (top, height))
+    )
+    x1, y1 = (
+        min(max(math.ceil(high + margin) + 1, start + 1), length)
+        for high, start, length in ((right, x0, width), (bottom, y0, height))
+    )
+    part = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_BGR2GRAY)
     shrink = min(1.0, _LOOK_WIDTH / across)
     size = [max(1, round(shrink * length)) for length in part.shape[1::-1]]
-    grey = cv2.cvtColor(cv2.resize(part, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    grey = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     # Pixel centres: x_small = (x + 0.5) * ratio - 0.5
     ratio = np.array(size, np.float32) / part.shape[1::-1]
     placed = ((points - (x0, y0) + 0.5) * ratio - 0.5).astype(np.float32)

@@ -93,22 +93,40 @@ class FaceSquare:
         Args:
             image: (height, width, 3) uint8, BGR.
         """
+        # With four channels: more than twice as fast.
+        seen = self._warped(image, (0, 0, SIDE_PX, SIDE_PX), cv2.COLOR_BGR2RGBA)
+        return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB)
+
+    def cut_grey(self, image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        """A part of what the network sees: (bottom - top, right - left) uint8, grey.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+            box: Left, top, right and bottom of the part, in pixels of the square.
+        """
+        return self._warped(image, box, cv2.COLOR_BGR2GRAY)
+
+    def _warped(
+        self, image: np.ndarray, box: tuple[int, int, int, int], colours: int
+    ) -> np.ndarray:
+        """A part of the square, in other colours."""
+        x0, y0, x1, y1 = box
         to_picture = self.to_picture()
-        ends = np.array([(0, SIDE_PX, 0, SIDE_PX), (0, 0, SIDE_PX, SIDE_PX), (1, 1, 1, 1)])
+        to_picture[:, 2] += to_picture[:, :2] @ (x0, y0)
+        ends = np.array([(0, x1 - x0, 0, x1 - x0), (0, 0, y1 - y0, y1 - y0), (1, 1, 1, 1)])
         places = to_picture @ ends
-        # Only the part around the square, and with four channels: more than twice as fast.
+        # Only what is around it in the image changes its colours.
         size = image.shape[1::-1]
         left, top = np.clip(np.floor(places.min(1)).astype(int) - 1, 0, np.subtract(size, 1))
         right, bottom = np.clip(np.ceil(places.max(1)).astype(int) + 2, (left + 1, top + 1), size)
-        part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2RGBA)
-        seen = cv2.warpAffine(
-            part,
-            to_picture - np.array([(0, 0, left), (0, 0, top)]),
-            (SIDE_PX, SIDE_PX),
+        to_picture[:, 2] -= left, top
+        return cv2.warpAffine(
+            cv2.cvtColor(image[top:bottom, left:right], colours),
+            to_picture,
+            (x1 - x0, y1 - y0),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB)
 
     def placed(self, points: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Points (n, 3) that the network sees, in pixels of the image that it was cut out of.
