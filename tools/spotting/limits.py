@@ -10,9 +10,9 @@ trained on; --subjects are those of the flow release (--data) whose motions they
 2. The people are divided into groups. For each group, a model is fitted on all others.
 3. Events of exactly the size that this model states as the limit of the moment are added to the
    clips of the group. Four of five should be found.
-4. Where fewer than 70 % are, from some limit of a part of the face on, no limit is stated: the
-   largest limit of each part. That of a group is chosen on all other groups. What is below is the
-   table, and the plot.
+4. If of the largest limits of a part of the face fewer than 70 % are, those are not stated: the
+   part's range ends below. Where it ends for a group is chosen on all other groups. What is stated
+   is the table, and the plot.
 5. The model on the card is fitted on all events of both kinds, and its largest limits are chosen on
    all groups.
 
@@ -274,17 +274,25 @@ def reliability(trials: Trials) -> list[Row]:
 
 
 def largest_limits(trials: Trials) -> np.ndarray:
-    """(3,) the limit of each part up to which as many events of its size are found as promised.
+    """(3,) the end of each part's range: of the largest limits below it, enough events are found.
 
     Args:
         trials: Events of the size of the limit of their moment.
     """
-    largest = np.full(len(PARTS), SIZES_PX[1])
-    for row in reversed(reliability(trials)):
-        is_bin = row.part in PARTS and row.limits != _ALL
-        if is_bin and row.events >= _LEAST_DRAWN and row.share < PROMISED[0]:
-            largest[PARTS.index(row.part)] = row.limits[0]
-    return largest
+    largest = []
+    for part in range(len(PARTS)):
+        mine = trials[trials.parts == part]
+        ends = iter(reversed(_EDGES))
+        end = next(ends)
+        for start in ends:
+            inside = mine.found[(mine.sizes >= start) & (mine.sizes < end)]
+            if len(inside) < _LEAST_DRAWN:
+                continue  # too few to tell: together with the next ones
+            if inside.mean() >= PROMISED[0]:
+                break
+            end = start
+        largest.append(end)
+    return np.array(largest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

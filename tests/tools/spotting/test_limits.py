@@ -147,13 +147,19 @@ def test_limits_that_do_not_keep_their_promise_are_not_stated():
         np.zeros((300, 3, len(FEATURES))),
     )
     assert largest_limits(trials).tolist() == [2.4, 2.4, 2.4]
-    # Half of the middle's at 1.3 px are missed, all of the lower face's at 2.1 px.
-    trials.found[(trials.parts == 1) & (sizes == 1.3)] = np.arange(20) < 10
-    trials.found[(trials.parts == 2) & (sizes == 2.1)] = False
-    # Too few to tell.
-    few = trials[~((trials.parts == 0) & (sizes == 0.7)) | (np.arange(300) < 20)]
-    few.found[(few.parts == 0) & (few.sizes == 0.7)] = False
-    assert largest_limits(few).tolist() == [2.4, 1.1, 1.9]
+    # Of the middle face's, half are missed from 1.7 px on; of the lower face's, all at 2.1 px, and
+    # at 1.0 px, above which they are found.
+    for part, size in ((1, 1.7), (1, 2.1)):
+        trials.found[(trials.parts == part) & (sizes == size)] = np.arange(20) < 10
+    for size in (1.0, 2.1):
+        trials.found[(trials.parts == 2) & (sizes == size)] = False
+    assert largest_limits(trials).tolist() == [2.4, 1.5, 1.9]
+    # Nine at 2.1 px are too few to tell by themselves; with those at 1.7 px they are enough.
+    few = trials[(trials.parts != 1) | (sizes != 2.1) | (np.arange(300) % 60 < 27)]
+    assert (few.sizes[few.parts == 1] == 2.1).sum() == 9
+    assert largest_limits(few).tolist() == [2.4, 1.5, 1.9]
+    few.found[few.parts == 1] = True
+    assert largest_limits(few).tolist() == [2.4, 2.4, 1.9]
 
 
 def test_the_runtime_reads_what_goes_on_the_card(outcome):
