@@ -63,6 +63,10 @@ _GONE_S = 30.0
 _SMALL_PX = (60.0, 66.0)
 # Of a face of which too few frames are analysed: its quality at most, shown as "bad".
 _FEW_FRAMES_QUALITY = 0.2
+# What moves the skin further than this, in pixels of the canonical face, is speech or a
+# macro-expression, whatever the spotter thinks. Chosen on 65 videos of people who talk (see
+# "Talking people" in docs/spotting.md), and on 99 hidden motions that are found: none is larger.
+_MOST_INTENSITY_PX = 7.0
 
 
 def _classifier(
@@ -436,9 +440,13 @@ class Analyser:
     def _named(
         self, found: Sequence[tuple[int, Proposal]], frame: Frame
     ) -> tuple[MicroExpression, ...]:
-        """The micro-expressions of (face, proposal), classified in one go."""
+        """The micro-expressions among (face, proposal), classified in one go."""
         with self.stats.stage("classify"):
-            pairs = [self.pair(identity, proposal.interval) for identity, proposal in found]
+            all_pairs = [(f, self.pair(f[0], f[1].interval)) for f in found]
+            small = [(f, p) for f, p in all_pairs if p.intensity_px <= _MOST_INTENSITY_PX]
+            if not small:
+                return ()
+            found, pairs = zip(*small, strict=True)
             images = np.stack([pair.images for pair in pairs])  # (n, 2, 28, 28, 3)
             probabilities = self.classifier.classify(images)
         labels = self.classifier.labels

@@ -253,6 +253,17 @@ def test_source_of_200_fps_is_analysed_whole_with_few_looks_of_the_network(
     assert gaps_of(found) == []
 
 
+def test_what_moves_the_skin_too_far_is_not_reported(clip, eventful, monkeypatch):
+    sizes = sorted(event.intensity_px for a in eventful for event in a.events)
+    assert len(sizes) > 1
+    assert sizes[-1] < analyser_module._MOST_INTENSITY_PX
+    for most, count in ((sizes[0], 1), (sizes[-1], len(sizes)), (sizes[0] / 2, 0)):
+        monkeypatch.setattr(analyser_module, "_MOST_INTENSITY_PX", most)
+        found = [event.intensity_px for a in analyses_of(clip) for event in a.events]
+        assert len(found) == count
+        assert all(size <= most for size in found)
+
+
 def test_sensitivity_moves_the_threshold_while_it_runs(clip):
     with Recognizer(clip, sensitivity=0.1) as recognizer:
         assert recognizer.sensitivity == pytest.approx(0.1)
