@@ -47,7 +47,7 @@ from realtime_mer.source.health import Outage
 from realtime_mer.stats import Stats
 
 # Frames between two stages: enough for one to catch its breath while the other names an event
-# (10 ms); at 4K a frame is 25 MB.
+# (8 ms); at 4K a frame is 25 MB.
 _QUEUED = 3
 # Analyses that a live source keeps for its caller: a newer one merges with the one that waits.
 _LIVE_SHOWN = 1
