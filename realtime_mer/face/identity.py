@@ -125,9 +125,9 @@ def _distinct(
         limit = _ONE_FACE * sizes[i]
         for k in kept:
             # Points are on average at least as far apart as their means.
-            is_far = math.dist(centres[i], centres[k]) > limit
-            apart = mesh[:, :2] - faces[k][:, :2]
-            if not is_far and np.linalg.norm(apart, axis=1).mean() <= limit:
+            if math.dist(centres[i], centres[k]) > limit:
+                continue
+            if np.linalg.norm(mesh[:, :2] - faces[k][:, :2], axis=1).mean() <= limit:
                 break
         else:
             kept.append(i)

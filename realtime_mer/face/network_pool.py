@@ -48,7 +48,7 @@ class NetworkPool:
 
         beside = []
         if self._threads is not None:
-            others = self._others[: len(items) - 1]
+            others = self._others[: max(0, len(items) - 1)]
             beside = [self._threads.submit(take, network) for network in others]
         try:
             take(self.first)
