@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from realtime_mer.cores import cores
+
 # Chosen: with more, the tests that stay together take longest.
 MOST_WORKERS = 4
 
@@ -69,11 +71,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     distributed = hasattr(item.config, "workerinput") and hasattr(os, "nice")
     if distributed and os.nice(0) < NICENESS and not item.nodeid.startswith(LIVE):
         os.nice(NICENESS)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -442,12 +442,11 @@ class Analyser:
     ) -> tuple[MicroExpression, ...]:
         """The micro-expressions among (face, proposal), classified in one go."""
         with self.stats.stage("classify"):
-            all_pairs = [(f, self.pair(f[0], f[1].interval)) for f in found]
-            small = [(f, p) for f, p in all_pairs if p.intensity_px <= _MOST_INTENSITY_PX]
+            measured = [(face, p, self.pair(face, p.interval)) for face, p in found]
+            small = [m for m in measured if m[2].intensity_px <= _MOST_INTENSITY_PX]
             if not small:
                 return ()
-            found, pairs = zip(*small, strict=True)
-            images = np.stack([pair.images for pair in pairs])  # (n, 2, 28, 28, 3)
+            images = np.stack([pair.images for *_, pair in small])  # (n, 2, 28, 28, 3)
             probabilities = self.classifier.classify(images)
         labels = self.classifier.labels
         return tuple(
@@ -470,7 +469,7 @@ class Analyser:
                 frames=self._numbers.of(proposal.interval),
                 from_neutral_px=self._from_neutral_px(identity, proposal.interval),
             )
-            for (identity, proposal), pair, row in zip(found, pairs, probabilities, strict=True)
+            for (identity, proposal, pair), row in zip(small, probabilities, strict=True)
         )
 
     def _from_neutral_px(self, face: int, interval: Interval) -> float | None:

@@ -3,9 +3,11 @@
     thread "capture"  Capture: the source's frames
           |           live: the newest frame wins, the others are dropped and counted
     thread "track"    FaceTracker: the faces in each frame (MediaPipe's networks)
+          |             threads "faces": the second, third and fourth at the same time
           |           a channel; the writer waits
     thread "spot"     Analyser: FaceChain, one a face: Registration -> RingBuffer,
           |             RegionalMotion -> Spotter; and of an interval: FacePair -> Classifier
+          |             thread "fall": the second flow of a pair
           |           a channel; live: what was not taken in time merges into the next
     the caller        `Recognizer.analyses()`, an Analysis a frame -> sinks
 

@@ -17,6 +17,7 @@ own drawings: what its units do to a face was made from scans, by other people.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import sys
@@ -186,7 +187,8 @@ class Sitter:
                 seen = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
             jitter = _JITTER * self._width * rng.standard_normal(mesh.shape)
             ring.append(time_s, registration(seen, mesh + jitter, time_s))
-        return FacePair()(ring, Interval(*_TIMES)).images
+        with contextlib.closing(FacePair()) as make:
+            return make(ring, Interval(*_TIMES)).images
 
     def _light(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Brightness (height, width, 1), and the exponent of the camera's response."""
