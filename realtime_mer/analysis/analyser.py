@@ -462,7 +462,7 @@ class Analyser:
                 model=self.classifier.name,
                 origin=self.origin,
                 limit_px=self._chains[identity].limit_px(proposal),
-                spotting_score=proposal.score,
+                spotting_score=proposal.score if self._spotter.reliability.is_measured else None,
                 least_sensitivity=self._spotter.least_sensitivity(proposal),
                 regions=proposal.regions,
                 action_units=_action_units(proposal),

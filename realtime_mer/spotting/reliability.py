@@ -1,36 +1,20 @@
-"""How far a probability of the network is to be trusted, given what the face does by itself.
+"""How likely a report is true, given what the network says and what the face does by itself.
 
-The network is sure of itself too often where a face talks and moves: at the same threshold it is
-wrong far more often there than on a calm face (docs/spotting.md, "Calm and lively faces"). So the
-threshold rises with the restlessness of the face, and the rate of false reports stays about the
-same. `tools/spotting/calibrate.py` measures by how much, and the probability that a report is true.
+The network is sure of itself too often where a face talks and moves: at the same probability it is
+wrong far more often there than on a calm face. And a single step that says "ended" is worth less
+than one after a third of a second that said "under way" (docs/spotting.md, "What a report is
+worth"). `tools/spotting/calibrate.py` measures both on faces that the network does not know.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-# The face's usual displacement within 0.13 s, on the network's own scale (about ln(rms / 0.03 px),
-# `signals.py`). Below the first it is calm, above the second lively: of four photos under a swaying
-# camera nine of ten moments are below 0.94, of 68 videos of people, most of whom talk, nine of ten
-# are above 1.6.
-CALM, LIVELY = 0.9, 1.3
 # A probability may be 0 or 1: clamp before its logarithm.
 _LEAST = 1e-6
-# Names of the calibration's weights on a card.
-_WEIGHTS = ("log_odds", "liveliness", "constant")
-
-
-def liveliness(restlessness: float) -> float:
-    """0 for a calm face to 1 for a lively one.
-
-    Args:
-        restlessness: As `RunningFeatures.restlessness`.
-    """
-    return min(1.0, max(0.0, (restlessness - CALM) / (LIVELY - CALM)))
 
 
 def log_odds(probability: float) -> float:
@@ -39,83 +23,68 @@ def log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _probability(odds: float) -> float:
-    return 1 / (1 + math.exp(-max(-700.0, odds)))
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known when a micro-expression seems to have ended.
+
+    Attributes:
+        end: Log odds of the network's probability that one has ended.
+        inside: Mean log odds, over the last steps, of its probability that one is under way.
+        length_s: Of what seems to have ended, seconds.
+        restlessness: Of the face (`RunningFeatures.restlessness`).
+    """
+
+    end: float
+    inside: float
+    length_s: float
+    restlessness: float
+
+
+EVIDENCE = tuple(entry.name for entry in fields(Evidence))
+"""The names of what `Evidence` holds, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """What was measured of a spotter's probabilities.
+    """What was measured of a spotter's reports; by default nothing.
 
     Attributes:
-        lively_rise: By how much the threshold's log odds rise from a calm to a lively face.
-        calibration: Weights of the log odds of the network's probability and of the liveliness, and
-            a constant: they sum to the log odds that a report is true. None if not measured.
+        weights: Of `EVIDENCE` and a constant: their sum is the log odds that a report is true. None
+            if not measured.
     """
 
-    lively_rise: float = 0.0
-    calibration: tuple[float, float, float] | None = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a score is the probability that a report is true."""
+        return self.weights is not None
 
     @classmethod
     def from_card(cls, entry: Mapping[str, Any] | None) -> Reliability:
         """From the entry "reliability" of a spotter's card; nothing was measured if it has none.
 
         Raises:
-            KeyError, TypeError, ValueError: The entry is nonsense.
+            KeyError, TypeError, ValueError: The entry is nonsense, or of an older version.
         """
         if entry is None:
             return cls()
-        rise = float(entry["lively_rise"])
-        weights = entry["calibration"]
-        calibration = None
-        if weights is not None:
-            of_end, of_liveliness, constant = (float(weights[name]) for name in _WEIGHTS)
-            calibration = (of_end, of_liveliness, constant)
-        if not all(map(math.isfinite, (rise, *(calibration or ())))) or rise < 0:
-            raise ValueError("a reliability has finite numbers, and a rise of 0 or more")
-        return cls(rise, calibration)
+        weights = tuple(float(entry[name]) for name in (*EVIDENCE, "constant"))
+        if not all(map(math.isfinite, weights)):
+            raise ValueError("a reliability has finite numbers")
+        return cls(weights)
 
-    def to_card(self) -> dict[str, Any]:
+    def to_card(self) -> dict[str, float] | None:
         """The entry for `from_card`, with rounded weights."""
-        weights = self.calibration
-        return {
-            "lively_rise": self.lively_rise,
-            "calibration": None
-            if weights is None
-            else {n: round(w, 4) for n, w in zip(_WEIGHTS, weights, strict=True)},
-        }
-
-    def threshold(self, calm: float, restlessness: float) -> float:
-        """The threshold on a face that is as restless as this.
-
-        Args:
-            calm: The threshold on a calm face.
-            restlessness: As `RunningFeatures.restlessness`.
-        """
-        rise = self.lively_rise * liveliness(restlessness)
-        # Beyond 0 and 1, it is everything or nothing on all faces.
-        return _probability(log_odds(calm) + rise) if rise and 0 < calm < 1 else calm
-
-    def calm_threshold(self, probability: float, restlessness: float) -> float:
-        """The inverse of `threshold`: the highest one on a calm face that lets a report pass.
-
-        Args:
-            probability: What the network says of the report.
-            restlessness: As `RunningFeatures.restlessness`.
-        """
-        rise = self.lively_rise * liveliness(restlessness)
-        return _probability(log_odds(probability) - rise) if rise else probability
-
-    def score(self, probability: float, restlessness: float) -> float | None:
-        """The probability that a report is true; None if that was not measured.
-
-        Args:
-            probability: What the network says.
-            restlessness: As `RunningFeatures.restlessness`.
-        """
-        if self.calibration is None:
+        if self.weights is None:
             return None
-        of_end, of_liveliness, constant = self.calibration
-        return _probability(
-            of_end * log_odds(probability) + of_liveliness * liveliness(restlessness) + constant
-        )
+        names = (*EVIDENCE, "constant")
+        return {name: round(weight, 4) for name, weight in zip(names, self.weights, strict=True)}
+
+    def score(self, evidence: Evidence) -> float:
+        """The probability that a report is true; the network's own of an end, if not measured."""
+        odds = evidence.end
+        if self.weights is not None:
+            *weights, odds = self.weights
+            odds += sum(w * e for w, e in zip(weights, astuple(evidence), strict=True))
+        return 1 / (1 + math.exp(-max(-700.0, odds)))

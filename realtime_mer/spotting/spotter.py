@@ -23,7 +23,7 @@ from realtime_mer.model_file import load_weights, open_session
 from realtime_mer.redaction import printable
 from realtime_mer.results import Interval, RegionMotion
 from realtime_mer.spotting.motion import EXPRESSIVE, REGIONS, Motion
-from realtime_mer.spotting.reliability import Reliability
+from realtime_mer.spotting.reliability import Evidence, Reliability, log_odds
 from realtime_mer.spotting.signals import (
     CHANNELS,
     PATTERN_SHAPE,
@@ -83,6 +83,12 @@ _MIN_REGION_SHARE = 0.4
 # A face is as restless as at its calmest moment within this: a micro-expression does not make it
 # lively. A little more than the longest one.
 _RESTLESS_STEPS = 20
+# A peak of the probability of an end below this is nothing. With 0.05 or 0.2 in its place, as many
+# are found at the same rate of false reports.
+_LEAST_END = 0.1
+# The network's "under way" counts for so many steps before the end: 0.3 s, the length of a usual
+# micro-expression.
+_INSIDE_STEPS = 9
 # The rate of false reports can be 0: clamp before the log. One in 16 hours.
 _MIN_FALSE_PER_MINUTE = 1e-3
 
@@ -93,18 +99,16 @@ class Proposal:
 
     Attributes:
         interval: Onset, apex and offset.
-        score: 0 to 1, the probability that it is one; None if the card has no calibration.
+        score: 0 to 1, the probability that it is one (`Reliability.score`).
         regions: The regions that moved from onset to apex, the largest motion first.
+        evidence: What the score follows from; None if not known.
         cells: (FACE_CELLS, 2) displacement from onset to apex, pixels; None if not known.
-        end: What the network says: the probability of an end, uncalibrated.
-        restlessness: Of the face (`Spotter.restlessness`).
     """
 
     interval: Interval
-    score: float | None = None
+    score: float
     regions: tuple[RegionMotion, ...] = ()
-    end: float = math.nan
-    restlessness: float = math.nan
+    evidence: Evidence | None = None
     cells: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
@@ -113,8 +117,8 @@ class Spotting:
     """The spotter's answer to one frame.
 
     Attributes:
-        score: Probability, relative to the threshold, that a micro-expression is under way or has
-            just ended: at 1 it is the threshold. NaN during warm-up.
+        score: How likely a micro-expression has just ended, relative to the threshold; or, up to
+            0.99, that one is under way. NaN during warm-up.
         found: What is proposed at this frame.
         window: The likely interval of a motion that is under way or has just ended, if any.
         macros: (onset, offset) in seconds of macro-expressions that have ended.
@@ -145,38 +149,47 @@ class SpotterModel:
 
     Attributes:
         name: Name of the weights, from their card.
-        threshold: Smallest probability of an end that leads to a proposal, on a calm face. Any
-            thread may change it at any time; the next frame uses it.
-        reliability: What the threshold becomes on a lively one, and what a probability is worth.
+        threshold: Smallest score of a proposal. Any thread may change it at any time; the next
+            frame uses it.
+        reliability: From which evidence a score follows, and how.
         patterns: `PATTERN_SHAPE` float32, the patterns that a face's cells are projected onto.
         visibility: The model of the limits of detection; None if the card has none.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        threshold: float | None = None,
+        calibrated: bool = True,
+    ) -> None:
         """
         Args:
             weights: ONNX file with its card (.json) beside it.
             threshold: As the attribute; None for the card's.
+            calibrated: False to leave out what was measured of the weights: reliability, curve and
+                limits.
 
         Raises:
             InputError: The weights are missing, damaged or not a spotter's.
         """
         loaded = load_weights(weights)
+        measured = loaded.card if calibrated else {}
         try:
             self._measured_threshold = float(loaded.card["threshold"])
             self.threshold = self._measured_threshold if threshold is None else float(threshold)
             if not math.isfinite(self.threshold):
                 raise ValueError("a threshold is finite")
             self.name = printable(str(loaded.card["name"])) or loaded.path.stem
-            self._curve = _operating_curve(loaded.card)
-            self.reliability = Reliability.from_card(loaded.card.get("reliability"))
+            self._curve = _operating_curve(measured)
+            self.reliability = Reliability.from_card(measured.get("reliability"))
             self.visibility: VisibilityModel | None = None
-            if (entry := loaded.card.get("visibility")) is not None:
+            if (entry := measured.get("visibility")) is not None:
                 self.visibility = VisibilityModel.from_card(entry)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{loaded.path.with_suffix('.json')} is not the card of a spotter: "
-                "restore it, or train with tools/spotting/train.py"
+                "restore it, or train with tools/spotting/train.py; if an older version wrote it, "
+                "measure it anew with tools/spotting/calibrate.py"
             ) from error
         self._session = open_session(loaded, ["CPUExecutionProvider"])
         # signals and state; outputs, next state and patterns
@@ -232,13 +245,10 @@ class SpotterModel:
     def least_sensitivity(self, proposal: Proposal) -> float | None:
         """The smallest rate of false reports whose threshold lets a proposal pass.
 
-        None if the card has no curve, or what the network said is not known. A proposal that passes
-        at every point of the curve has the curve's smallest rate.
+        None if the card has no curve. A proposal that passes at every point of the curve has the
+        curve's smallest rate.
         """
-        if self._curve is None or math.isnan(proposal.end):
-            return None
-        calm = self.reliability.calm_threshold(proposal.end, proposal.restlessness)
-        return self.expected_false_per_minute(calm)
+        return None if self._curve is None else self.expected_false_per_minute(proposal.score)
 
     def _known_curve(self) -> tuple[np.ndarray, np.ndarray]:
         if self._curve is None:
@@ -293,8 +303,9 @@ class Spotter:
         # Time, cells and regions of the last motions.
         self._moved: deque[tuple[float, np.ndarray, np.ndarray]] = deque(maxlen=256)
         self._steps = 0
-        # Of the last steps: the probability of an end, and the interval.
-        self._ends: deque[tuple[float, Interval]] = deque(maxlen=3)
+        # Of the last steps: what speaks for an end, its score, and the interval.
+        self._ends: deque[tuple[Evidence, float, Interval]] = deque(maxlen=3)
+        self._insides: deque[float] = deque(maxlen=_INSIDE_STEPS)  # log odds
         self._restless: deque[float] = deque(maxlen=_RESTLESS_STEPS)
         # Of the last step: the probability that one is under way.
         self._inside = 1.0
@@ -338,9 +349,10 @@ class Spotter:
         """
         if not self._ends:
             return []
-        (end, interval), inside = self._ends[-1], self._inside
+        evidence, score, interval = self._ends[-1]
         self._ends.clear()
-        return self._proposed(interval, end, inside) if end >= self._threshold() else []
+        is_end = evidence.end >= log_odds(_LEAST_END) and score >= self._model.threshold
+        return self._proposed(interval, evidence, score, self._inside) if is_end else []
 
     def resume(self) -> None:
         """Goes on after a hole in the frames: what is usual for this face still holds.
@@ -352,6 +364,7 @@ class Spotter:
         self._features.resume()
         self._moved.clear()
         self._ends.clear()
+        self._insides.clear()
         self._seen_from = self._window = self._macro_since = None
 
     def _macro(self, time_s: float, probability: float) -> list[tuple[float, float]]:
@@ -369,33 +382,39 @@ class Spotter:
 
     def _micro(self, time_s: float, outputs: list[float]) -> list[Proposal]:
         """The micro-expression that ended just before a time, if one did."""
-        threshold = self._threshold()
+        # Another thread may change the threshold: read it once.
+        threshold = self._model.threshold
         end, inside, since, length, apex = outputs
         # An offset in the future is taken as now.
         offset_s = time_s - max(since, 0.0)
         onset_s = offset_s - max(length, LENGTH_S[0])
         interval = Interval(onset_s, onset_s + apex * (offset_s - onset_s), offset_s)
-        self._score = max(end, min(inside, 0.99 * threshold)) / threshold
-        self._window = interval if max(end, inside) > 0.5 * threshold else None
-        self._ends.append((end, interval))
+        self._insides.append(log_odds(inside))
+        mean_inside = sum(self._insides) / len(self._insides)
+        now = Evidence(log_odds(end), mean_inside, interval.length_s, self.restlessness)
+        score = self._model.reliability.score(now)
+        self._score = max(score / threshold, min(inside, 0.99))
+        self._window = interval if self._score > 0.5 else None
+        self._ends.append((now, score, interval))
         self._inside = inside
         if len(self._ends) < 2:
             return []
         # Propose the interval of the last step if the probability of an end peaked there.
-        (earlier, _), (last, interval) = self._ends[0], self._ends[-2]
-        is_peak = last >= threshold and end < last and last >= earlier
-        return self._proposed(interval, last, inside) if is_peak else []
+        (earlier, _, _), (last, score, interval) = self._ends[0], self._ends[-2]
+        is_peak = last.end >= log_odds(_LEAST_END) and now.end < last.end >= earlier.end
+        if not (is_peak and score >= threshold):
+            return []
+        return self._proposed(interval, last, score, inside)
 
-    def _threshold(self) -> float:
-        """The threshold on this face, now. Another thread may change the model's: read it once."""
-        return self._model.reliability.threshold(self._model.threshold, self.restlessness)
-
-    def _proposed(self, interval: Interval, end: float, inside: float) -> list[Proposal]:
+    def _proposed(
+        self, interval: Interval, evidence: Evidence, score: float, inside: float
+    ) -> list[Proposal]:
         """The proposal of a peak, unless something speaks against it.
 
         Args:
             interval: What ended there.
-            end: The probability of that.
+            evidence: What speaks for that.
+            score: Its score.
             inside: The probability that it is still under way.
         """
         assert self._seen_from is not None
@@ -407,10 +426,8 @@ class Spotter:
         if not self._has_plausible_amplitude(interval):
             return []
         self._reported_until = interval.offset_s
-        restless = self.restlessness
-        score = self._model.reliability.score(end, restless)
         cells, regions = self._displacement(interval)
-        return [Proposal(interval, score, _moved_regions(regions), end, restless, cells)]
+        return [Proposal(interval, score, _moved_regions(regions), evidence, cells)]
 
     def _nearest(self, time_s: float) -> int:
         """Which of the last motions is nearest to a time."""

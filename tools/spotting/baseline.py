@@ -45,7 +45,7 @@ from realtime_mer.model_file import SPOTTER
 from realtime_mer.recognition.face_pair import FacePair
 from realtime_mer.results import BaselineFlaw
 from realtime_mer.source.frame import Frame
-from realtime_mer.spotting.reliability import Reliability, liveliness, log_odds
+from realtime_mer.spotting.reliability import log_odds
 from realtime_mer.spotting.signals import STEP_S, WARM_UP_STEPS
 from realtime_mer.spotting.spotter import Proposal, Spotter, SpotterModel
 from tools.command import command_parser, exit_status
@@ -57,8 +57,8 @@ from tools.spotting.motions import RiseAndFall, measured_motions
 
 # Of clips: the longest baseline, its part of the clip, and the shortest that counts, seconds.
 _LONGEST_S, _PART, _SHORTEST_S = 10.0, 0.5, 3.5
-# A probability at which the spotter reports whatever is of interest.
-_LENIENT = 0.05
+# A score at which the spotter reports whatever is of interest.
+_LENIENT = 0.02
 # How much of what a baseline differs by moves the threshold, and by how much at most (log odds).
 _SHARES = (0.0, 0.15, 0.3, 0.5, 0.8)
 _MOST_SHIFT = 4.0
@@ -75,7 +75,7 @@ class _Listening:
     """A spotter's network at a low threshold, whose probabilities of an end are noted."""
 
     def __init__(self, model: SpotterModel) -> None:
-        self.threshold, self.reliability = _LENIENT, Reliability()
+        self.threshold, self.reliability = _LENIENT, model.reliability
         self.patterns, self.start = model.patterns, model.start
         self.ends: list[float] = []
         self._model = model
@@ -94,8 +94,7 @@ class Rested:
         high: 99th percentile of the log odds of an end in the baseline.
         seconds: Length of the rest.
         events: Micro-expressions in the rest.
-        scores: (n,) of the reports in it: the threshold's log odds on a calm face up to which each
-            is reported.
+        scores: (n,) of the reports in it, as log odds.
         true: (n,) bool.
     """
 
@@ -136,10 +135,7 @@ def rested(file: Path, model: SpotterModel) -> Rested | None:
     fps = 1 / float(np.median(np.diff(times)))
     hits = {j for _, j in matches(micros, [p.interval for p in proposals], fps)}
     later = [j for j, p in enumerate(proposals) if p.interval.onset_s > until_s]
-    rise = model.reliability.lively_rise
-    scores = [
-        log_odds(proposals[j].end) - rise * liveliness(proposals[j].restlessness) for j in later
-    ]
+    scores = [log_odds(proposals[j].score) for j in later]
     return Rested(
         float(np.percentile(rest, 99)),
         times[-1] - until_s,

@@ -1,9 +1,9 @@
-"""Measures a spotter's operating curve and how much surer it must be on lively faces.
+"""Measures what a spotter's reports are worth, its threshold and its operating curve.
 
 The card of the weights is rewritten; afterwards, limits.py states their limits of detection anew.
 
     python tools/spotting/calibrate.py --held-out DIR... [--weights FILE.onnx]
-        [--false-per-minute N]
+        [--false-per-minute N] [--jobs N]
 
 The folders hold signals of `tools/spotting/synthesize.py`, made of faces that the weights were not
 trained on and of motions of subjects that they have not seen. `tools/spotting/train.py` does the
@@ -41,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="N",
         help=f"limit by which the threshold is chosen (default {FALSE_PER_MINUTE:g})",
     )
+    parser.add_argument("--jobs", type=int, default=1, help="clips at a time")
     options = parser.parse_args(arguments)
 
     def work() -> None:
         held_out = signal_files(*options.held_out)
-        for point in calibrate(options.weights, held_out, options.false_per_minute):
+        for point in calibrate(options.weights, held_out, options.false_per_minute, options.jobs):
             print(point)
         card = load_weights(options.weights).card
         for name in ("threshold", "reliability", "reliability_of", "at_sensitivity"):

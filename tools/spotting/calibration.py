@@ -15,7 +15,6 @@ import numpy as np
 
 from realtime_mer.errors import InputError
 from realtime_mer.model_file import load_weights
-from realtime_mer.spotting.reliability import Reliability
 from realtime_mer.spotting.spotter import SpotterModel
 from tools.spotting.clip_signals import clip_name
 from tools.spotting.figures import Figures
@@ -73,13 +72,16 @@ def _rounded(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 4)
 
 
-def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) -> list[Figures]:
+def calibrate(
+    weights: Path, held_out: Sequence[Path], false_per_minute: float, jobs: int = 1
+) -> list[Figures]:
     """Measures a spotter's reliability and curve and puts them on its card, with the threshold.
 
     Args:
         weights: ONNX file with its card beside it, which is rewritten.
         held_out: Signals of `tools/spotting/synthesize.py`, of faces that were not trained on.
         false_per_minute: The threshold is the lowest with at most so many false reports a minute.
+        jobs: Clips at a time, each in a process.
 
     Returns:
         The points of the curve.
@@ -87,10 +89,10 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
     Raises:
         InputError: The weights are no spotter's, a clip was trained on, or the clips show no face.
     """
-    model = SpotterModel(weights)
+    SpotterModel(weights, calibrated=False)  # fails now if these are no spotter's
     card = load_weights(weights).card
     check_held_out(held_out, card.get("trained_on", {}).get("backgrounds", ()))
-    (judged,) = judge(held_out, model)
+    (judged,) = judge(held_out, weights, jobs=jobs)
     minutes = (judged.calm_s + judged.lively_s) / 60
     if not minutes:
         raise InputError(
@@ -98,10 +100,8 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
             "make longer ones with tools/spotting/synthesize.py"
         )
     calm_limit = min(false_per_minute, _CALM_FALSE_PER_MINUTE)
-    calm = judged.calm_threshold(THRESHOLDS, calm_limit)
-    rise = judged.lively_rise(calm, false_per_minute)
-    reliability = Reliability(rise, judged.calibration())
-    at_thresholds = judge(held_out, model, [(t, reliability) for t in THRESHOLDS])
+    reliability = judged.reliability()
+    at_thresholds = judge(held_out, weights, [(t, reliability) for t in THRESHOLDS], jobs)
     points = card_points(at_thresholds, THRESHOLDS)
     fits = [
         (of_threshold.figures["false_per_minute_calm"] or 0) <= calm_limit
@@ -116,16 +116,15 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
         f"the lowest with at most {calm_limit:g} false reports a minute on calm faces, and "
         f"{false_per_minute:g} on lively ones and on all"
     )
-    (without_rise,) = judge(held_out, model, [(at, Reliability())])
-    error = judged.calibration_error()
+    error, on_others = judged.calibration_error(), judged.figures_on_others(at)
     changed = card.get("reliability") != reliability.to_card() or card["threshold"] != at
     card |= {
         "threshold": at,
         "threshold_chosen": chosen if first < len(fits) else f"the highest: none is {chosen}",
         "reliability": reliability.to_card(),
         "reliability_of": {
-            "with_rise": _shown(at_thresholds[THRESHOLDS.index(at)]),
-            "without_rise": _shown(without_rise),
+            "at_threshold": _shown(at_thresholds[THRESHOLDS.index(at)].figures),
+            "on_others": None if on_others is None else _shown(on_others),
             "minutes_calm": round(judged.calm_s / 60, 2),
             "minutes_lively": round(judged.lively_s / 60, 2),
             "hidden": judged.events,
@@ -146,19 +145,19 @@ def calibrate(weights: Path, held_out: Sequence[Path], false_per_minute: float) 
     calibrated = SpotterModel(weights)
     settings = [(calibrated.threshold_at(s), reliability) for s in SENSITIVITIES]
     at_sensitivity = {
-        f"{sensitivity:g}": {"threshold": round(threshold, 4), **_shown(of_setting)}
+        f"{sensitivity:g}": {"threshold": round(threshold, 4), **_shown(of_setting.figures)}
         for sensitivity, (threshold, _), of_setting in zip(
-            SENSITIVITIES, settings, judge(held_out, model, settings), strict=True
+            SENSITIVITIES, settings, judge(held_out, weights, settings, jobs), strict=True
         )
     }
     write_card(card | {"at_sensitivity": at_sensitivity}, weights)
     return points
 
 
-def _shown(judged: Judged) -> Figures:
+def _shown(figures: Figures) -> Figures:
     """The figures of reports that a card tells."""
     names = ("found", "false_per_minute_calm", "false_per_minute_lively")
-    return {name: round(judged.figures[name] or 0, 3) for name in names}
+    return {name: round(figures[name] or 0, 3) for name in names}
 
 
 def write_card(card: dict[str, object], weights: Path) -> None:

@@ -415,7 +415,7 @@ def _train_and_write(options: argparse.Namespace) -> None:
         "allow research use.",
     }
     export(SpotterEnsemble(members).eval(), patterns, options.out, card)
-    for point in calibrate(options.out, held_out, options.false_per_minute):
+    for point in calibrate(options.out, held_out, options.false_per_minute, options.jobs):
         print(point)
 
 

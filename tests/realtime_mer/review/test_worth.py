@@ -84,19 +84,12 @@ def test_time_of_a_verdict_is_a_mean_without_breaks():
     assert seconds_per_event([2.0, 2.0, 2.0, 2.0, 900.0, 12.0]) == 4.0
 
 
-@pytest.mark.parametrize("restlessness", [0.5, 1.1, 2.0])
-@pytest.mark.parametrize("end", [0.3, 0.6, 0.93])
-def test_an_event_tells_the_smallest_sensitivity_that_reports_it(restlessness, end):
+@pytest.mark.parametrize("score", [0.2, 0.4, 0.8])
+def test_an_event_tells_the_smallest_sensitivity_that_reports_it(score):
     spotter = SpotterModel(SPOTTER)
-    proposal = Proposal(Interval(0, 0.1, 0.2), end=end, restlessness=restlessness)
-    least = spotter.least_sensitivity(proposal)
-
-    def reports(sensitivity):
-        threshold = spotter.reliability.threshold(spotter.threshold_at(sensitivity), restlessness)
-        return end >= threshold
-
-    assert reports(1.02 * least)
-    assert not reports(0.98 * least)
+    least = spotter.least_sensitivity(Proposal(Interval(0, 0.1, 0.2), score))
+    assert score >= spotter.threshold_at(1.02 * least)
+    assert score < spotter.threshold_at(0.98 * least)
 
 
 def test_records_tell_it_and_the_schema_knows_it():

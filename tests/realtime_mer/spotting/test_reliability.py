@@ -1,37 +1,51 @@
-"""A probability is worth less where a face is lively."""
+"""What a report is worth: the network's word, how long it said so, and how restless the face is."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from realtime_mer.spotting.reliability import CALM, LIVELY, Reliability
+from realtime_mer.model_file import SPOTTER
+from realtime_mer.spotting.reliability import EVIDENCE, Evidence, Reliability, log_odds
+from realtime_mer.spotting.spotter import SpotterModel
 
-MEASURED = Reliability(2.8, (0.5, -0.4, -1.5))
-
-
-def test_the_threshold_rises_from_calm_to_lively_faces_and_not_further():
-    at = [MEASURED.threshold(0.5, r) for r in (0.0, CALM, (CALM + LIVELY) / 2, LIVELY, 9.0)]
-    assert at[0] == at[1] == pytest.approx(0.5)
-    assert at[1] < at[2] < at[3] == at[4] == pytest.approx(1 / (1 + 2.718281828**-2.8))
+MEASURED = Reliability((0.3, 0.5, 1.1, -0.7, 0.5))
+USUAL = Evidence(end=2.0, inside=-1.0, length_s=0.3, restlessness=1.0)
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.99, 1.0])
-def test_without_a_measurement_the_threshold_stays_and_there_is_no_score(threshold):
+def test_the_score_is_a_logistic_function_of_the_evidence():
+    odds = 0.3 * 2.0 - 0.5 * 1.0 + 1.1 * 0.3 - 0.7 * 1.0 + 0.5
+    assert log_odds(MEASURED.score(USUAL)) == pytest.approx(odds)
+
+
+def test_the_delivered_spotter_believes_what_lasts_and_doubts_restless_faces():
+    reliability = SpotterModel(SPOTTER).reliability
+    assert reliability.is_measured
+    usual = reliability.score(USUAL)
+    assert 0 < usual < 1
+    for better in ({"end": 4.0}, {"inside": 1.0}, {"restlessness": 0.3}):
+        assert reliability.score(replace(USUAL, **better)) > usual
+
+
+def test_without_a_measurement_the_score_is_what_the_network_says():
     nothing = Reliability.from_card(None)
-    assert nothing.threshold(threshold, 9.0) == threshold
-    assert nothing.score(0.9, 9.0) is None
+    assert not nothing.is_measured
+    for probability in (0.2, 0.5, 0.99):
+        evidence = replace(USUAL, end=log_odds(probability), restlessness=9.0)
+        assert nothing.score(evidence) == pytest.approx(probability)
 
 
-def test_the_score_rises_with_the_probability_and_falls_with_liveliness():
-    scores = [MEASURED.score(p, 0.0) for p in (0.0, 0.5, 0.9, 0.999, 1.0)]
-    assert scores == sorted(scores)
-    assert 0 < scores[0] < scores[-1] < 1
-    assert MEASURED.score(0.9, 3.0) < MEASURED.score(0.9, 0.0)
+@pytest.mark.parametrize("end", [-1e9, 1e9])
+def test_a_score_is_a_probability_whatever_the_evidence(end):
+    assert 0 <= MEASURED.score(replace(USUAL, end=end)) <= 1
 
 
-@pytest.mark.parametrize("found", [MEASURED, Reliability(1.0, None)])
+@pytest.mark.parametrize("found", [MEASURED, Reliability()])
 def test_what_goes_on_a_card_comes_back(found):
     assert Reliability.from_card(json.loads(json.dumps(found.to_card()))) == found
+
+
+WEIGHTS = dict.fromkeys((*EVIDENCE, "constant"), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +53,15 @@ def test_what_goes_on_a_card_comes_back(found):
     [
         {},
         "sure",
-        {"lively_rise": -1.0, "calibration": None},
-        {"lively_rise": float("nan"), "calibration": None},
-        {"lively_rise": 1.0, "calibration": {"log_odds": 1.0}},
-        {"lively_rise": 1.0, "calibration": [1.0, 2.0, 3.0]},
+        [1.0, 2.0, 3.0, 4.0, 5.0],
+        {**WEIGHTS, "end": float("nan")},
+        {**WEIGHTS, "inside": None},
+        {name: weight for name, weight in WEIGHTS.items() if name != "constant"},
+        # of version 0.6
+        {
+            "lively_rise": 2.6,
+            "calibration": {"log_odds": 0.57, "liveliness": -0.5, "constant": -1.5},
+        },
     ],
 )
 def test_nonsense_on_a_card_is_refused(entry):

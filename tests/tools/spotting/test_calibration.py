@@ -59,6 +59,17 @@ def test_the_curve_threshold_and_clips_go_on_the_card(
     assert {key: card[key] for key in kept} == {key: before[key] for key in kept}
 
 
+def test_a_card_of_an_older_version_is_measured_anew(tmp_path, weights, astronaut_face):
+    card = json.loads(weights.with_suffix(".json").read_text())
+    card["reliability"] = {"lively_rise": 2.6, "calibration": None}
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=r"measure it anew with tools/spotting/calibrate\.py"):
+        SpotterModel(weights)
+    file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
+    calibrate(weights, [file], 1.0)
+    assert not SpotterModel(weights).reliability.is_measured  # too few reports
+
+
 def test_what_the_size_check_refuses_is_no_report(tmp_path, weights, astronaut_face):
     """Brows that rise by 6 px in 0.4 s look like a micro-expression to the network alone."""
     file = write_signals(
@@ -73,7 +84,7 @@ def test_what_the_size_check_refuses_is_no_report(tmp_path, weights, astronaut_f
     spotter = Spotter(model)
     scores = [spotter(motion).score for motion in stream]
     assert sum(a < 1 <= b for a, b in pairwise(scores)) >= 3  # the network is sure of each
-    (found,) = judge([file], model, [(0.3, Reliability())])
+    (found,) = judge([file], weights, [(0.3, Reliability())])
     assert len(found.true) == 0
 
 
@@ -102,8 +113,7 @@ def judged(true, false, calm=True):
     """So many reports of a minute with two events, on a face that is calm or lively."""
     return Judged(
         np.array(["someone"] * (true + false), str),
-        np.full(true + false, 5.0),
-        np.full(true + false, 0.0 if calm else 1.0),
+        np.tile((5.0, -1.0, 0.3, 0.0 if calm else 2.0), (true + false, 1)),
         np.arange(true + false) < true,
         60.0 * calm,
         60.0 * (not calm),
@@ -133,7 +143,7 @@ def test_the_threshold_is_the_lowest_within_the_limit(
     monkeypatch.setattr(calibration, "THRESHOLDS", thresholds)
     of = dict(zip(thresholds, false, strict=True))
 
-    def judge(files, model, settings=((0.1, None),)):
+    def judge(files, weights, settings=((0.1, None),), jobs=1):
         return [judged(1, of.get(at, 0), calm=False) for at, _ in settings]
 
     monkeypatch.setattr(calibration, "judge", judge)
@@ -142,13 +152,13 @@ def test_the_threshold_is_the_lowest_within_the_limit(
     card = json.loads(weights.with_suffix(".json").read_text())
     assert SpotterModel(weights).threshold == card["threshold"] == threshold
     assert card["threshold_chosen"].startswith("the lowest with at most 0.1")
-    assert card["reliability_of"]["with_rise"]["found"] == 1
+    assert card["reliability_of"]["at_threshold"]["found"] == 1
 
 
 def test_on_calm_faces_less_may_be_false(tmp_path, weights, astronaut_face, monkeypatch):
     monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.4, 0.6))
 
-    def judge(files, model, settings=((0.1, None),)):
+    def judge(files, weights, settings=((0.1, None),), jobs=1):
         return [judged(1, int(at < 0.5)) for at, _ in settings]
 
     monkeypatch.setattr(calibration, "judge", judge)
@@ -159,7 +169,7 @@ def test_on_calm_faces_less_may_be_false(tmp_path, weights, astronaut_face, monk
 
 def test_a_card_that_promises_too_much_says_so(tmp_path, weights, astronaut_face, monkeypatch):
     monkeypatch.setattr(calibration, "THRESHOLDS", (0.2, 0.4))
-    monkeypatch.setattr(calibration, "judge", lambda f, m, s=(0,): [judged(0, 9)] * len(s))
+    monkeypatch.setattr(calibration, "judge", lambda f, w, s=(0,), jobs=1: [judged(0, 9)] * len(s))
     file = write_signals(tmp_path / "someone.0.npz", astronaut_face, noise_px=0.03)
     calibrate(weights, [file], 1.0)
     card = json.loads(weights.with_suffix(".json").read_text())

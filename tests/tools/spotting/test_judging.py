@@ -4,39 +4,32 @@ import numpy as np
 import pytest
 
 from realtime_mer.model_file import SPOTTER
-from realtime_mer.spotting.reliability import Reliability
-from realtime_mer.spotting.spotter import SpotterModel
+from realtime_mer.spotting.reliability import Evidence, Reliability
 from tests.signals import write_signals
 from tools.spotting.judging import LENIENT, Judged, judge
 
 
-def judged(true_odds, false_odds, liveliness, minutes=10.0):
-    """Reports of many people, all as lively."""
-    count = len(true_odds) + len(false_odds)
+def judged(true_odds, false_odds, restlessness=0.0, minutes=10.0):
+    """Reports of many people, all as restless."""
+    odds = np.array([*true_odds, *false_odds], float)
+    evidence = np.column_stack([odds, odds * 0 - 1, odds * 0 + 0.3, odds * 0 + restlessness])
     return Judged(
-        np.array([f"person {i % 17}" for i in range(count)]),
-        np.array([*true_odds, *false_odds], float),
-        np.full(count, liveliness),
-        np.arange(count) < len(true_odds),
-        60 * minutes * (liveliness < 0.5),
-        60 * minutes * (liveliness >= 0.5),
+        np.array([f"person {i % 17}" for i in range(len(odds))]),
+        evidence,
+        np.arange(len(odds)) < len(true_odds),
+        60 * minutes * (restlessness < 1.1),
+        60 * minutes * (restlessness >= 1.1),
         len(true_odds),
     )
 
 
-def test_the_rise_leaves_so_many_false_reports_on_lively_faces():
-    found = judged([], [0.55, 1.05, 1.55, 2.05], liveliness=1.0)
-    assert found.false_per_minute(0.5, 0.0) == (0.0, pytest.approx(0.4))
-    for allowed, rise in ((0.4, 0.0), (0.2, 1.1), (0.1, 1.6), (0.05, 2.1)):
-        assert found.lively_rise(0.5, allowed) == rise
-        assert found.false_per_minute(0.5, rise)[1] <= allowed
-
-
-def test_the_threshold_on_calm_faces_is_the_lowest_from_which_on_all_are_right_often_enough():
-    found = judged([], [-0.5, 0.1, 1.0], liveliness=0.0)  # 0.38, 0.52, 0.73
-    thresholds = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-    at = [found.calm_threshold(thresholds, allowed) for allowed in (0.3, 0.2, 0.1, 0.0)]
-    assert at == [0.3, 0.4, 0.6, 0.8]
+def test_false_reports_count_where_the_face_was_calm_or_lively():
+    for restlessness, calm, lively in ((0.5, 0.4, 0.0), (2.0, 0.0, 0.4)):
+        figures = judged([3.0], [0.0] * 4, restlessness).figures
+        assert (figures["found"], figures["recall"]) == (1, 1.0)
+        assert figures["false_per_minute"] == pytest.approx(0.4)
+        assert figures["false_per_minute_calm"] == pytest.approx(calm)
+        assert figures["false_per_minute_lively"] == pytest.approx(lively)
 
 
 def test_probabilities_that_are_right_stay_and_others_are_mended():
@@ -44,17 +37,40 @@ def test_probabilities_that_are_right_stay_and_others_are_mended():
     odds = rng.normal(1.0, 2.0, 3000)
     for worth in (1.0, 0.5):
         true = rng.uniform(size=3000) < 1 / (1 + np.exp(-worth * odds))
-        found = judged(odds[true], odds[~true], liveliness=0.0)
-        of_end, _, constant = found.calibration()
-        assert of_end == pytest.approx(worth, abs=0.1)
-        assert constant == pytest.approx(0.0, abs=0.15)
+        found = judged(odds[true], odds[~true])
+        reliability = found.reliability()
+        assert reliability.weights[0] == pytest.approx(worth, abs=0.1)
+        half = reliability.score(Evidence(0.0, -1.0, 0.3, 0.0))
+        assert half == pytest.approx(0.5, abs=0.04)
         assert found.calibration_error() < 0.05
 
 
-def test_few_reports_tell_no_probability():
-    found = judged([1.0] * 9, [0.0] * 50, liveliness=0.0)
-    assert found.calibration() is None
+def test_what_a_restless_face_is_worth_is_measured():
+    rng = np.random.default_rng(0)
+    evidence = rng.normal(size=(3000, 4))
+    odds = 0.5 * evidence[:, 0] + 0.8 * evidence[:, 1] - 1.2 * evidence[:, 3] - 0.3
+    true = rng.uniform(size=3000) < 1 / (1 + np.exp(-odds))
+    people = np.array([f"person {i % 17}" for i in range(3000)])
+    found = Judged(people, evidence, true, 60.0, 60.0, int(true.sum()))
+    assert found.reliability().weights == pytest.approx((0.5, 0.8, 0.0, -1.2, -0.3), abs=0.15)
+    on_others = found.figures_on_others(0.5)
+    assert found.figures["recall"] > on_others["recall"] > 0.5
+    assert on_others["precision"] > 0.65 > true.mean()
+
+
+@pytest.mark.parametrize("false", [[0.0] * 50, []])
+def test_few_reports_tell_no_probability(false):
+    found = judged([1.0] * 9, false)
+    assert not found.reliability().is_measured
     assert found.calibration_error() is None
+    assert found.figures_on_others(0.5) is None
+
+
+def test_one_person_tells_nothing_of_others():
+    found = judged([1.0] * 20, [0.0] * 20)
+    alone = Judged(np.array(["someone"] * 40), found.evidence, found.true, 60.0, 0.0, 20)
+    assert alone.reliability().is_measured
+    assert alone.calibration_error() is None
 
 
 def test_reports_on_clips_are_true_where_something_is_hidden(tmp_path, astronaut_face):
@@ -69,9 +85,7 @@ def test_reports_on_clips_are_true_where_something_is_hidden(tmp_path, astronaut
     with np.load(other) as signals:
         kept = dict(signals)
     np.savez(other, **{**kept, "events": kept["events"][:2]})
-    model = SpotterModel(SPOTTER, threshold=0.99)
-    model.reliability = Reliability(6.0)  # is not used
-    lenient, strict = judge([path, other], model, [LENIENT, (1.0, Reliability())])
+    lenient, strict = judge([path, other], SPOTTER, [LENIENT, (1.0, Reliability())], jobs=2)
     assert len(strict.true) == 0
     found = lenient
     assert found.events == 4

@@ -14,7 +14,7 @@ from realtime_mer.spotting.signals import CHANNELS, PATTERN_SHAPE
 from realtime_mer.spotting.spotter import Spotter, SpotterModel
 from tests.signals import write_signals
 from tests.tiny_release import write_release
-from tools.spotting import calibration, judging
+from tools.spotting import calibration
 from tools.spotting import train as train_spotter
 from tools.spotting.backgrounds import load_backgrounds
 from tools.spotting.clip_signals import motion_streams
@@ -32,8 +32,6 @@ def arguments(tmp_path, monkeypatch, astronaut_face):
     """Options of a short training on one clip, with another one held out."""
     monkeypatch.setattr(train_spotter, "_DRAWN", 3)
     monkeypatch.setattr(calibration, "THRESHOLDS", THRESHOLDS)
-    # Its threshold does not rise on lively faces either.
-    monkeypatch.setattr(judging, "_RISES", np.zeros(1))
     data = write_release(tmp_path / "data")
     write_signals(tmp_path / "seen" / "Wan2.2_video.0.npz", astronaut_face, noise_px=0.05)
     write_signals(tmp_path / "held" / "other.0.npz", astronaut_face, noise_px=0.5, seed=1)
