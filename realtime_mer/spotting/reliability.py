@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 # A probability may be 0 or 1: clamp before its logarithm.
 _LEAST = 1e-6
@@ -23,15 +23,14 @@ def log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What is known when a micro-expression seems to have ended.
 
     Attributes:
         end: Log odds of the network's probability that one has ended.
         inside: Mean log odds, over the last steps, of its probability that one is under way.
         length_s: Of what seems to have ended, seconds.
-        restlessness: Of the face (`RunningFeatures.restlessness`).
+        restlessness: Of the face (`Spotter.restlessness`).
     """
 
     end: float
@@ -40,8 +39,8 @@ class Evidence:
     restlessness: float
 
 
-EVIDENCE = tuple(entry.name for entry in fields(Evidence))
-"""The names of what `Evidence` holds, in order."""
+# Names of the weights on a card.
+_WEIGHTS = (*Evidence._fields, "constant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Reliability:
     """What was measured of a spotter's reports; by default nothing.
 
     Attributes:
-        weights: Of `EVIDENCE` and a constant: their sum is the log odds that a report is true. None
+        weights: Of `Evidence` and a constant: their sum is the log odds that a report is true. None
             if not measured.
     """
 
@@ -69,7 +68,7 @@ class Reliability:
         """
         if entry is None:
             return cls()
-        weights = tuple(float(entry[name]) for name in (*EVIDENCE, "constant"))
+        weights = tuple(float(entry[name]) for name in _WEIGHTS)
         if not all(map(math.isfinite, weights)):
             raise ValueError("a reliability has finite numbers")
         return cls(weights)
@@ -78,13 +77,12 @@ class Reliability:
         """The entry for `from_card`, with rounded weights."""
         if self.weights is None:
             return None
-        names = (*EVIDENCE, "constant")
-        return {name: round(weight, 4) for name, weight in zip(names, self.weights, strict=True)}
+        return {name: round(w, 4) for name, w in zip(_WEIGHTS, self.weights, strict=True)}
 
     def score(self, evidence: Evidence) -> float:
         """The probability that a report is true; the network's own of an end, if not measured."""
         odds = evidence.end
         if self.weights is not None:
             *weights, odds = self.weights
-            odds += sum(w * e for w, e in zip(weights, astuple(evidence), strict=True))
+            odds += sum(w * e for w, e in zip(weights, evidence, strict=True))
         return 1 / (1 + math.exp(-max(-700.0, odds)))

@@ -85,7 +85,7 @@ _MIN_REGION_SHARE = 0.4
 _RESTLESS_STEPS = 20
 # A peak of the probability of an end below this is nothing. With 0.05 or 0.2 in its place, as many
 # are found at the same rate of false reports.
-_LEAST_END = 0.1
+_LEAST_END = log_odds(0.1)
 # The network's "under way" counts for so many steps before the end: 0.3 s, the length of a usual
 # micro-expression.
 _INSIDE_STEPS = 9
@@ -351,7 +351,7 @@ class Spotter:
             return []
         evidence, score, interval = self._ends[-1]
         self._ends.clear()
-        is_end = evidence.end >= log_odds(_LEAST_END) and score >= self._model.threshold
+        is_end = evidence.end >= _LEAST_END and score >= self._model.threshold
         return self._proposed(interval, evidence, score, self._inside) if is_end else []
 
     def resume(self) -> None:
@@ -401,7 +401,7 @@ class Spotter:
             return []
         # Propose the interval of the last step if the probability of an end peaked there.
         (earlier, _, _), (last, score, interval) = self._ends[0], self._ends[-2]
-        is_peak = last.end >= log_odds(_LEAST_END) and now.end < last.end >= earlier.end
+        is_peak = last.end >= _LEAST_END and now.end < last.end >= earlier.end
         if not (is_peak and score >= threshold):
             return []
         return self._proposed(interval, last, score, inside)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from realtime_mer.source.reader import DEFAULT_FPS
-from realtime_mer.spotting.reliability import EVIDENCE, Reliability
+from realtime_mer.spotting.reliability import Evidence, Reliability
 from realtime_mer.spotting.spotter import Proposal, Spotter, SpotterModel
 from tools.spotting.clip_signals import hidden_intervals, motion_streams, person
 from tools.spotting.figures import matches, rates
@@ -34,7 +34,7 @@ _LOOSENESS = 0.3
 _FOLDS = 8
 # Bins of the expected calibration error.
 _BINS = 5
-# Of `RunningFeatures.restlessness`: from here on a face is lively. Of four photos under a swaying
+# Of `Spotter.restlessness`: from here on a face is lively. Of four photos under a swaying
 # camera nine of ten moments are below 0.94; of 68 videos of people, most of whom talk, nine of ten
 # are above 1.6.
 LIVELY = 1.1
@@ -46,7 +46,7 @@ class Judged:
 
     Attributes:
         people: (n,) str, who was seen (`person`).
-        evidence: (n, 4), a row for each, in the order of `EVIDENCE`.
+        evidence: (n, 4), a row for each, as `Evidence`.
         true: (n,) bool, by the rule of `tools/spotting/figures.py`.
         calm_s, lively_s: Seconds in which the restlessness was below `LIVELY`, and all others.
         events: Micro-expressions in the clips.
@@ -77,7 +77,7 @@ class Judged:
 
     def _figures(self, reported: np.ndarray) -> dict[str, float | int | None]:
         false = reported & ~self.true
-        lively = self.evidence[:, EVIDENCE.index("restlessness")] >= LIVELY
+        lively = self.evidence[:, Evidence._fields.index("restlessness")] >= LIVELY
         minutes = (self.calm_s + self.lively_s) / 60
         found = int((reported & self.true).sum())
 
@@ -210,7 +210,7 @@ def judge(
         count = [len(clip.reports[i]) for clip in clips]
         return Judged(
             np.repeat(np.array([person(file) for file in files], dtype=str), count),
-            np.array([_row(report) for report in reports], float).reshape(-1, len(EVIDENCE)),
+            np.array([r.evidence for r in reports], float).reshape(-1, len(Evidence._fields)),
             np.array([true for clip in clips for true in clip.true[i]], dtype=bool),
             sum(clip.calm_s for clip in clips),
             sum(clip.lively_s for clip in clips),
@@ -218,8 +218,3 @@ def judge(
         )
 
     return [of_setting(i) for i in range(len(settings))]
-
-
-def _row(proposal: Proposal) -> tuple[float, ...]:
-    assert proposal.evidence is not None  # the spotter gives it
-    return astuple(proposal.evidence)

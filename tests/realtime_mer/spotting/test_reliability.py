@@ -1,12 +1,11 @@
 """What a report is worth: the network's word, how long it said so, and how restless the face is."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from realtime_mer.model_file import SPOTTER
-from realtime_mer.spotting.reliability import EVIDENCE, Evidence, Reliability, log_odds
+from realtime_mer.spotting.reliability import Evidence, Reliability, log_odds
 from realtime_mer.spotting.spotter import SpotterModel
 
 MEASURED = Reliability((0.3, 0.5, 1.1, -0.7, 0.5))
@@ -24,20 +23,20 @@ def test_the_delivered_spotter_believes_what_lasts_and_doubts_restless_faces():
     usual = reliability.score(USUAL)
     assert 0 < usual < 1
     for better in ({"end": 4.0}, {"inside": 1.0}, {"restlessness": 0.3}):
-        assert reliability.score(replace(USUAL, **better)) > usual
+        assert reliability.score(USUAL._replace(**better)) > usual
 
 
 def test_without_a_measurement_the_score_is_what_the_network_says():
     nothing = Reliability.from_card(None)
     assert not nothing.is_measured
     for probability in (0.2, 0.5, 0.99):
-        evidence = replace(USUAL, end=log_odds(probability), restlessness=9.0)
+        evidence = USUAL._replace(end=log_odds(probability), restlessness=9.0)
         assert nothing.score(evidence) == pytest.approx(probability)
 
 
 @pytest.mark.parametrize("end", [-1e9, 1e9])
 def test_a_score_is_a_probability_whatever_the_evidence(end):
-    assert 0 <= MEASURED.score(replace(USUAL, end=end)) <= 1
+    assert 0 <= MEASURED.score(USUAL._replace(end=end)) <= 1
 
 
 @pytest.mark.parametrize("found", [MEASURED, Reliability()])
@@ -45,7 +44,7 @@ def test_what_goes_on_a_card_comes_back(found):
     assert Reliability.from_card(json.loads(json.dumps(found.to_card()))) == found
 
 
-WEIGHTS = dict.fromkeys((*EVIDENCE, "constant"), 1.0)
+WEIGHTS = dict.fromkeys((*Evidence._fields, "constant"), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ WEIGHTS = dict.fromkeys((*EVIDENCE, "constant"), 1.0)
         {**WEIGHTS, "end": float("nan")},
         {**WEIGHTS, "inside": None},
         {name: weight for name, weight in WEIGHTS.items() if name != "constant"},
-        # of version 0.6
+        # of an earlier revision
         {
             "lively_rise": 2.6,
             "calibration": {"log_odds": 0.57, "liveliness": -0.5, "constant": -1.5},
