@@ -152,7 +152,7 @@ class _Seen:
     events: int
 
 
-# What `_see` reads, in processes that are forked.
+# What `_see` reads, in this process or in those of a pool.
 _shared: dict[str, Any] = {}
 
 
@@ -201,9 +201,14 @@ def judge(
     Returns:
         One for each of the settings.
     """
-    context = multiprocessing.get_context("fork")
-    with context.Pool(jobs, _start, (weights, settings)) as pool:
-        clips = pool.map(_see, files, chunksize=1)
+    if jobs == 1:
+        _start(weights, settings)
+        clips = [_see(file) for file in files]
+    else:
+        # Not forked: a training before this has left threads, whose locks a fork would copy.
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(jobs, _start, (weights, settings)) as pool:
+            clips = pool.map(_see, files, chunksize=1)
 
     def of_setting(i: int) -> Judged:
         reports = [report for clip in clips for report in clip.reports[i]]
